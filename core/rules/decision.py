@@ -1,0 +1,86 @@
+"""What a rule answers with: an action, its reason and the numbers behind it; the rules themselves live beside."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from core.rules.exemptions import Exemption
+from core.runtime import GCP, Runtime, RuntimeStatus
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far ahead of us a date of Leonardo's may be: the design's margin for skewed clocks."""
+KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
+
+
+class Action(StrEnum):
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+class Reason(StrEnum):
+    """Why; the words stand in records, so they never change."""
+
+    CLOUD_NOT_SUPPORTED = "cloud_not_supported"
+    DUPLICATE = "duplicate"
+    STATUS_UNKNOWN = "status_unknown"
+    STATUS_NOT_ELIGIBLE = "status_not_eligible"
+    UNDATED = "undated"
+    FUTURE_DATED = "future_dated"
+    EXEMPT = "exempt"
+    MAX_AGE = "max_age"
+    MAX_AGE_IF_IDLE = "max_age_if_idle"
+    KERNEL_MAY_BE_BUSY = "kernel_may_be_busy"
+    WITHIN_POLICY = "within_policy"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One judgement of one runtime at one instant."""
+
+    action: Action
+    reason: Reason
+    judged_at: datetime
+    age: timedelta | None = None
+    idle: timedelta | None = None
+    due_at: datetime | None = None
+    exemption: Exemption | None = None
+
+
+def to_millisecond(instant: datetime) -> datetime:
+    """`instant` in UTC, floored to the millisecond: the resolution of every comparison."""
+    utc = instant.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def since(date: datetime | None, instant: datetime) -> timedelta | None:
+    """`instant` - `date`, each floored to the millisecond, not truncated further."""
+    return None if date is None else to_millisecond(instant) - to_millisecond(date)
+
+
+def fault_of_listing(runtime: Runtime, *, repeated: bool) -> Reason | None:
+    """What rules a runtime out before its dates are looked at, in the order that every job uses."""
+    if runtime.cloud_provider != GCP:
+        return Reason.CLOUD_NOT_SUPPORTED
+    if repeated:
+        return Reason.DUPLICATE
+    if runtime.status not in KNOWN_STATUSES:
+        return Reason.STATUS_UNKNOWN
+    return None
+
+
+def future_dated(age: timedelta, idle: timedelta) -> bool:
+    """Whether a date lies so far ahead of the instant that clocks alone do not explain it."""
+    return min(age, idle) < -CLOCK_TOLERANCE
+
+
+def in_words(duration: timedelta) -> str:
+    """`13 d 2 h`: the two largest units that are not zero, so that 14 d 5 min never reads as 14 d."""
+    milliseconds = abs(duration) // timedelta(milliseconds=1)
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)):
+        count, milliseconds = divmod(milliseconds, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    words = " ".join(parts[:2]) or "0 s"
+    return f"minus {words}" if duration < timedelta(0) else words

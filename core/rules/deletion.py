@@ -1,0 +1,182 @@
+"""The rule for deletion: which runtimes are too old, or idle and old; nothing here deletes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from core.rules.autopause import AutopauseLimits, kernel_may_be_busy
+from core.rules.decision import (
+    Action,
+    Decision,
+    Reason,
+    fault_of_listing,
+    future_dated,
+    in_words,
+    since,
+    to_millisecond,
+)
+from core.rules.exemptions import Exemption, longest_match
+from core.runtime import Runtime, RuntimeStatus
+
+ELIGIBLE = frozenset({RuntimeStatus.RUNNING, RuntimeStatus.STOPPED})
+DELETES = frozenset({Reason.MAX_AGE, Reason.MAX_AGE_IF_IDLE})
+RULED_OUT = frozenset(
+    {
+        Reason.CLOUD_NOT_SUPPORTED,
+        Reason.DUPLICATE,
+        Reason.STATUS_UNKNOWN,
+        Reason.STATUS_NOT_ELIGIBLE,
+        Reason.UNDATED,
+        Reason.FUTURE_DATED,
+    }
+)
+"""Reasons that are no matter of time, so that there is no `due_at`."""
+MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionPolicy:
+    """The limits of the rule; defaults, names and boundaries are the design's, taken from the upstream cron."""
+
+    max_age: timedelta
+    """Older than this, strictly: deleted, used or not."""
+    max_age_if_idle: timedelta
+    """Older than this, strictly, and idle: deleted. A limit on the age, not on the idle time."""
+    idle_after: timedelta
+    """Not accessed for this long or longer is idle."""
+    spare_possibly_busy: bool
+    """Whether an idle Running runtime is kept while a busy kernel may be holding off its autopause."""
+    autopause: AutopauseLimits
+    exemptions: Sequence[Exemption] = ()
+
+    def __str__(self) -> str:
+        busy = ", unless a kernel may be busy" if self.spare_possibly_busy else ""
+        return (
+            f"delete what is older than {in_words(self.max_age)}, or older than {in_words(self.max_age_if_idle)}"
+            f" and not accessed for {in_words(self.idle_after)}{busy}"
+        )
+
+
+def decide(
+    runtime: Runtime, policy: DeletionPolicy, instant: datetime, *, repeated: bool = False, second_look: bool = False
+) -> Decision:
+    """Judge one runtime at an instant; total: every runtime gets an answer. The first match wins.
+
+    * not on GCP: keep (`cloud_not_supported`); its `id` a second time in a list (`repeated`): keep (`duplicate`);
+    * status Unknown, null or a word we do not know: keep (`status_unknown`);
+      any other than Running and Stopped: keep (`status_not_eligible`);
+    * a date missing, unreadable or without a zone: keep (`undated`);
+      one more than 5 minutes after the instant: keep (`future_dated`);
+    * an exemption matches and has not lapsed: keep (`exempt`);
+    * age > max_age: delete (`max_age`); exactly max_age stays;
+    * idle >= idle_after and age > max_age_if_idle: delete (`max_age_if_idle`), unless possibly busy ones are spared and
+      the second look, which alone knows the autopause threshold, shows one: keep (`kernel_may_be_busy`);
+    * otherwise: keep (`within_policy`).
+    """
+    age, idle = since(runtime.created_date, instant), since(runtime.date_accessed, instant)
+    exemption = longest_match(policy.exemptions, runtime)
+    reason = _first_match(
+        runtime,
+        policy,
+        age=age,
+        idle=idle,
+        exempt=exemption is not None and not exemption.lapsed(to_millisecond(instant)),
+        repeated=repeated,
+        second_look=second_look,
+    )
+    return Decision(
+        action=Action.DELETE if reason in DELETES else Action.KEEP,
+        reason=reason,
+        judged_at=instant,
+        age=age,
+        idle=idle,
+        due_at=None if reason in RULED_OUT else _due_at(runtime, policy, exemption),
+        exemption=exemption if reason is Reason.EXEMPT else None,
+    )
+
+
+def explain(runtime: Runtime, decision: Decision, policy: DeletionPolicy) -> str:
+    """Why, in words and with the numbers that decided."""
+    age = "" if decision.age is None else f"{in_words(decision.age)} old"
+    idle = "" if decision.idle is None else f"idle for {in_words(decision.idle)}"
+    match decision.reason:
+        case Reason.CLOUD_NOT_SUPPORTED:
+            return f"it runs on {runtime.cloud_provider or 'an unknown cloud'}"
+        case Reason.DUPLICATE:
+            return "listed before"
+        case Reason.STATUS_UNKNOWN | Reason.STATUS_NOT_ELIGIBLE:
+            return f"its status is {runtime.status or 'missing'}"
+        case Reason.UNDATED:
+            return "a date is missing or unreadable"
+        case Reason.FUTURE_DATED:
+            return "a date lies in the future"
+        case Reason.EXEMPT if decision.exemption:
+            return f"exempt until {decision.exemption.until:%Y-%m-%d %H:%M}Z: {decision.exemption.reason}"
+        case Reason.MAX_AGE_IF_IDLE:
+            return f"{age}, limit {in_words(policy.max_age_if_idle)} when idle, and {idle}"
+        case Reason.KERNEL_MAY_BE_BUSY:
+            return f"{age} and {idle}, but a kernel may be busy"
+        case _:
+            return f"{age}, limit {in_words(policy.max_age)}"
+
+
+def _first_match(
+    runtime: Runtime,
+    policy: DeletionPolicy,
+    *,
+    age: timedelta | None,
+    idle: timedelta | None,
+    exempt: bool,
+    repeated: bool,
+    second_look: bool,
+) -> Reason:
+    if fault := fault_of_listing(runtime, repeated=repeated):
+        return fault
+    if runtime.status not in ELIGIBLE:
+        return Reason.STATUS_NOT_ELIGIBLE
+    if age is None or idle is None:
+        return Reason.UNDATED
+    if future_dated(age, idle):
+        return Reason.FUTURE_DATED
+    if exempt:
+        return Reason.EXEMPT
+    if age > policy.max_age:
+        return Reason.MAX_AGE
+    if idle >= policy.idle_after and age > policy.max_age_if_idle:
+        possibly_busy = (
+            policy.spare_possibly_busy
+            and second_look
+            and runtime.status == RuntimeStatus.RUNNING
+            and kernel_may_be_busy(idle, runtime.autopause_threshold, policy.autopause)
+        )
+        return Reason.KERNEL_MAY_BE_BUSY if possibly_busy else Reason.MAX_AGE_IF_IDLE
+    return Reason.WITHIN_POLICY
+
+
+def _due_at(runtime: Runtime, policy: DeletionPolicy, exemption: Exemption | None) -> datetime | None:
+    """The first millisecond at which the rule would delete the runtime if nobody touched it again."""
+    if runtime.created_date is None or runtime.date_accessed is None:
+        return None
+    too_old = _next_millisecond(_after(to_millisecond(runtime.created_date), policy.max_age))
+    old_and_idle = max(
+        _next_millisecond(_after(to_millisecond(runtime.created_date), policy.max_age_if_idle)),
+        _first_millisecond_from(_after(to_millisecond(runtime.date_accessed), policy.idle_after)),
+    )
+    due = min(too_old, old_and_idle)
+    return due if exemption is None else max(due, _first_millisecond_from(exemption.until))
+
+
+def _after(instant: datetime, duration: timedelta) -> datetime:
+    try:
+        return instant + duration
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _next_millisecond(instant: datetime) -> datetime:
+    return _after(to_millisecond(instant), MILLISECOND)
+
+
+def _first_millisecond_from(instant: datetime) -> datetime:
+    floored = to_millisecond(instant)
+    return floored if floored == instant else _after(floored, MILLISECOND)

@@ -1,0 +1,49 @@
+"""Who is spared and until when; reading exemptions from a file lives in `core.settings`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+
+from core.runtime import Runtime
+
+LONGEST = timedelta(days=180)
+"""An exemption ends within this time: the design's bound, so that none is forgotten for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemption:
+    """Spares every runtime that all given fields match (case-sensitive globs), until an instant, exclusive."""
+
+    until: datetime
+    reason: str
+    project: str | None = None
+    name: str | None = None
+    creator: str | None = None
+    label: tuple[str, ...] = ()
+    """Each `key=glob`."""
+
+    def matches(self, runtime: Runtime) -> bool:
+        return (
+            _matches(self.project, runtime.project)
+            and _matches(self.name, runtime.name)
+            and _matches(self.creator, runtime.creator)
+            and all(_has_label(runtime, wanted) for wanted in self.label)
+        )
+
+    def lapsed(self, instant: datetime) -> bool:
+        return self.until <= instant
+
+
+def _matches(glob: str | None, value: str | None) -> bool:
+    return glob is None or (value is not None and fnmatchcase(value, glob))
+
+
+def _has_label(runtime: Runtime, wanted: str) -> bool:
+    key, _, glob = wanted.partition("=")
+    return _matches(glob, runtime.labels.get(key))
+
+
+def longest_match(exemptions: Iterable[Exemption], runtime: Runtime) -> Exemption | None:
+    """Of the exemptions that match, the one that ends last, lapsed or not."""
+    return max((e for e in exemptions if e.matches(runtime)), key=lambda e: e.until, default=None)

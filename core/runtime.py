@@ -1,0 +1,66 @@
+"""What Leonardo says of a runtime, as plain values; how it says it (JSON) lives in `core.leonardo.wire`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+GCP = "GCP"
+
+
+class RuntimeStatus(StrEnum):
+    """The ten words on the wire; Leonardo's four `Pre*` states are shown as their plain form."""
+
+    CREATING = "Creating"
+    RUNNING = "Running"
+    UPDATING = "Updating"
+    ERROR = "Error"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    STARTING = "Starting"
+    DELETING = "Deleting"
+    DELETED = "Deleted"
+    UNKNOWN = "Unknown"
+
+
+class Disk(StrEnum):
+    """What a deletion leaves of the runtime's data: only a persistent disk outlives its machine."""
+
+    KEPT = "kept"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """One incarnation of a runtime: a name that is used again gets a new `id`."""
+
+    id: str
+    project: str
+    name: str
+    cloud_provider: str | None = GCP
+    status: str | None = RuntimeStatus.RUNNING
+    """Leonardo's word as it came, also one we do not know."""
+    creator: str | None = None
+    created_date: datetime | None = None
+    """In UTC; None where it is missing, unreadable or without a zone."""
+    date_accessed: datetime | None = None
+    """In UTC or None. Not only a person's use moves it: every change of status does."""
+    labels: Mapping[str, str]
+    disk: Disk = Disk.LOST
+    persistent_disk_id: str | None = None
+    autopause_threshold: timedelta | None = None
+    """0 is off; None where it was not read: lists do not carry it."""
+
+    @property
+    def path(self) -> str:
+        return f"{self.project}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedRuntime:
+    """A list item that is no object, or whose id, project or name is unreadable, and what could be read of it."""
+
+    detail: str
+    id: str | None = None
+    project: str | None = None
+    name: str | None = None
