@@ -1,0 +1,374 @@
+"""Leonardo's HTTP: list, get and delete runtimes, kindly; what is deleted and why is not known here."""
+
+import asyncio
+import secrets
+import ssl
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Protocol, Self
+from urllib.parse import quote
+
+import httpx
+import structlog
+import tenacity
+
+from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError, LookAgainError, error_from_answer
+from core.leonardo.wire import runtime_from_get, runtimes_from_list
+from core.run_clock import OutOfTimeError, RunClock
+from core.runtime import MalformedRuntime, Runtime
+
+log = structlog.get_logger(__name__)
+
+LOOK_GOES_STALE = 10.0
+"""Seconds after a look in which an act may leave (the design's promise 3): Leonardo has no conditional delete."""
+TRIES = 5
+LARGEST_ANSWER = 4 * 2**20
+"""Bytes of an answer that is no list; a real runtime has a few KB."""
+SHORTEST_WAIT = 1.0
+"""Seconds waited for a Retry-After of 0, so that it cannot turn into a tight loop."""
+RETRY_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+class Credentials(Protocol):
+    """Where bearer tokens come from."""
+
+    @property
+    def actor(self) -> str | None:
+        """Whose tokens they are, as far as known."""
+
+    async def token(self, *, refused: str | None = None) -> str:
+        """A valid token; another one than `refused` where one can be had. Raises CredentialsError."""
+
+
+class WriteRefusedError(RuntimeError):
+    """A request that could change something was about to leave in a dry run: a bug in this program."""
+
+
+class ReadOnlyTransport(httpx.AsyncBaseTransport):
+    """Lets GET through and nothing else; a dry run has no other transport."""
+
+    def __init__(self, wrapped: httpx.AsyncBaseTransport) -> None:
+        self._wrapped = wrapped
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method != "GET":
+            raise WriteRefusedError(f"{request.method} in a dry run")
+        return await self._wrapped.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._wrapped.aclose()
+
+
+@dataclass(slots=True)
+class LastExchange:
+    """What was said about one runtime last, for its record."""
+
+    trace_id: str | None = None
+    http_status: int | None = None
+    error: LeonardoError | None = None
+    acts: int = 0
+    """Acts that left, answered or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request to make; `kind` is the word under which the closing record counts it."""
+
+    kind: str
+    method: str
+    path: str
+    params: dict[str, str] = field(default_factory=dict)
+
+
+class Leonardo:
+    """A client for one run; use it as an async context manager.
+
+    Every request leaves with one of as many connections as may be in flight: a pool that holds one connection each is
+    cheaper than one large pool. GETs are tried up to 5 times on 5xx, timeouts and broken connections; acts once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: RunClock,
+        credentials: Credentials | None,
+        request_timeout: float,
+        read_concurrency: int,
+        write_concurrency: int,
+        read_only: bool,
+        user_agent: str,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._clock = clock
+        self._credentials = credentials
+        self._request_timeout = request_timeout
+        self._reads = asyncio.Semaphore(read_concurrency)
+        self._writes = asyncio.Semaphore(write_concurrency)
+        self._hold_until = 0.0
+        self._connections: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        tls = httpx.create_ssl_context(trust_env=False)
+        for _ in range(max(read_concurrency, write_concurrency)):
+            self._connections.put_nowait(_connection(tls, read_only=read_only, user_agent=user_agent))
+        self.calls: Counter[str] = Counter()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        while not self._connections.empty():
+            await self._connections.get_nowait().aclose()
+
+    @property
+    def actor(self) -> str | None:
+        return None if self._credentials is None else self._credentials.actor
+
+    async def list_runtimes(
+        self, project: str | None = None, *, include_deleted: bool = False
+    ) -> AsyncGenerator[Runtime | MalformedRuntime, None]:
+        """Every runtime that the caller can see, of one project or of all, as it is received.
+
+        Tried again only until the first item is decoded. Raises LeonardoError, OutOfTimeError.
+        Unknown query parameters would filter by label and return an empty list, so there is none but includeDeleted.
+        """
+        path = "/api/google/v1/runtimes" + ("" if project is None else f"/{_segment(project)}")
+        call = _Call("list", "GET", path, {"includeDeleted": "true"} if include_deleted else {})
+        begun = False
+        async for attempt in self._tries():
+            with attempt:
+                try:
+                    async with self._exchange(call, LastExchange(), whole=False) as (response, _):
+                        async for item in runtimes_from_list(self._chunks(response)):
+                            begun = True
+                            yield item
+                except LeonardoError as error:
+                    if begun:  # its items are on record: a second list could not be told from the first
+                        raise LeonardoError(ErrorKind.UNREADABLE, f"the list broke off: {error.message}") from None
+                    raise
+
+    async def get_runtime(self, project: str, name: str, last: LastExchange) -> Runtime:
+        """One runtime by name, whichever incarnation holds it now. Raises LeonardoError, OutOfTimeError."""
+        call = _Call("get", "GET", _runtime_path(project, name))
+        async for attempt in self._tries():
+            with attempt:
+                async with self._exchange(call, last) as (_, body):
+                    return runtime_from_get(body)
+        raise AssertionError("tenacity returns or raises")  # pragma: no cover
+
+    async def delete_runtime(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> None:
+        """Ask for a runtime's deletion, its disk kept; sent once.
+
+        `looked_at` is the monotonic instant of the look that justifies it. Raises LookAgainError where it is too long
+        ago or Leonardo asked to come back, else LeonardoError or OutOfTimeError.
+        """
+        # `deleteDisk` is compared as text: only lower case `false` means the same to every version of the service.
+        call = _Call("delete", "DELETE", _runtime_path(project, name), {"deleteDisk": "false"})
+        await self._act(call, last, looked_at)
+
+    async def _act(self, call: _Call, last: LastExchange, looked_at: float) -> None:
+        async with self._exchange(call, last, looked_at=looked_at) as (response, _):
+            if response.status_code != HTTPStatus.ACCEPTED:
+                raise LeonardoError(
+                    ErrorKind.UNREADABLE, "an answer other than 202 Accepted", http_status=response.status_code
+                )
+
+    def _tries(self) -> tenacity.AsyncRetrying:
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_may_pass),
+            stop=tenacity.stop_after_attempt(TRIES),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=20),
+            sleep=self._clock.sleep,
+            reraise=True,
+        )
+
+    @asynccontextmanager
+    async def _exchange(
+        self, call: _Call, last: LastExchange, *, whole: bool = True, looked_at: float | None = None
+    ) -> AsyncIterator[tuple[httpx.Response, bytes]]:
+        """A successful answer and, where `whole`, its body; every failure is noted on `last` and raised."""
+        slots = self._reads if call.method == "GET" else self._writes
+        async with slots, self._connection() as connection:
+            try:
+                with self._translated(call):
+                    response, body = await self._answer(call, connection, last, whole=whole, looked_at=looked_at)
+                    try:
+                        yield response, body
+                    finally:
+                        await response.aclose()
+            except LeonardoError as error:
+                last.error = error
+                raise
+
+    async def _answer(
+        self, call: _Call, connection: httpx.AsyncClient, last: LastExchange, *, whole: bool, looked_at: float | None
+    ) -> tuple[httpx.Response, bytes]:
+        """Send until there is an answer to keep.
+
+        A read is sent again after a wait that Leonardo asked for, or once with a renewed token; an act never is.
+        """
+        refused_token: str | None = None
+        while True:
+            await self._hold()
+            token = await self._token()
+            last.trace_id = secrets.token_hex(16)
+            request = self._request(call, connection, token, last.trace_id, looked_at)
+            async with self._clock.bound(self._request_timeout):
+                self.calls[call.kind] += 1
+                last.acts += looked_at is not None
+                began = self._clock.monotonic()
+                response = await connection.send(request, stream=True)
+                body = await _body(response) if whole or not response.is_success else b""
+            last.http_status = response.status_code
+            log.debug(
+                "exchange",
+                call=call.kind,
+                path=call.path,
+                status=response.status_code,
+                seconds=round(self._clock.monotonic() - began, 3),
+                trace_id=last.trace_id,
+            )
+            if response.is_success:
+                last.error = None
+                return response, body
+            await response.aclose()
+            last.error = error = error_from_answer(response.status_code, _without(token, body))
+            if (wait := self._asked_to_wait(response)) is not None:
+                self._hold_until = max(self._hold_until, self._clock.monotonic() + wait)
+                await self._hold()
+            elif error.http_status == HTTPStatus.UNAUTHORIZED and refused_token is None and token is not None:
+                refused_token = token
+                if await self._token(refused=token) == token:
+                    raise error
+            else:
+                raise error
+            if looked_at is not None:
+                raise LookAgainError(error)
+
+    def _request(
+        self, call: _Call, connection: httpx.AsyncClient, token: str | None, trace_id: str, looked_at: float | None
+    ) -> httpx.Request:
+        """Raises LookAgainError or OutOfTimeError where an act must not leave any more."""
+        timeout = httpx.Timeout(None)  # `RunClock.bound` cuts the exchange as a whole
+        if looked_at is not None:
+            fresh_for = looked_at + LOOK_GOES_STALE - self._clock.monotonic()
+            if fresh_for <= 0:
+                raise LookAgainError
+            if not self._clock.may_act:
+                raise OutOfTimeError
+            timeout = httpx.Timeout(None, connect=fresh_for)
+        headers = {"X-Cloud-Trace-Context": f"{trace_id}/1"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return connection.build_request(
+            call.method, self._url + call.path, params=call.params, headers=headers, timeout=timeout
+        )
+
+    async def _token(self, *, refused: str | None = None) -> str | None:
+        if self._credentials is None:
+            return None
+        try:
+            async with self._clock.bound(self._request_timeout):
+                return await self._credentials.token(refused=refused)
+        except CredentialsError as error:
+            raise LeonardoError(ErrorKind.DENIED, str(error)) from None
+
+    def _asked_to_wait(self, response: httpx.Response) -> float | None:
+        """Seconds of the answer's Retry-After (a number or a date), None where it has none to obey."""
+        value = response.headers.get("Retry-After", "")
+        if response.status_code not in RETRY_LATER or not value:
+            return None
+        try:
+            seconds = float(value) if value.isascii() and value.isdigit() else self._until(value)
+        except ValueError:
+            return None
+        return max(SHORTEST_WAIT, seconds)
+
+    def _until(self, http_date: str) -> float:
+        return (parsedate_to_datetime(http_date) - self._clock.wall()).total_seconds()
+
+    async def _hold(self) -> None:
+        """Wait while Leonardo asked to: whoever was told, everybody waits. Raises OutOfTimeError."""
+        while (wait := self._hold_until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(wait)
+
+    async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        chunks = aiter(response.aiter_bytes())
+        while True:
+            async with self._clock.bound(self._request_timeout):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[httpx.AsyncClient]:
+        connection = await self._connections.get()
+        try:
+            yield connection
+        finally:
+            self._connections.put_nowait(connection)
+
+    @contextmanager
+    def _translated(self, call: _Call) -> Iterator[None]:
+        """The HTTP library's failures in our words."""
+        try:
+            yield
+        except TimeoutError:
+            if self._clock.signalled and call.method == "GET":
+                raise OutOfTimeError from None
+            raise LeonardoError(ErrorKind.UNAVAILABLE, "no answer in time") from None
+        except httpx.ConnectTimeout:
+            raise LeonardoError(ErrorKind.UNAVAILABLE, "no connection in time") from None
+        except httpx.DecodingError as error:
+            raise LeonardoError(ErrorKind.UNREADABLE, f"the body cannot be decoded: {error}") from None
+        except httpx.TransportError as error:
+            reason = str(error) or "the connection broke"
+            raise LeonardoError(ErrorKind.UNAVAILABLE, f"{type(error).__name__}: {reason}") from None
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, LeonardoError) and error.kind is ErrorKind.UNAVAILABLE
+
+
+def _connection(tls: ssl.SSLContext, *, read_only: bool, user_agent: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
+    return httpx.AsyncClient(
+        transport=ReadOnlyTransport(transport) if read_only else transport,
+        headers={"User-Agent": user_agent},
+        # Leonardo answers with the bearer token as a cookie: never kept, never sent back.
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        trust_env=False,
+    )
+
+
+async def _body(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > LARGEST_ANSWER:
+            await response.aclose()
+            raise LeonardoError(
+                ErrorKind.UNREADABLE, f"an answer of more than {LARGEST_ANSWER} bytes", http_status=response.status_code
+            )
+    return bytes(body)
+
+
+def _without(token: str | None, body: bytes) -> bytes:
+    """An error page may echo what it was sent; the token must not reach a record."""
+    return body if token is None else body.replace(token.encode(), b"[token]")
+
+
+def _runtime_path(project: str, name: str) -> str:
+    return f"/api/google/v1/runtimes/{_segment(project)}/{_segment(name)}"
+
+
+def _segment(text: str) -> str:
+    """One URL path segment whatever the text holds; dots alone would climb, so they are escaped too."""
+    quoted = quote(text, safe="")
+    return quoted.replace(".", "%2E") if quoted.strip(".") == "" else quoted

@@ -1,0 +1,57 @@
+"""Bearer tokens from Google; the only room that knows google-auth, imported where a run needs a token."""
+
+import asyncio
+
+import google.auth
+import google.auth.credentials
+import google.auth.exceptions
+import google.auth.impersonated_credentials
+import requests
+from google.auth.transport.requests import Request
+
+from core.leonardo.errors import CredentialsError
+
+SCOPES = (
+    "https://www.googleapis.com/auth/userinfo.email",
+    "https://www.googleapis.com/auth/userinfo.profile",
+)
+"""What an API caller of Leonardo needs, and no more (as the workbench's own service calls)."""
+
+
+class GoogleCredentials:
+    """Application default credentials, refreshed 225 s before they expire (google-auth's threshold)."""
+
+    def __init__(self, credentials: google.auth.credentials.Credentials) -> None:
+        self._credentials = credentials
+        self._lock = asyncio.Lock()
+        session = requests.Session()
+        session.trust_env = False  # a proxy of the environment must not see calls to the metadata server
+        self._request = Request(session)
+
+    @property
+    def actor(self) -> str | None:
+        account = getattr(self._credentials, "service_account_email", None)
+        return account if isinstance(account, str) and account != "default" else None
+
+    async def token(self, *, refused: str | None = None) -> str:
+        async with self._lock:
+            if not self._credentials.valid or self._credentials.token == refused:
+                try:
+                    await asyncio.to_thread(self._credentials.refresh, self._request)
+                except google.auth.exceptions.GoogleAuthError as error:
+                    raise CredentialsError(f"no access token: {type(error).__name__}: {error}") from None
+            return str(self._credentials.token)
+
+
+def google_credentials(impersonate: str | None) -> GoogleCredentials:
+    """The caller's own credentials, or those of the account it acts as. Raises CredentialsError."""
+    try:
+        own, _ = google.auth.default(scopes=SCOPES)
+    except google.auth.exceptions.GoogleAuthError as error:
+        raise CredentialsError(f"no Google credentials: {error}") from None
+    if impersonate is None:
+        return GoogleCredentials(own)
+    acting = google.auth.impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
+        source_credentials=own, target_principal=impersonate, target_scopes=list(SCOPES)
+    )
+    return GoogleCredentials(acting)

@@ -1,0 +1,124 @@
+"""What Leonardo, or something in front of it, answers instead of a result; what to do about it is the caller's.
+
+LeonardoError       one failed exchange
+LookAgainError      an act that did not leave, or was told to come back: look, judge, and only then send it again
+    CredentialsError    no token can be had
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+
+import msgspec
+
+LONGEST_MESSAGE = 500
+
+
+class ErrorKind(StrEnum):
+    """The words stand in records, so they never change."""
+
+    DENIED = "denied"
+    """401, 403, and a 404 with which Sam, Leonardo's authorisation service, answered for it."""
+    NOT_VISIBLE = "not_visible"
+    """404: gone, or hidden from us; Leonardo does not say which."""
+    UNAVAILABLE = "unavailable"
+    """5xx, a timeout, a broken connection."""
+    THROTTLED = "throttled"
+    REFUSED = "refused"
+    """Any other status."""
+    UNREADABLE = "unreadable"
+    """An answer that says yes, in a shape that we do not understand."""
+
+
+@dataclass
+class LeonardoError(Exception):
+    """One failed exchange with Leonardo."""
+
+    kind: ErrorKind
+    message: str
+    http_status: int | None = None
+    exception_class: str | None = None
+
+    def __str__(self) -> str:
+        return self.message if self.http_status is None else f"HTTP {self.http_status}: {self.message}"
+
+
+@dataclass
+class LookAgainError(Exception):
+    """The look is too old, or Leonardo asked for a wait (done by now) or another token (had by now)."""
+
+    answer: LeonardoError | None = None
+    """What Leonardo said; None where nothing was sent."""
+
+
+class CredentialsError(Exception):
+    """No token can be had; the message says what to do."""
+
+
+class _FiveKeys(msgspec.Struct):
+    """Leonardo's own error body, as far as it is used; the published schema asks for keys that are never sent."""
+
+    message: str | None = None
+    exceptionClass: str | None = None  # noqa: N815 - Leonardo's word
+
+
+_five_keys = msgspec.json.Decoder(_FiveKeys)
+_string = msgspec.json.Decoder(str)
+
+
+def error_from_answer(status: int, body: bytes) -> LeonardoError:
+    """Read an error answer as it comes: five-key JSON, a bare JSON string, text, HTML from a proxy, or nothing."""
+    message, exception_class = _read(body)
+    return LeonardoError(
+        kind=_kind(status, exception_class),
+        message=_one_line(message) or _phrase(status),
+        http_status=status,
+        exception_class=exception_class,
+    )
+
+
+def _read(body: bytes) -> tuple[str, str | None]:
+    try:
+        known = _five_keys.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_text(body), None
+    return known.message or "", _one_line((known.exceptionClass or "").removeprefix("class ")) or None
+
+
+def _read_text(body: bytes) -> str:
+    try:
+        return _string.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        text = body[: 8 * LONGEST_MESSAGE].decode(errors="replace")
+        title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        return title[1] if title else re.sub(r"<[^>]*>", " ", text)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text[: 8 * LONGEST_MESSAGE].split())
+    return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "no message"
+
+
+def _kind(status: int, exception_class: str | None) -> ErrorKind:
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return ErrorKind.DENIED
+    if status == HTTPStatus.NOT_FOUND:
+        return ErrorKind.DENIED if is_sam_fault(exception_class) else ErrorKind.NOT_VISIBLE
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ErrorKind.THROTTLED
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ErrorKind.UNAVAILABLE
+    return ErrorKind.REFUSED
+
+
+def is_sam_fault(exception_class: str | None) -> bool:
+    """Whether Sam's status was passed on as Leonardo's: then a 404 says nothing of the runtime."""
+    return (exception_class or "").endswith(("AuthProviderException", "SamException"))
