@@ -1,0 +1,360 @@
+"""What an audit record is: names, fields, outcomes, its severity; pure. Where records go lives in `writer`."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from core.rules.decision import Action, Decision, Reason
+from core.rules.deletion import DeletionPolicy
+from core.rules.exemptions import Exemption
+from core.rules.guards import Guard
+from core.runtime import Disk, MalformedRuntime, Runtime
+
+SCHEMA: Final = "leo-lifecycle/audit/v1"
+MOST_NAMES = 100
+LONGEST_TEXT = 1000
+"""Characters of a text from outside that a record keeps: a record must stay under 64 KB to be one log entry."""
+
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Outcome(StrEnum):
+    """What became of a runtime in this run; the words never change."""
+
+    KEPT = "kept"
+    WOULD_DELETE = "would_delete"
+    DELETION_ACCEPTED = "deletion_accepted"
+    SPARED = "spared"
+    REPLACED = "replaced"
+    GONE = "gone"
+    ALREADY_DELETING = "already_deleting"
+    CONFLICT = "conflict"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    WITHHELD = "withheld"
+    NOT_ATTEMPTED = "not_attempted"
+
+
+class Severity(StrEnum):
+    """Cloud Logging's words."""
+
+    INFO = "INFO"
+    NOTICE = "NOTICE"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+SEVERITY = {
+    Outcome.KEPT: Severity.INFO,
+    Outcome.CONFLICT: Severity.WARNING,
+    Outcome.WITHHELD: Severity.WARNING,
+    Outcome.NOT_ATTEMPTED: Severity.WARNING,
+    Outcome.FAILED: Severity.ERROR,
+    Outcome.IN_DOUBT: Severity.ERROR,
+}
+"""Acts and their harmless ends are notices."""
+
+VERB = {
+    Outcome.KEPT: "kept",
+    Outcome.WOULD_DELETE: "would delete",
+    Outcome.DELETION_ACCEPTED: "deletion accepted of",
+    Outcome.SPARED: "spared",
+    Outcome.REPLACED: "left alone, another runtime has its name now:",
+    Outcome.GONE: "already gone:",
+    Outcome.ALREADY_DELETING: "already being deleted:",
+    Outcome.CONFLICT: "cannot be deleted just now:",
+    Outcome.FAILED: "failed to delete",
+    Outcome.IN_DOUBT: "in doubt whether deletion was accepted of",
+    Outcome.WITHHELD: "withheld the deletion of",
+    Outcome.NOT_ATTEMPTED: "did not attempt to delete",
+}
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """A failed exchange with Leonardo."""
+
+    kind: str
+    message: str
+    exception_class: str | None
+
+
+class ExemptionDetail(msgspec.Struct, frozen=True):
+    """An exemption as it was configured, and whether it was over."""
+
+    match: dict[str, str | list[str]]
+    until: Instant
+    reason: str
+    lapsed: bool
+
+
+class Common(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of every record; the first four are lifted out of the line by Cloud Logging."""
+
+    time: Instant
+    labels: dict[str, str] = msgspec.field(name="logging.googleapis.com/labels")
+    insert_id: str = msgspec.field(name="logging.googleapis.com/insertId")
+    schema: Literal["leo-lifecycle/audit/v1"]
+    job: str
+    run_id: str
+    environment: str
+    dry_run: bool
+    seq: int
+    task_index: int
+    task_count: int
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """What all events say beside the common fields."""
+
+    severity: Severity
+    message: str
+
+
+class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
+    """The first record of a run: who, by which rule, how far."""
+
+    version: str
+    actor: str | None
+    started_by: str | None
+    approved_by: str | None
+    now: Instant
+    policy: dict[str, float | bool]
+    policy_digest: str
+    exemptions: list[ExemptionDetail]
+    limits: dict[str, float | bool]
+    scope: dict[str, Any]
+    plan: dict[str, str] | None
+
+
+class RuntimeAudited(Event, frozen=True, kw_only=True, tag="runtime_audited"):
+    """The one record that each listed runtime ends in."""
+
+    runtime_id: str | None
+    project: str | None
+    name: str | None
+    cloud_provider: str | None
+    status: str | None
+    creator: str | None
+    created_date: Instant | None
+    date_accessed: Instant | None
+    judged_at: Instant
+    age_s: float | None
+    idle_s: float | None
+    due_at: Instant | None
+    disk: Disk | None
+    persistent_disk_id: str | None
+    action: Action
+    reason: Reason
+    outcome: Outcome
+    exemption: ExemptionDetail | None
+    http_status: int | None
+    error: ErrorDetail | None
+    attempts: int
+    trace_id: str | None
+
+
+class _Requested(Event, frozen=True, kw_only=True):
+    runtime_id: str
+    project: str
+    name: str
+    action: Action
+    reason: Reason
+    age_s: float | None
+    idle_s: float | None
+    attempt: int
+
+
+class DeletionRequested(_Requested, frozen=True, kw_only=True, tag="deletion_requested"):
+    """The intent, kept before the DELETE leaves."""
+
+
+class ProjectUnreadable(Event, frozen=True, kw_only=True, tag="project_unreadable"):
+    """A list that failed; `project` is null for the unscoped one."""
+
+    project: str | None
+    http_status: int | None
+    error: ErrorDetail
+
+
+class RuntimeMissing(Event, frozen=True, kw_only=True, tag="runtime_missing"):
+    """A runtime that was asked for by name and is not listed."""
+
+    project: str
+    name: str
+
+
+class RunRefused(Event, frozen=True, kw_only=True, tag="run_refused"):
+    """A guard that stopped every further act of the run."""
+
+    guard: Guard
+    detail: str
+    candidates: int
+    listed: int
+
+
+class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
+    """The last record of a run: the counts, and how it ended."""
+
+    listed: int
+    audited: int
+    actions: dict[str, int]
+    reasons: dict[str, int]
+    outcomes: dict[str, int]
+    failed: list[str]
+    calls: dict[str, int]
+    duration_s: float
+    exit_code: int
+    refused_by: list[Guard]
+    would_be_refused_by: list[Guard]
+
+
+EVENTS: tuple[type[Event], ...] = (
+    RunStarted,
+    RuntimeAudited,
+    DeletionRequested,
+    ProjectUnreadable,
+    RuntimeMissing,
+    RunRefused,
+    RunFinished,
+)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of one line: the common fields and those of its event, all of them always present."""
+    (common, *events), components = msgspec.json.schema_components([Common, *EVENTS])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": SCHEMA,
+        "allOf": [common, {"oneOf": events}],
+        "$defs": components,
+    }
+
+
+def policy_fields(policy: DeletionPolicy) -> dict[str, float | bool]:
+    """A policy's limits by name, durations in seconds."""
+    return {
+        "max_age_s": policy.max_age.total_seconds(),
+        "max_age_if_idle_s": policy.max_age_if_idle.total_seconds(),
+        "idle_after_s": policy.idle_after.total_seconds(),
+        "spare_possibly_busy": policy.spare_possibly_busy,
+        "kernel_busy_limit_s": policy.autopause.kernel_busy_limit.total_seconds(),
+        "autopause_margin_s": policy.autopause.margin.total_seconds(),
+    }
+
+
+def policy_digest(policy: dict[str, float | bool], exemptions: Iterable[Exemption]) -> str:
+    """The same for two runs exactly where both judged by the same limits and exemptions."""
+    judged_by = [policy, *(exemption_detail(exemption, datetime.max.replace(tzinfo=UTC)) for exemption in exemptions)]
+    return "sha256:" + hashlib.sha256(msgspec.json.encode(judged_by, order="sorted")).hexdigest()
+
+
+def seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else round(duration.total_seconds(), 3)
+
+
+def fit(text: str | None) -> str | None:
+    """A text from outside, cut so that it cannot make a record too long for one log entry."""
+    return text if text is None or len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What was said with Leonardo about one runtime."""
+
+    http_status: int | None = None
+    error: ErrorDetail | None = None
+    attempts: int = 0
+    """Acts that were sent."""
+    trace_id: str | None = None
+
+
+def runtime_audited(
+    runtime: Runtime,
+    decision: Decision,
+    outcome: Outcome,
+    explanation: str,
+    *,
+    name_creator: bool,
+    exchanged: Exchanged | None = None,
+) -> RuntimeAudited:
+    """The record of one judged runtime."""
+    exchanged = exchanged or Exchanged()
+    sentence = f"{VERB[outcome]} {fit(runtime.path)}: {explanation}"
+    return RuntimeAudited(
+        severity=SEVERITY.get(outcome, Severity.NOTICE),
+        message=f"{sentence}; {exchanged.error.message}" if exchanged.error else sentence,
+        runtime_id=runtime.id,
+        project=fit(runtime.project),
+        name=fit(runtime.name),
+        cloud_provider=fit(runtime.cloud_provider),
+        status=fit(runtime.status),
+        creator=fit(runtime.creator) if name_creator else None,
+        created_date=runtime.created_date,
+        date_accessed=runtime.date_accessed,
+        judged_at=decision.judged_at,
+        age_s=seconds(decision.age),
+        idle_s=seconds(decision.idle),
+        due_at=decision.due_at,
+        disk=runtime.disk,
+        persistent_disk_id=runtime.persistent_disk_id,
+        action=decision.action,
+        reason=decision.reason,
+        outcome=outcome,
+        exemption=None if decision.exemption is None else exemption_detail(decision.exemption, decision.judged_at),
+        http_status=exchanged.http_status,
+        error=exchanged.error,
+        attempts=exchanged.attempts,
+        trace_id=exchanged.trace_id,
+    )
+
+
+def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAudited:
+    """The record of a list item that cannot be read, with what could be read of it."""
+    path = f"{item.project or '?'}/{item.name or '?'}"
+    return RuntimeAudited(
+        severity=Severity.WARNING,
+        message=f"kept {fit(path)}: the list item is malformed ({item.detail})",
+        runtime_id=item.id,
+        project=fit(item.project),
+        name=fit(item.name),
+        cloud_provider=None,
+        status=None,
+        creator=None,
+        created_date=None,
+        date_accessed=None,
+        judged_at=judged_at,
+        age_s=None,
+        idle_s=None,
+        due_at=None,
+        disk=None,
+        persistent_disk_id=None,
+        action=Action.KEEP,
+        reason=Reason.MALFORMED,
+        outcome=Outcome.KEPT,
+        exemption=None,
+        http_status=None,
+        error=None,
+        attempts=0,
+        trace_id=None,
+    )
+
+
+def exemption_detail(exemption: Exemption, instant: datetime) -> ExemptionDetail:
+    fields = {
+        "project": exemption.project,
+        "name": exemption.name,
+        "creator": exemption.creator,
+        "label": list(exemption.label),
+    }
+    return ExemptionDetail(
+        match={name: value for name, value in fields.items() if value},
+        until=exemption.until.astimezone(UTC),
+        reason=exemption.reason,
+        lapsed=exemption.lapsed(instant),
+    )

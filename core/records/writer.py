@@ -1,0 +1,177 @@
+"""Keeps audit records: one line and one write each, made durable before an act; what they say lives in `events`."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from core.records.events import SCHEMA, Common, Event
+
+log = structlog.get_logger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class RecordNotKeptError(Exception):
+    """A record could not be written or made durable: nothing may be acted on any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIdentity:
+    """What every record of a run says of the run."""
+
+    job: str
+    run_id: str
+    environment: str
+    dry_run: bool
+    task_index: int = 0
+    task_count: int = 1
+
+
+class Sink(Protocol):
+    """Where lines go; every method raises OSError."""
+
+    name: str
+
+    def write(self, line: bytes) -> None:
+        """Take one line, at once and whole."""
+
+    def make_durable(self) -> None:
+        """Return when every line taken so far outlives this process and its machine."""
+
+    def close(self) -> None:
+        """No more lines."""
+
+
+class Stdout:
+    """Lines for Cloud Run's log agent, which reads them as they are written: there is nothing to wait for."""
+
+    name = "stdout"
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        os.set_blocking(descriptor, True)
+
+    def write(self, line: bytes) -> None:
+        _write_whole(self._descriptor, line)
+
+    def make_durable(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class AuditFile:
+    """A file of JSON Lines, appended to and fsynced."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            _write_whole(self._descriptor, b"\n")  # a killed run's torn line must not swallow our first one
+
+    def write(self, line: bytes) -> None:
+        _write_whole(self._descriptor, line)
+
+    def make_durable(self) -> None:
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    written = os.write(descriptor, line)
+    while written < len(line):
+        written += os.write(descriptor, line[written:])
+
+
+class AuditLog:
+    """The records of one run, in order. `failure` says whether one could not be kept."""
+
+    def __init__(
+        self,
+        identity: RunIdentity,
+        sinks: Sequence[Sink],
+        *,
+        now: Callable[[], datetime],
+        seen_by: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        self._identity = identity
+        self._labels = {"job": identity.job, "run_id": identity.run_id, "environment": identity.environment}
+        self._sinks = list(sinks)
+        self._now = now
+        self._seen_by = seen_by
+        self._lock = asyncio.Lock()
+        self._durable = 0
+        self.written = 0
+        self.failure: str | None = None
+
+    def write(self, event: Event) -> None:
+        """Write one record to every sink that still works. Raises RecordNotKeptError where one does not."""
+        line = self._line(event)
+        self.written += 1
+        for sink in tuple(self._sinks):
+            try:
+                sink.write(line)
+            except OSError as error:
+                self._drop(sink, error)
+        self._seen_by(event)
+        self.check()
+
+    async def commit(self) -> None:
+        """Return when all that is written is durable; those who wait together share one effort.
+
+        Raises RecordNotKeptError where it cannot be made so.
+        """
+        wanted = self.written
+        async with self._lock:
+            if self._durable < wanted:
+                covered = self.written
+                for sink in tuple(self._sinks):
+                    try:
+                        await asyncio.to_thread(sink.make_durable)
+                    except OSError as error:
+                        self._drop(sink, error)
+                self._durable = covered
+        self.check()
+
+    def check(self) -> None:
+        """Raises RecordNotKeptError where any record was lost so far."""
+        if self.failure is not None:
+            raise RecordNotKeptError(self.failure)
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            sink.close()
+
+    def _drop(self, sink: Sink, error: OSError) -> None:
+        """A sink that failed once may hold half a line: it gets no more, the others go on."""
+        self._sinks.remove(sink)
+        self.failure = f"{sink.name}: {error.strerror or error}"
+        log.error("record not kept", sink=sink.name, reason=self.failure)
+
+    def _line(self, event: Event) -> bytes:
+        identity = self._identity
+        common = Common(
+            time=self._now(),
+            labels=self._labels,
+            insert_id=f"{identity.run_id}-{identity.task_index}-{self.written}",
+            schema=SCHEMA,
+            job=identity.job,
+            run_id=identity.run_id,
+            environment=identity.environment,
+            dry_run=identity.dry_run,
+            seq=self.written,
+            task_index=identity.task_index,
+            task_count=identity.task_count,
+        )
+        return b"%b,%b\n" % (_encode(event)[:-1], _encode(common)[1:])
