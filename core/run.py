@@ -1,0 +1,200 @@
+"""Opens the rooms for one run - clock, records, Leonardo, console - and closes them; what is done is the job's."""
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from core import diagnostics
+from core.leonardo.client import Credentials, Leonardo
+from core.leonardo.errors import CredentialsError
+from core.records import events
+from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
+from core.rules.exemptions import Exemption
+from core.run_clock import RunClock, utc_now
+from core.settings import Settings, UsageError
+from core.sweep import Act, Bounds, Explain, Judge, Rule, Scope, Sweep
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a job hands to its run: a judge and an act."""
+
+    name: str
+    in_a_sentence: str
+    judge: Judge
+    explain: Explain
+    act: Callable[[Leonardo], Act]
+    policy: dict[str, float | bool]
+    exemptions: tuple[Exemption, ...]
+
+
+class View(Protocol):
+    """Somebody who watches the run."""
+
+    def seen(self, event: events.Event) -> None:
+        """A record was written."""
+
+    def condemned(self, count: int) -> None:
+        """The list has ended, so many runtimes are due."""
+
+
+class NoView:
+    """Nobody watches: the records are the output."""
+
+    def seen(self, event: events.Event) -> None:
+        pass
+
+    def condemned(self, count: int) -> None:
+        pass
+
+
+def run(job: Job, settings: Settings) -> int:
+    """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
+    as_table = settings.output == "table" or (settings.output == "auto" and sys.stdout.isatty())
+    diagnostics.to_stderr(settings.log_level, as_json=not as_table)
+    identity = RunIdentity(
+        job=job.name,
+        run_id=os.environ.get("CLOUD_RUN_EXECUTION") or f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
+        environment=settings.environment,
+        dry_run=settings.dry_run,
+    )
+    with ExitStack() as rooms:
+        url = rooms.enter_context(_sandbox()) if settings.sandbox else str(settings.leonardo_url)
+        sinks = _sinks(settings, identity.run_id, as_table=as_table)
+        for sink in sinks:
+            rooms.callback(sink.close)
+        return asyncio.run(_sweep(job, settings, identity, url, sinks, as_table=as_table))
+
+
+def _sinks(settings: Settings, run_id: str, *, as_table: bool) -> list[Sink]:
+    path = settings.audit_file or (Path("audit") / f"{run_id}.jsonl" if as_table else None)
+    try:
+        in_file: list[Sink] = [] if path is None else [AuditFile(path)]
+    except OSError as error:
+        raise UsageError(f"audit-file: {path} cannot be written: {error.strerror}") from None
+    return in_file if as_table else [Stdout(), *in_file]
+
+
+@contextmanager
+def _sandbox() -> Iterator[str]:
+    try:
+        from core.sandbox.server import serving  # noqa: PLC0415 - not in the production image
+    except ImportError as error:
+        raise UsageError(f"sandbox: {error.name} is not installed; install leo-lifecycle[sandbox]") from None
+    with serving() as server:
+        yield server.url
+
+
+def _credentials(settings: Settings) -> Credentials | None:
+    if not settings.needs_token:
+        return None
+    from core.leonardo.credentials import google_credentials  # noqa: PLC0415 - 200 ms that other runs do without
+
+    try:
+        return google_credentials(settings.impersonate_service_account)
+    except CredentialsError as error:
+        raise UsageError(f"auth: {error}") from None
+
+
+async def _sweep(
+    job: Job, settings: Settings, identity: RunIdentity, url: str, sinks: list[Sink], *, as_table: bool
+) -> int:
+    clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
+    credentials = _credentials(settings)
+    with clock.signals(), _view(job, sinks, as_table=as_table) as view:
+        audit = AuditLog(identity, sinks, now=clock.wall, seen_by=view.seen)
+        leonardo = Leonardo(
+            url,
+            clock=clock,
+            credentials=credentials,
+            request_timeout=settings.request_timeout.total_seconds(),
+            read_concurrency=settings.read_concurrency,
+            write_concurrency=settings.write_concurrency,
+            read_only=settings.dry_run,
+            user_agent=f"leo-lifecycle/{version('leo-lifecycle')} ({job.name})",
+        )
+        async with leonardo:
+            sweep = Sweep(
+                leonardo=leonardo,
+                audit=audit,
+                clock=clock,
+                scope=_scope(settings),
+                rule=Rule(judge=job.judge, explain=job.explain, act=job.act(leonardo)),
+                bounds=Bounds(
+                    dry_run=settings.dry_run,
+                    caps=settings.caps,
+                    expectations=settings.expectations,
+                    readers=settings.read_concurrency,
+                    actors=settings.write_concurrency,
+                ),
+                name_creator=settings.audit_creator == "plain",
+                condemned=view.condemned,
+            )
+            return await sweep.run(_run_started(job, settings, leonardo.actor, clock.now()))
+
+
+@contextmanager
+def _view(job: Job, sinks: list[Sink], *, as_table: bool) -> Iterator[View]:
+    if not as_table:
+        yield NoView()
+        return
+    try:
+        from core.console import TableView  # noqa: PLC0415 - rich is for a person only
+    except ImportError as error:
+        raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
+    with TableView(job.in_a_sentence, kept_in=[sink.name for sink in sinks]) as view:
+        yield view
+
+
+def _scope(settings: Settings) -> Scope:
+    if settings.only:
+        return Scope(projects=tuple(dict.fromkeys(p.rpartition("/")[0] for p in settings.only)), only=settings.only)
+    return Scope(projects=settings.swept)
+
+
+def _run_started(job: Job, settings: Settings, actor: str | None, now: datetime) -> events.RunStarted:
+    for exemption in job.exemptions:
+        if exemption.lapsed(now):
+            log.warning("exemption has lapsed", reason=exemption.reason, until=exemption.until.isoformat())
+    swept = settings.swept
+    return events.RunStarted(
+        severity=events.Severity.NOTICE,
+        message=f"{'dry run' if settings.dry_run else 'live run'}: {job.in_a_sentence}",
+        version=version("leo-lifecycle"),
+        actor=actor,
+        started_by=settings.started_by,
+        approved_by=settings.approved_by,
+        now=now,
+        policy=job.policy,
+        policy_digest=events.policy_digest(job.policy, job.exemptions),
+        exemptions=[events.exemption_detail(exemption, now) for exemption in job.exemptions],
+        limits={
+            "max_acts": settings.max_acts,
+            "max_act_share": settings.max_act_share,
+            "allow_empty": settings.allow_empty,
+            "expect_at_least": settings.expect_at_least,
+            "deadline_s": settings.deadline.total_seconds(),
+            "request_timeout_s": settings.request_timeout.total_seconds(),
+            "read_concurrency": settings.read_concurrency,
+            "write_concurrency": settings.write_concurrency,
+        },
+        scope={
+            "projects": None if swept is None else list(swept[: events.MOST_NAMES]),
+            "project_count": None if swept is None else len(swept),
+            "only": None if settings.only is None else list(settings.only[: events.MOST_NAMES]),
+            "as_of": settings.as_of,
+        },
+        plan=None,
+    )

@@ -1,0 +1,541 @@
+"""The only loop: list, decide, guard, then look again, record the intent, act and record the outcome, one by one.
+
+Which rule judges and which act follows is the job's matter; what Leonardo's answers look like is the client's.
+"""
+
+from asyncio import TaskGroup
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from http import HTTPStatus
+from typing import Protocol, TypeVar
+
+from core.leonardo.client import LastExchange, Leonardo
+from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
+from core.records import events
+from core.records.events import Outcome
+from core.records.writer import AuditLog, RecordNotKeptError
+from core.rules.decision import Action, Decision
+from core.rules.guards import Caps, Expectations, FailureStreak, Refusal
+from core.run_clock import OutOfTimeError, RunClock
+from core.runtime import MalformedRuntime, Runtime, RuntimeStatus
+
+T = TypeVar("T")
+
+MAYBE_DONE = (ErrorKind.UNAVAILABLE, ErrorKind.UNREADABLE)
+"""After such an answer to an act, only the state tells whether it was carried out."""
+
+
+class Judge(Protocol):
+    """A rule with its policy: a pure function of a runtime and an instant."""
+
+    def __call__(self, runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision: ...
+
+
+class Explain(Protocol):
+    """A judgement in words."""
+
+    def __call__(self, runtime: Runtime, decision: Decision) -> str: ...
+
+
+class Send(Protocol):
+    """The request that carries an act out; `core.leonardo.client` says what it raises."""
+
+    def __call__(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> Awaitable[None]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What to do with a condemned runtime, and how to read what became of it."""
+
+    intent: type[events.DeletionRequested]
+    send: Send
+    would: Outcome
+    accepted: Outcome
+    done: frozenset[str]
+    """Statuses that show the act accepted."""
+    conflict: Callable[[LeonardoError], Outcome]
+    """What a 409 means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """How far a sweep goes: one unscoped list, or one list per project, perhaps of single runtimes only."""
+
+    projects: Sequence[str] | None = None
+    only: Collection[str] | None = None
+    """`PROJECT/NAME` of the runtimes to judge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a job hands to the sweep: who is condemned, why, and to what."""
+
+    judge: Judge
+    explain: Explain
+    act: Act
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much a sweep may do, and how much at a time."""
+
+    dry_run: bool
+    caps: Caps
+    expectations: Expectations
+    readers: int
+    """Runtimes or projects worked on at a time while nothing is changed."""
+    actors: int
+    """Runtimes worked on at a time while acting."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Case:
+    """A condemned runtime on its way through the run."""
+
+    runtime: Runtime
+    decision: Decision
+    last: LastExchange = field(default_factory=LastExchange)
+    maybe_done: bool = False
+    """An act left and its answer does not tell whether it was carried out."""
+    second_try: bool = False
+    token_renewed: bool = False
+    note: str = ""
+
+    def judged_again(self, looked: Runtime, decision: Decision) -> None:
+        if self.last.acts:  # a failed try may have detached the disk: the record tells of the one there was
+            looked = replace(looked, disk=self.runtime.disk, persistent_disk_id=self.runtime.persistent_disk_id)
+        self.runtime, self.decision = looked, decision
+
+
+class Sweep:
+    """One run over one inventory."""
+
+    def __init__(
+        self,
+        *,
+        leonardo: Leonardo,
+        audit: AuditLog,
+        clock: RunClock,
+        scope: Scope,
+        rule: Rule,
+        bounds: Bounds,
+        name_creator: bool,
+        condemned: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`condemned` is told how many runtimes are due, once the list has ended."""
+        self._leonardo = leonardo
+        self._audit = audit
+        self._clock = clock
+        self._scope = scope
+        self._judge = rule.judge
+        self._explain = rule.explain
+        self._act = rule.act
+        self._bounds = bounds
+        self._workers = bounds.readers if bounds.dry_run else bounds.actors
+        self._name_creator = name_creator
+        self._condemned = condemned
+        self._now: datetime
+        self._seen: set[str] = set()
+        self._cases: list[Case] = []
+        self._unsettled: list[Case] = []
+        self._second_tries: list[Case] = []
+        self._streak = FailureStreak()
+        self._refusals: list[Refusal] = []
+        self._caps_tripped: list[Refusal] = []
+        self._listed = 0
+        self._lists_read = 0
+        self._cut_short = False
+        self._failed: list[str] = []
+        self._actions: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._outcomes: Counter[str] = Counter()
+
+    async def run(self, started: events.RunStarted) -> int:
+        """Sweep, from the first record to the closing one, judging the list by `started.now`; the exit code."""
+        self._now = started.now
+        self._record(started)
+        if self._audit.failure is None:
+            await self._list()
+        if self._lists_read:
+            self._condemned(len(self._cases))
+            self._guard()
+            await self._treat()
+        self._record(self._finished(self._exit_code()))
+        with suppress(RecordNotKeptError):
+            await self._audit.commit()
+        return self._exit_code()
+
+    # list -> decide
+
+    async def _list(self) -> None:
+        if self._scope.projects is None:
+            await self._list_one(None)
+        else:
+            await _each(self._scope.projects, self._bounds.readers, self._list_one)
+
+    async def _list_one(self, project: str | None) -> None:
+        """Judge one list as it streams by; its condemned are only held, and released if it does not end well."""
+        held: list[Case] = []
+        listed: set[str] = set()
+        try:
+            async with aclosing(self._leonardo.list_runtimes(project)) as items:
+                async for item in items:
+                    if self._wanted(item, listed):
+                        self._take(item, held)
+                        self._audit.check()
+        except RecordNotKeptError:
+            self._close_all(held, Outcome.NOT_ATTEMPTED)
+        except OutOfTimeError:
+            self._cut_short = True
+            why = "a signal" if self._clock.signalled else "the deadline"
+            self._unreadable(project, LeonardoError(ErrorKind.UNAVAILABLE, f"{why} came before the list had ended"))
+            self._close_all(held, Outcome.NOT_ATTEMPTED)
+        except LeonardoError as error:
+            self._unreadable(project, error)
+            self._close_all(held, Outcome.WITHHELD)
+        else:
+            self._lists_read += 1
+            self._cases += held
+            self._report_missing(project, listed)
+
+    def _wanted(self, item: Runtime | MalformedRuntime, listed: set[str]) -> bool:
+        if self._scope.only is None:
+            return True
+        path = f"{item.project}/{item.name}"
+        listed.add(path)
+        return path in self._scope.only
+
+    def _take(self, item: Runtime | MalformedRuntime, held: list[Case]) -> None:
+        self._listed += 1
+        if isinstance(item, MalformedRuntime):
+            self._failed.append(f"{item.project or '?'}/{item.name or '?'}")
+            self._audited(events.malformed_audited(item, self._now))
+            return
+        repeated = item.id in self._seen
+        self._seen.add(item.id)
+        case = Case(runtime=item, decision=self._judge(item, self._now, repeated=repeated, second_look=False))
+        if case.decision.action is Action.KEEP:
+            self._close(case, Outcome.KEPT)
+        else:
+            held.append(case)
+
+    def _unreadable(self, project: str | None, error: LeonardoError) -> None:
+        self._failed.append(project or "the list of all runtimes")
+        self._record(
+            events.ProjectUnreadable(
+                severity=events.Severity.ERROR,
+                message=f"could not list {events.fit(project) or 'the runtimes'}: {error}",
+                project=events.fit(project),
+                http_status=error.http_status,
+                error=_detail(error),
+            )
+        )
+
+    def _report_missing(self, project: str | None, listed: set[str]) -> None:
+        for path in self._scope.only or ():
+            owner, _, name = path.rpartition("/")
+            if owner == project and path not in listed:
+                self._failed.append(path)
+                self._record(
+                    events.RuntimeMissing(
+                        severity=events.Severity.WARNING,
+                        message=f"{path} is not listed",
+                        project=owner,
+                        name=name,
+                    )
+                )
+
+    # guard
+
+    def _guard(self) -> None:
+        for refusal in self._bounds.expectations.refusals(listed=self._listed):
+            self._refuse(refusal)
+        tripped = list(self._bounds.caps.refusals(acts=len(self._cases), listed=self._listed))
+        if self._bounds.dry_run:
+            self._caps_tripped = tripped
+            return
+        for refusal in tripped:
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refusals.append(refusal)
+        self._record(
+            events.RunRefused(
+                severity=events.Severity.WARNING,
+                message=f"refused by {refusal.guard}: {refusal.detail}",
+                guard=refusal.guard,
+                detail=refusal.detail,
+                candidates=len(self._cases),
+                listed=self._listed,
+            )
+        )
+
+    # look again -> record the intent -> act -> record the outcome
+
+    async def _treat(self) -> None:
+        """The most overdue first; what no answer settled is settled in a last pass, with at most one second try."""
+        self._cases.sort(key=_most_overdue)
+        if self._caps_tripped:  # a live run would stop here: so does its rehearsal
+            self._close_all(self._cases, self._act.would)
+            return
+        await _each(self._cases, self._workers, self._attempt)
+        while self._unsettled:
+            by_project: defaultdict[str, list[Case]] = defaultdict(list)
+            for case in self._unsettled:
+                by_project[case.runtime.project].append(case)
+            self._unsettled, self._second_tries = [], []
+            await _each(by_project.values(), self._bounds.readers, self._settle)
+            await _each(sorted(self._second_tries, key=_most_overdue), self._workers, self._attempt)
+
+    def _stopped(self) -> Outcome | None:
+        """What becomes of a runtime whose turn comes now, where the run does not act any more."""
+        if self._refusals:
+            return Outcome.WITHHELD
+        if self._audit.failure is not None or not self._clock.may_act:
+            return Outcome.NOT_ATTEMPTED
+        return None
+
+    async def _attempt(self, case: Case) -> None:
+        """Look, judge, and act while the look is fresh; as often as Leonardo asks to come back."""
+        while True:
+            if stopped := self._stopped():
+                self._give_up(case, stopped)
+                return
+            try:
+                looked = await self._leonardo.get_runtime(case.runtime.project, case.runtime.name, case.last)
+            except OutOfTimeError:
+                self._give_up(case, Outcome.NOT_ATTEMPTED)
+                return
+            except LeonardoError as error:
+                self._look_failed(case, error)
+                return
+            looked_at = self._clock.monotonic()
+            if not self._still_condemned(case, looked):
+                return
+            if self._bounds.dry_run:
+                self._close(case, self._act.would)
+                return
+            if await self._acted(case, looked_at):
+                return
+
+    def _look_failed(self, case: Case, error: LeonardoError) -> None:
+        if error.http_status == HTTPStatus.NOT_FOUND or case.maybe_done:
+            self._unsettled.append(case)
+        else:
+            self._close(case, Outcome.FAILED)
+
+    def _still_condemned(self, case: Case, looked: Runtime) -> bool:
+        if case.maybe_done and (looked.id != case.runtime.id or looked.status in self._act.done):
+            self._close(case, self._act.accepted)
+            return False
+        if looked.id != case.runtime.id:
+            self._close(case, Outcome.REPLACED)
+            return False
+        decision = self._judge(looked, self._clock.now(), repeated=False, second_look=True)
+        case.judged_again(looked, decision)
+        if decision.action is Action.KEEP:
+            self._close(case, Outcome.SPARED)
+            return False
+        return True
+
+    async def _acted(self, case: Case, looked_at: float) -> bool:
+        """Whether the case is through; False asks for a new look."""
+        acts_before = case.last.acts
+        try:
+            self._audit.write(self._intent(case))
+            await self._audit.commit()
+            await self._act.send(case.runtime.project, case.runtime.name, case.last, looked_at=looked_at)
+        except (OutOfTimeError, RecordNotKeptError):
+            self._give_up(case, Outcome.NOT_ATTEMPTED)
+        except LookAgainError as again:
+            return self._refused_again(case, again.answer)
+        except LeonardoError as error:
+            self._act_failed(case, error, sent=case.last.acts > acts_before)
+        else:
+            self._count_answer(failed=False)
+            self._close(case, self._act.accepted)
+        return True
+
+    def _intent(self, case: Case) -> events.Event:
+        runtime, decision = case.runtime, case.decision
+        return self._act.intent(
+            severity=events.Severity.NOTICE,
+            message=f"about to {decision.action} {events.fit(runtime.path)}: {self._explain(runtime, decision)}",
+            runtime_id=runtime.id,
+            project=events.fit(runtime.project) or "",
+            name=events.fit(runtime.name) or "",
+            action=decision.action,
+            reason=decision.reason,
+            age_s=events.seconds(decision.age),
+            idle_s=events.seconds(decision.idle),
+            attempt=case.last.acts + 1,
+        )
+
+    def _refused_again(self, case: Case, answer: LeonardoError | None) -> bool:
+        """A renewed token that is refused too is a refusal; after anything else there is a new look."""
+        if answer is not None and answer.kind is ErrorKind.DENIED:
+            if case.token_renewed:
+                self._count_answer(failed=True)
+                self._close(case, Outcome.FAILED)
+                return True
+            case.token_renewed = True
+        if answer is not None and answer.kind in MAYBE_DONE:
+            case.maybe_done = True
+        return False
+
+    def _act_failed(self, case: Case, error: LeonardoError, *, sent: bool) -> None:
+        if error.http_status == HTTPStatus.CONFLICT:
+            self._count_answer(failed=False)
+            self._close(case, self._act.conflict(error))
+            return
+        self._count_answer(failed=True)
+        if sent and error.kind in MAYBE_DONE:
+            case.maybe_done = True
+            self._unsettled.append(case)
+        elif sent and error.http_status == HTTPStatus.NOT_FOUND:
+            self._unsettled.append(case)
+        else:
+            self._close(case, Outcome.FAILED)
+
+    def _count_answer(self, *, failed: bool) -> None:
+        if self._clock.signalled:  # answers that were cut off say nothing of Leonardo
+            return
+        if refusal := self._streak.add(failed=failed):
+            self._refuse(refusal)
+
+    # the last pass
+
+    async def _settle(self, cases: list[Case]) -> None:
+        """Read what became of one project's unsettled runtimes from its list: a 404 proves nothing."""
+        wanted = {case.runtime.id for case in cases}
+        found: dict[str, Runtime] = {}
+        try:
+            project = cases[0].runtime.project
+            async with aclosing(self._leonardo.list_runtimes(project, include_deleted=True)) as items:
+                async for item in items:
+                    if isinstance(item, Runtime) and item.id in wanted:
+                        found[item.id] = item
+        except (OutOfTimeError, LeonardoError):
+            found = {}
+        for case in cases:
+            self._settle_one(case, found.get(case.runtime.id))
+
+    def _settle_one(self, case: Case, state: Runtime | None) -> None:
+        if not case.maybe_done:
+            gone = state is not None and state.status == RuntimeStatus.DELETED
+            self._close(case, Outcome.GONE if gone else Outcome.FAILED)
+        elif state is None:
+            self._close(case, Outcome.IN_DOUBT)
+        elif state.status in self._act.done:
+            self._close(case, self._act.accepted)
+        else:
+            disk = case.runtime.persistent_disk_id
+            if disk is not None and state.persistent_disk_id is None:
+                case.note = f"the failed try has detached its disk {disk}, which is kept"
+            if case.second_try:
+                self._close(case, Outcome.FAILED)
+            else:
+                case.second_try = True
+                self._second_tries.append(case)
+
+    # record
+
+    def _give_up(self, case: Case, outcome: Outcome) -> None:
+        """The run does not get to this runtime (any more)."""
+        if outcome is Outcome.NOT_ATTEMPTED and self._audit.failure is None:
+            self._cut_short = True
+        self._close(case, Outcome.FAILED if case.second_try else outcome)
+
+    def _close_all(self, cases: Iterable[Case], outcome: Outcome) -> None:
+        for case in cases:
+            self._close(case, outcome)
+
+    def _close(self, case: Case, outcome: Outcome) -> None:
+        """The one record in which a judged runtime ends."""
+        if outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
+            self._failed.append(case.runtime.path)
+        explanation = self._explain(case.runtime, case.decision)
+        self._audited(
+            events.runtime_audited(
+                case.runtime,
+                case.decision,
+                outcome,
+                f"{explanation}; {case.note}" if case.note else explanation,
+                name_creator=self._name_creator,
+                exchanged=events.Exchanged(
+                    http_status=case.last.http_status,
+                    error=None if case.last.error is None else _detail(case.last.error),
+                    attempts=case.last.acts,
+                    trace_id=case.last.trace_id,
+                ),
+            )
+        )
+
+    def _audited(self, record: events.RuntimeAudited) -> None:
+        self._actions[record.action] += 1
+        self._reasons[record.reason] += 1
+        self._outcomes[record.outcome] += 1
+        self._record(record)
+
+    def _record(self, event: events.Event) -> None:
+        """Write where it can be written still; the audit log remembers a loss, and `_stopped` asks it."""
+        with suppress(RecordNotKeptError):
+            self._audit.write(event)
+
+    def _exit_code(self) -> int:
+        """The highest that applies of the design's exit codes."""
+        unread = not self._lists_read
+        if self._audit.failure is not None:
+            return 6
+        if self._cut_short and (self._clock.signalled or not unread):
+            return 5
+        if unread:
+            return 4
+        if self._refusals:
+            return 3
+        return 1 if self._failed else 0
+
+    def _finished(self, exit_code: int) -> events.RunFinished:
+        return events.RunFinished(
+            severity=events.Severity.NOTICE,
+            message=f"finished with exit code {exit_code}: {self._listed} listed, {_counts(self._outcomes)}",
+            listed=self._listed,
+            audited=self._outcomes.total(),
+            actions=dict(self._actions),
+            reasons=dict(self._reasons),
+            outcomes=dict(self._outcomes),
+            failed=[events.fit(name) or "" for name in self._failed[: events.MOST_NAMES]],
+            calls={kind: self._leonardo.calls[kind] for kind in ("list", "get", "delete", "stop")},
+            duration_s=round(self._clock.elapsed(), 3),
+            exit_code=exit_code,
+            refused_by=list(dict.fromkeys(refusal.guard for refusal in self._refusals)),
+            would_be_refused_by=[refusal.guard for refusal in self._caps_tripped],
+        )
+
+
+def _most_overdue(case: Case) -> tuple[datetime, str]:
+    return case.decision.due_at or case.decision.judged_at, case.runtime.path
+
+
+def _counts(outcomes: Counter[str]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()) or "none judged"
+
+
+def _detail(error: LeonardoError) -> events.ErrorDetail:
+    return events.ErrorDetail(kind=error.kind, message=error.message, exception_class=error.exception_class)
+
+
+async def _each(items: Iterable[T], workers: int, work: Callable[[T], Awaitable[None]]) -> None:
+    """Work on every item, in order, so many at a time."""
+    queue = iter(items)
+
+    async def worker() -> None:
+        for item in queue:
+            await work(item)
+
+    async with TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(worker())

@@ -1,0 +1,109 @@
+"""The program: finds the job, reads its settings, turns what happens into an exit code."""
+
+import argparse
+import importlib
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from core.run_clock import utc_now
+from core.settings import PREFIX, UsageError, add_flags, load_settings
+
+PROGRAM = "leo-lifecycle"
+JOBS = {
+    "delete-old-runtimes": "delete runtimes that are too old, or old and idle",
+    "sandbox": "serve a Leonardo with a made-up fleet on loopback",
+}
+OVERVIEW = (
+    f"""\
+{PROGRAM} keeps the notebook runtimes of a Leonardo installation young.
+
+"""
+    + "".join(f"  {PROGRAM} {name:<22} {what}\n" for name, what in JOBS.items())
+    + f"""
+Try:      {PROGRAM} delete-old-runtimes --sandbox
+Explain:  {PROGRAM} JOB --help
+Settings: flags, {PREFIX}* variables, --config FILE; a dry run unless --no-dry-run
+"""
+)
+EXIT_STOPPED = 5
+EXIT_USAGE = 2
+EXIT_BUG = 70
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def main(argv: Sequence[str] | None = None, *, may_act: bool = True) -> int:
+    """Run one job; `may_act` is False for the command that no flag or variable can make act."""
+    # Until a run takes over, a signal ends the program; without a handler PID 1 would not even notice SIGTERM.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_STOPPED))
+    try:
+        return _main(sys.argv[1:] if argv is None else argv, may_act=may_act)
+    except UsageError as error:
+        for fault in error.faults:
+            print(f"{PROGRAM}: {fault}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit code
+        traceback.print_exc()
+        print(f"{PROGRAM}: this is a bug in the program, please report the lines above", file=sys.stderr)
+        return EXIT_BUG
+
+
+def main_dry_run() -> int:
+    """The command that cannot act: asked to, it is a usage error."""
+    return main(may_act=False)
+
+
+def _main(argv: Sequence[str], *, may_act: bool) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(OVERVIEW, end="")
+        return 0
+    if argv[0] == "--version":
+        print(f"{PROGRAM} {version(PROGRAM)}")
+        return 0
+    name, *arguments = argv
+    if name not in JOBS:
+        raise UsageError(f"there is no job {name!r}; there are {', '.join(JOBS)}")
+    job = importlib.import_module(f"jobs.{name.replace('-', '_')}")
+    parser = _Parser(
+        prog=f"{PROGRAM} {name}",
+        description=job.__doc__,
+        epilog=f"Each setting is also a variable ({PREFIX}MAX_AGE=14d) and a key of the config file (max_age: 14d).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if hasattr(job, "add_arguments"):
+        job.add_arguments(parser)
+        return int(job.serve(_parsed(parser, arguments)))
+    return _run_job(job, parser, arguments, may_act=may_act)
+
+
+def _run_job(job: ModuleType, parser: argparse.ArgumentParser, arguments: Sequence[str], *, may_act: bool) -> int:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings, below the environment")
+    add_flags(parser, job.FLAGS)
+    flags = vars(_parsed(parser, arguments))
+    settings = load_settings(flags, flags.pop("config"), utc_now())
+    if not (may_act or settings.dry_run):
+        raise UsageError("dry-run: this command cannot act, whatever it is told; leo-lifecycle can")
+    return int(job.main(settings))
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UsageError(*(f"{word}: unknown argument" for word in unknown))
+    return parsed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Delete runtimes that are too old, or old and idle; say so without doing it unless told --no-dry-run.
+
+The rule, first match wins (age: since creation; idle: since last access; both at one instant, to the millisecond):
+
+* not on Google Cloud, or listed before: kept;
+* any status but Running and Stopped: kept;
+* a date that is missing, unreadable or in the future: kept;
+* an exemption that has not lapsed: kept;
+* older than max-age (14 d): deleted;
+* idle for idle-after (4 h) or longer, and older than max-age-if-idle (7 d): deleted,
+  unless spare-possibly-busy is on and a kernel may be busy;
+* everything else: kept.
+
+The disk is always kept; a runtime without a persistent disk loses its local data.
+"""
+
+import re
+from datetime import datetime
+from functools import partial
+
+from core.leonardo.client import Leonardo
+from core.leonardo.errors import LeonardoError
+from core.records.events import DeletionRequested, Outcome, policy_fields
+from core.rules.decision import Decision
+from core.rules.deletion import decide, explain
+from core.run import Job, run
+from core.runtime import Runtime, RuntimeStatus
+from core.settings import Settings
+from core.sweep import Act
+
+NAME = "delete-old-runtimes"
+FLAGS = (
+    "dry_run",
+    "leonardo_url",
+    "sandbox",
+    "projects",
+    "projects_file",
+    "only",
+    "max_age",
+    "max_age_if_idle",
+    "idle_after",
+    "spare_possibly_busy",
+    "kernel_busy_limit",
+    "autopause_margin",
+    "exemptions",
+    "as_of",
+    "max_acts",
+    "max_act_share",
+    "allow_empty",
+    "expect_at_least",
+    "deadline",
+    "request_timeout",
+    "read_concurrency",
+    "write_concurrency",
+    "auth",
+    "impersonate_service_account",
+    "environment",
+    "started_by",
+    "approved_by",
+    "audit_file",
+    "audit_creator",
+    "output",
+    "log_level",
+)
+
+
+def main(settings: Settings) -> int:
+    policy = settings.deletion_policy
+
+    def judge(runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision:
+        return decide(runtime, policy, instant, repeated=repeated, second_look=second_look)
+
+    job = Job(
+        name=NAME,
+        in_a_sentence=str(policy),
+        judge=judge,
+        explain=partial(explain, policy=policy),
+        act=deletion,
+        policy=policy_fields(policy),
+        exemptions=settings.exemptions,
+    )
+    return run(job, settings)
+
+
+def deletion(leonardo: Leonardo) -> Act:
+    return Act(
+        intent=DeletionRequested,
+        send=leonardo.delete_runtime,
+        would=Outcome.WOULD_DELETE,
+        accepted=Outcome.DELETION_ACCEPTED,
+        done=frozenset({RuntimeStatus.DELETING, RuntimeStatus.DELETED}),
+        conflict=_meaning_of_conflict,
+    )
+
+
+def _meaning_of_conflict(error: LeonardoError) -> Outcome:
+    """Only the message shows the true status; a `Pre*` one is masked everywhere else."""
+    deleting = re.search(r"\b(Pre)?Deleting\b", error.message)
+    return Outcome.ALREADY_DELETING if deleting else Outcome.CONFLICT
