@@ -1,0 +1,401 @@
+"""The service's HTTP: paths, answers, the log of requests, and faults done to connections; its rules live elsewhere."""
+
+import asyncio
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.sandbox.faults import Fault, FaultScript, Kind
+from core.sandbox.leonardo import Leonardo, LeonardoError
+
+API = "/api/google/v1/runtimes"
+CONTROL = "/sandbox/"
+CHUNK = 64 * 1024
+DROP = 1024
+ACCEPTED = b"The request has been accepted for processing, but the processing has not been completed."
+NAME = re.compile(r"[a-z0-9|-]+")
+LINGER_NOT = struct.pack("ii", 1, 0)
+NO_FAULT = Fault()
+
+
+class LoggedRequest(msgspec.Struct, kw_only=True):
+    """What was asked, and how it was answered; never the token."""
+
+    t: float
+    """Of the monotonic clock, in seconds."""
+    method: str
+    path: str
+    query: str
+    call: Kind | None = None
+    """None where the path or the method is not known."""
+    project: str | None = None
+    name: str | None = None
+    status: int | None = None
+    """None while, or where, there is no answer."""
+    in_flight: int
+    """With this one, as it came."""
+    max_in_flight: int
+    trace: str | None
+    user_agent: str | None
+    cookie: bool
+    authorization: bool
+
+
+@dataclass
+class RequestLog:
+    """Every request in order of arrival, and how many there were at a time."""
+
+    entries: list[LoggedRequest] = field(default_factory=list)
+    in_flight: int = 0
+    max_in_flight: int = 0
+
+    def opened(self, scope: Scope) -> LoggedRequest:
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        trace, user_agent = _header(scope, b"x-cloud-trace-context"), _header(scope, b"user-agent")
+        entry = LoggedRequest(
+            t=time.monotonic(),
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"].decode("latin-1"),
+            in_flight=self.in_flight,
+            max_in_flight=self.max_in_flight,
+            trace=trace,
+            user_agent=user_agent,
+            cookie=_header(scope, b"cookie") is not None,
+            authorization=_header(scope, b"authorization") is not None,
+        )
+        self.entries.append(entry)
+        return entry
+
+    def reset(self) -> None:
+        self.entries.clear()
+        self.max_in_flight = self.in_flight
+
+
+@dataclass(kw_only=True)
+class Question:
+    """A call as its handler needs it."""
+
+    project: str | None
+    name: str | None
+    parameters: Mapping[str, str]
+    content_type: str
+    body: bytes
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.project or "", self.name or ""
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """An answer before it is sent; a list is made while it is sent."""
+
+    status: int = 200
+    body: bytes | Iterator[bytes] = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Patch(msgspec.Struct):
+    """Of the fields of a PATCH, those that move the autopause threshold."""
+
+    autopause: bool | None = None
+    threshold: int | None = msgspec.field(name="autopauseThreshold", default=None)
+
+
+def make_app(
+    leonardo: Leonardo,
+    faults: FaultScript,
+    *,
+    latency: float = 0.0,
+    requests: RequestLog,
+    required_token: str | None = None,
+) -> Starlette:
+    """The service over HTTP, and under `/sandbox/` what tests steer it with from another process."""
+    service = _Service(leonardo, faults, latency, required_token)
+
+    def call(method: str, path: str, kind: Kind, act: Callable[[Question], Answer]) -> Route:
+        return Route(path, _Endpoint(service, kind, act), methods=[method])
+
+    item = f"{API}/{{project}}/{{name}}"
+    app = Starlette(
+        routes=[
+            call("GET", API, "list", service.list),
+            call("GET", f"{API}/{{project}}", "project_list", service.list),
+            call("GET", item, "get", service.get),
+            call("DELETE", item, "delete", service.delete),
+            call("PATCH", item, "patch", service.patch),
+            call("POST", f"{item}/stop", "stop", service.stop),
+            call("POST", f"{item}/start", "start", service.start),
+            call("GET", "/status", "status", service.status),
+            call("GET", "/version", "version", service.version),
+            *_control(leonardo, faults, requests),
+        ],
+        middleware=[Middleware(_Entrance, log=requests)],
+        exception_handlers={404: _unknown_path},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _control(leonardo: Leonardo, faults: FaultScript, log: RequestLog) -> Iterator[Route]:
+    async def add_faults(request: Request) -> Response:
+        faults.add(*msgspec.json.decode(await request.body(), type=list[Fault]))
+        return Response(status_code=204)
+
+    async def show_requests(_: Request) -> Response:
+        return _json({"requests": log.entries, "max_in_flight": log.max_in_flight})
+
+    async def reset_requests(_: Request) -> Response:
+        log.reset()
+        return Response(status_code=204)
+
+    async def show_machines(_: Request) -> Response:
+        leonardo.settle()
+        return _json({"machines": leonardo.everything(), "deleted_disks": sorted(leonardo.deleted_disks)})
+
+    yield Route(f"{CONTROL}faults", add_faults, methods=["POST"])
+    yield Route(f"{CONTROL}requests", show_requests)
+    yield Route(f"{CONTROL}reset-requests", reset_requests, methods=["POST"])
+    yield Route(f"{CONTROL}machines", show_machines)
+
+
+def _json(content: object) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json")
+
+
+async def _unknown_path(_request: Request, _error: Exception) -> Response:
+    return JSONResponse("The requested resource could not be found.", status_code=404)
+
+
+class _Entrance:
+    """Logs what comes in, and lets a path end in a slash."""
+
+    def __init__(self, app: ASGIApp, log: RequestLog) -> None:
+        self.app = app
+        self.log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(CONTROL):
+            await self.app(scope, receive, send)
+            return
+        entry = scope["state"]["entry"] = self.log.opened(scope)
+        scope["path"] = scope["path"].rstrip("/") or "/"
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                entry.status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            self.log.in_flight -= 1
+
+
+class _Service:
+    """Leonardo's rules as answers."""
+
+    def __init__(self, leonardo: Leonardo, faults: FaultScript, latency: float, required_token: str | None) -> None:
+        self.leonardo = leonardo
+        self.faults = faults
+        self.latency = latency
+        self.required_token = required_token
+
+    def list(self, question: Question) -> Answer:
+        return Answer(body=_array(self.leonardo.rows(question.project, question.parameters)))
+
+    def get(self, question: Question) -> Answer:
+        return Answer(body=self.leonardo.get(*question.place))
+
+    def delete(self, question: Question) -> Answer:
+        self.leonardo.delete(*question.place, delete_disk=question.parameters.get("deleteDisk"))
+        return _accepted()
+
+    def stop(self, question: Question) -> Answer:
+        self.leonardo.stop(*question.place)
+        return _accepted()
+
+    def start(self, question: Question) -> Answer:
+        self.leonardo.start(*question.place)
+        return _accepted()
+
+    def patch(self, question: Question) -> Answer:
+        if not question.content_type.startswith("application/json"):
+            return _text(415, "There was a problem with the requests Content-Type: expected application/json")
+        try:
+            patch = msgspec.json.decode(question.body, type=Patch)
+        except msgspec.DecodeError as error:
+            return _text(400, f"The request content was malformed:\n{error}")
+        self.leonardo.patch(*question.place, autopause=patch.autopause, threshold=patch.threshold)
+        return _accepted()
+
+    def status(self, _: Question) -> Answer:
+        systems = {name: {"ok": True, "messages": None} for name in ("Database", "Sam")}
+        return Answer(body=msgspec.json.encode({"ok": True, "systems": systems}))
+
+    def version(self, _: Question) -> Answer:
+        return Answer(body=b'{"version":"sandbox"}')
+
+
+class _Endpoint:
+    """One call: waits as long as the network would, lets faults befall it, acts, answers."""
+
+    def __init__(self, service: _Service, kind: Kind, act: Callable[[Question], Answer]) -> None:
+        self.service = service
+        self.kind = kind
+        self.act = act
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        question = await _question(scope, receive)
+        kind = self.kind
+        if kind == "project_list" and question.parameters.get("includeDeleted", "").lower() == "true":
+            kind = "confirming_list"
+        entry: LoggedRequest = scope["state"]["entry"]
+        entry.call, entry.project, entry.name = kind, question.project, question.name
+        token = (_header(scope, b"authorization") or "").removeprefix("Bearer ")
+        if self.service.latency:
+            await asyncio.sleep(self.service.latency)
+        if self.service.required_token not in (None, token):
+            await _send(_refused_by_the_proxy(), scope, send)
+            return
+        fault = self.service.faults.take(kind, question.project, question.name) or NO_FAULT
+        if fault.user and question.name:
+            with suppress(LeonardoError):
+                getattr(self.service.leonardo, fault.user)(*question.place)
+        answer = self._answer(question, token) if fault.act_first or not fault.instead else Answer()
+        await asyncio.sleep(fault.delay)
+        if fault.hang:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        elif fault.reset:
+            await _reset(scope)
+        elif fault.status is not None:
+            body, kind_of_body = fault.body.encode(), fault.content_type
+            await _send(
+                Answer(status=fault.status, body=body, content_type=kind_of_body, headers=fault.headers),
+                scope,
+                send,
+                fault,
+            )
+        else:
+            await _send(answer, scope, send, fault)
+
+    def _answer(self, question: Question, token: str) -> Answer:
+        if question.name is not None and not NAME.fullmatch(question.name):
+            return _text(400, f"The runtime name {question.name} is not valid.")
+        try:
+            answer = self.act(question)
+        except LeonardoError as error:
+            body = {
+                "source": "leonardo",
+                "message": str(error),
+                "statusCode": error.status,
+                "exceptionClass": f"class {error.exception_class}",
+                "traceId": None,
+            }
+            return Answer(status=error.status, body=msgspec.json.encode(body))
+        cookie = f"LeoToken={token or 'none'}; Max-Age=3600; Path=/; Secure; SameSite=None; HttpOnly"
+        answer.headers = {**answer.headers, "set-cookie": cookie}
+        return answer
+
+
+async def _question(scope: Scope, receive: Receive) -> Question:
+    body = b""
+    if _header(scope, b"content-length"):
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+    query = scope["query_string"]
+    return Question(
+        project=scope["path_params"].get("project"),
+        name=scope["path_params"].get("name"),
+        parameters=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+        content_type=_header(scope, b"content-type") or "",
+        body=body,
+    )
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+def _accepted() -> Answer:
+    return Answer(status=202, body=ACCEPTED, content_type="text/plain; charset=UTF-8")
+
+
+def _text(status: int, text: str) -> Answer:
+    return Answer(status=status, body=text.encode(), content_type="text/plain; charset=UTF-8")
+
+
+def _refused_by_the_proxy() -> Answer:
+    page = b"<html><head><title>401 Unauthorized</title></head><body><h1>Unauthorized</h1></body></html>"
+    return Answer(status=401, body=page, content_type="text/html; charset=iso-8859-1")
+
+
+def _array(rows: Iterable[bytes]) -> Iterator[bytes]:
+    """A JSON array in pieces of a size that is worth a write."""
+    piece = bytearray(b"[")
+    separator = b""
+    for row in rows:
+        piece += separator
+        piece += row
+        separator = b","
+        if len(piece) >= CHUNK:
+            yield bytes(piece)
+            piece.clear()
+    piece += b"]"
+    yield bytes(piece)
+
+
+async def _send(answer: Answer, scope: Scope, send: Send, fault: Fault = NO_FAULT) -> None:
+    body = answer.body
+    if not isinstance(body, bytes) and (fault.truncate is not None or fault.drip):
+        body = b"".join(body)
+    headers = {"content-type": answer.content_type, **answer.headers}
+    if isinstance(body, bytes):
+        headers["content-length"] = str(len(body))
+    raw = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
+    await send({"type": "http.response.start", "status": answer.status, "headers": raw})
+    transport: asyncio.Transport = scope["state"]["transport"]
+    for piece in _pieces(body, fault) if isinstance(body, bytes) else body:
+        if transport.is_closing():
+            return
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        # Also without a drip: other calls want their turn while a long list goes out.
+        await asyncio.sleep(fault.drip)
+    if fault.truncate is None:
+        await send({"type": "http.response.body"})
+    else:
+        transport.close()
+
+
+def _pieces(body: bytes, fault: Fault) -> Iterator[bytes]:
+    end = len(body) if fault.truncate is None else int(len(body) * fault.truncate)
+    step = DROP if fault.drip else max(end, 1)
+    return (body[start : min(start + step, end)] for start in range(0, end, step))
+
+
+async def _reset(scope: Scope) -> None:
+    """Cut the connection so that the client sees a reset, not an end."""
+    transport: asyncio.Transport = scope["state"]["transport"]
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+    transport.abort()
+    await asyncio.sleep(0)  # until the server has noticed; it would answer 500 for us else

@@ -1,0 +1,141 @@
+"""A made-up fleet as an All of Us installation has it; pure: the caller brings the instant and the seed."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from random import Random
+
+from core.sandbox.machine import ConfigType, Machine, TrueStatus, instant_text
+
+DUE_SHARE = 0.08
+PASSING = (
+    TrueStatus.CREATING,
+    TrueStatus.STARTING,
+    TrueStatus.STOPPING,
+    TrueStatus.UPDATING,
+    TrueStatus.ERROR,
+    TrueStatus.DELETING,
+    TrueStatus.UNKNOWN,
+    TrueStatus.PRE_STOPPING,
+    TrueStatus.PRE_STARTING,
+    TrueStatus.PRE_DELETING,
+    TrueStatus.PRE_CREATING,
+)
+"""States in which no runtime is due, whatever its age."""
+DISKLESS: dict[int, ConfigType] = {1: "GceConfig", 2: "Dataproc"}
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+NO_TIME = timedelta(0)
+THRESHOLDS = (0, 30, 480, 14400)
+LONG_THRESHOLDS = (0, 14400)
+
+Span = Callable[[timedelta, timedelta], timedelta]
+Life = tuple[TrueStatus, timedelta, timedelta, int, bool]
+"""Status, age, idle, autopause threshold, whether a kernel is busy."""
+
+
+def make_fleet(runtimes: int, seed: int, now: datetime, *, due: int | None = None) -> list[Machine]:
+    """Make so many runtimes, the same for the same arguments.
+
+    Exactly `due` of them (8 % unless told) are due under the default policy: half for their age alone, half because
+    they are idle as well. Whether one is due does not change for the next three hours.
+    """
+    random = Random(seed)  # noqa: S311 - the same fleet for the same seed is the point
+    due = round(runtimes * DUE_SHARE) if due is None else due
+    if not 0 <= due <= runtimes:
+        raise ValueError(f"{due} of {runtimes} runtimes cannot be due")
+    lives = [*_due_lives(random, due), *_other_lives(random, runtimes - due)]
+    kinds = [DISKLESS.get(index % 12, "GceWithPdConfig") for index in range(runtimes)]
+    order = list(range(runtimes))
+    random.shuffle(order)
+    places = _places(random)
+    return [
+        _machine(random, 5000 + index, next(places), now, lives[chosen], kinds[chosen])
+        for index, chosen in enumerate(order)
+    ]
+
+
+def _due_lives(random: Random, count: int) -> Iterator[Life]:
+    span = _spans(random)
+    for index in range(count):
+        status = TrueStatus.RUNNING if random.random() < 0.5 else TrueStatus.STOPPED  # noqa: PLR2004
+        if index % 2:
+            age = span(7 * DAY + 6 * HOUR, 13 * DAY + 12 * HOUR)
+            idle = span(10 * HOUR, 5 * DAY)
+        else:
+            age = span(14 * DAY + 6 * HOUR, 40 * DAY)
+            idle = span(NO_TIME, 9 * DAY)
+        # A runtime that is idle and runs had its autopause set off or far away, else it would be paused.
+        thresholds = LONG_THRESHOLDS if status is TrueStatus.RUNNING else THRESHOLDS
+        yield status, age, idle, random.choice(thresholds), False
+
+
+def _other_lives(random: Random, count: int) -> Iterator[Life]:
+    span = _spans(random)
+    passing = (PASSING * (1 + count // 200))[: count // 5]
+    for status in passing:
+        yield status, span(30 * MINUTE, 20 * DAY), span(MINUTE, 20 * MINUTE), random.choice(THRESHOLDS), False
+    for index in range(count - len(passing)):
+        match index % 16:
+            case 3:
+                yield TrueStatus.RUNNING, span(DAY, 6 * DAY), span(2 * HOUR, 20 * HOUR), 30, True
+            case 5 | 11:
+                age, idle = span(7 * DAY + 6 * HOUR, 13 * DAY + 12 * HOUR), span(NO_TIME, 25 * MINUTE)
+                yield TrueStatus.RUNNING, age, idle, random.choice(THRESHOLDS), False
+            case turn if turn % 2:
+                age = span(10 * MINUTE, 6 * DAY + 12 * HOUR)
+                yield TrueStatus.RUNNING, age, span(NO_TIME, min(age, 25 * MINUTE)), random.choice(THRESHOLDS), False
+            case _:
+                age = span(HOUR, 6 * DAY + 12 * HOUR)
+                yield TrueStatus.STOPPED, age, span(NO_TIME, age), random.choice(THRESHOLDS), False
+
+
+def _spans(random: Random) -> Span:
+    return lambda low, high: low + (high - low) * random.random()
+
+
+def _places(random: Random) -> Iterator[tuple[str, int]]:
+    """Projects and the users in them: mostly one, sometimes up to four."""
+    user = 10_000
+    while True:
+        project = f"terra-vpc-sc-{random.getrandbits(32):08x}"
+        for _ in range(random.choices((1, 2, 3, 4), (85, 9, 4, 2))[0]):
+            user += random.randint(1, 9)
+            yield project, user
+
+
+def _machine(
+    random: Random, number: int, place: tuple[str, int], now: datetime, life: Life, kind: ConfigType
+) -> Machine:
+    project, user = place
+    status, age, idle, threshold, kernel_busy = life
+    accessed = _as_stored(random, now - min(idle, age))
+    created = min(_as_stored(random, now - age), accessed)
+    failed = status is TrueStatus.ERROR
+    machine = Machine(
+        id=number,
+        project=project,
+        name=f"all-of-us-{user}",
+        creator=f"researcher-{user}@example.org",
+        status=status,
+        created=created,
+        accessed=accessed,
+        config_type=kind,
+        autopause_threshold=threshold,
+        kernel_busy=kernel_busy,
+        workspace_id=f"{random.getrandbits(32):08x}-5d1c-4f0b-9d6b-{number:012x}",
+    )
+    if failed:
+        instant = instant_text(accessed)
+        machine.errors = [
+            {"errorMessage": "the zone has no capacity", "errorCode": None, "timestamp": instant, "traceId": None}
+        ]
+    if failed or status.shown is TrueStatus.DELETING:
+        machine.persistent_disk_id = None
+    return machine
+
+
+def _as_stored(random: Random, instant: datetime) -> datetime:
+    """Cut to what the row holds: microseconds mostly, at times milliseconds or whole seconds."""
+    unit = random.choices((1, 1000, 1_000_000), (7, 2, 1))[0]
+    return instant.replace(microsecond=instant.microsecond // unit * unit)
