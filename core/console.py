@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable
-from datetime import timedelta
 from itertools import chain
 from types import TracebackType
 from typing import Self
@@ -24,16 +23,17 @@ from core.records.events import (
     RuntimeAudited,
     RuntimeMissing,
 )
-from core.rules.decision import Reason, in_words
-from core.runtime import Disk
+from core.records.view import Column, View, calls_made
+from core.rules.decision import Reason
 
 MOST_ROWS = 100
 """A table of more rows would push the verdict's neighbours off any screen; the audit file has them all."""
 WIDE = 150
 """Columns from which a runtime fits on one line."""
-COLUMNS = (("project", "name", "creator"), ("status", "disk"), ("age", "idle"), ("reason", "outcome"))
 STYLES = {
+    "disk lost": "red",
     Outcome.DELETION_ACCEPTED: "green",
+    Outcome.STOP_ACCEPTED: "green",
     Outcome.ALREADY_DELETING: "green",
     Outcome.GONE: "green",
     Outcome.CONFLICT: "yellow",
@@ -44,9 +44,9 @@ STYLES = {
 }
 
 
-def printable(text: str | None) -> Text:
-    """A text from outside as a table cell: never markup, and nothing that a terminal would obey."""
-    return Text("".join(c if c.isprintable() else "�" for c in text or "-"), overflow="fold")
+def printable(text: str, style: str = "") -> Text:
+    """A text from outside: never markup, and nothing that a terminal would obey."""
+    return Text("".join(c if c.isprintable() else "�" for c in text), style=style)
 
 
 class _Output(Console):
@@ -61,8 +61,9 @@ class _Output(Console):
 class TableView:
     """Watches the records of one run and shows them as a table in the end."""
 
-    def __init__(self, rule: str, *, kept_in: Iterable[str]) -> None:
+    def __init__(self, rule: str, view: View, *, kept_in: Iterable[str]) -> None:
         self._rule = rule
+        self._view = view
         self._kept_in = list(kept_in)
         self._out = _Output()
         stderr = Console(stderr=True)
@@ -76,7 +77,8 @@ class TableView:
             disable=not stderr.is_terminal,
         )
         self._listing = self._progress.add_task("listing", total=None)
-        self._treating = self._progress.add_task("treating what is due", total=None, visible=False)
+        self._treating = self._progress.add_task("looking", total=None, visible=False)
+        self._listed = False
         self._rows: list[RuntimeAudited] = []
         self._remarks: list[tuple[str, str]] = []
         self._finished: RunFinished | None = None
@@ -91,19 +93,19 @@ class TableView:
         self._progress.stop()
         self._show()
 
-    def condemned(self, count: int) -> None:
+    def expected(self, count: int) -> None:
+        self._listed = True
         self._progress.update(self._listing, total=self._progress.tasks[self._listing].completed)
         self._progress.update(self._treating, total=count, visible=True)
 
     def seen(self, event: Event) -> None:
         match event:
-            case RuntimeAudited(outcome=Outcome.KEPT):
-                self._progress.advance(self._listing)
+            case RuntimeAudited():
+                self._progress.advance(self._treating if self._listed else self._listing)
+                if self._view.is_row(event):
+                    self._rows.append(event)
                 if event.reason is Reason.MALFORMED:
                     self._remarks.append(("yellow", event.message))
-            case RuntimeAudited():
-                self._progress.advance(self._treating)
-                self._rows.append(event)
             case RunStarted():
                 self._remarks += [
                     ("yellow", f"lapsed exemption: {exemption.reason} (until {exemption.until:%Y-%m-%d %H:%M}Z)")
@@ -124,44 +126,33 @@ class TableView:
         if self._rows:
             self._out.print(self._table())
         for style, remark in self._remarks:
-            self._out.print(Text(printable(remark).plain, style=style))
-        for finished in filter(None, [self._finished]):
-            for guard in finished.would_be_refused_by:
+            self._out.print(printable(remark, style))
+        if self._finished is not None:
+            for guard in self._finished.would_be_refused_by:
                 self._out.print(Text(f"A live run would be refused: {guard}.", style="yellow"))
-            if finished.failed:
-                self._out.print(Text(f"Failed: {printable(', '.join(finished.failed)).plain}", style="red"))
-            self._out.print(Text(self._verdict(finished), style="bold"))
+            if self._finished.failed:
+                self._out.print(printable(f"Failed: {', '.join(self._finished.failed)}", "red"))
+            self._out.print(Text(f"{self._view.verdict(self._finished)} {calls_made(self._finished)}", style="bold"))
         for place in self._kept_in:
             self._out.print(Text(f"Every decision is on record in {place}"))
 
     def _table(self) -> Table:
-        """One line a runtime where there is room, else two: the columns are the same."""
-        rows = sorted(self._rows, key=lambda row: (row.due_at or row.judged_at, row.project or "", row.name or ""))
+        """One line a runtime where there is room; else what belongs together stands on top of each other."""
         wide = self._out.width >= WIDE
-        table = Table(title="Due, most overdue first", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for group in COLUMNS:
-            for header in group if wide else [" / ".join(group)]:
+        table = Table(title=self._view.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for group in self._view.columns:
+            headers = [column.header for column in group]
+            for header in headers if wide else [" / ".join(headers)]:
                 table.add_column(header, overflow="fold")
+        rows = sorted(self._rows, key=self._view.order)
         for row in rows[:MOST_ROWS]:
-            cells = [
-                (printable(row.project), printable(row.name), printable(row.creator)),
-                (printable(row.status), Text(f"disk {row.disk}", style="" if row.disk is Disk.KEPT else "red")),
-                (_words(row.age_s), _words(row.idle_s)),
-                (Text(row.reason), Text(row.outcome, style=STYLES.get(row.outcome, ""))),
-            ]
-            table.add_row(*(chain(*cells) if wide else (Text("\n").join(group) for group in cells)))
+            groups = [[_cell(column, row) for column in group] for group in self._view.columns]
+            table.add_row(*(chain(*groups) if wide else (Text("\n").join(cells) for cells in groups)))
         if len(rows) > MOST_ROWS:
             table.caption = f"and {len(rows) - MOST_ROWS} more"
         return table
 
-    def _verdict(self, finished: RunFinished) -> str:
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
-        calls = ", ".join(f"{count} {kind}" for kind, count in finished.calls.items() if count)
-        return (
-            f"{finished.listed} listed: {counts or 'none'}. Exit code {finished.exit_code}"
-            f" after {finished.duration_s:.1f} s ({calls or 'no'} calls)."
-        )
 
-
-def _words(number: float | None) -> Text:
-    return Text("-" if number is None else in_words(timedelta(seconds=number)), no_wrap=True)
+def _cell(column: Column, row: RuntimeAudited) -> Text:
+    text = column.cell(row)
+    return printable(text, STYLES.get(text, ""))

@@ -18,7 +18,9 @@ from core import diagnostics
 from core.leonardo.client import Credentials, Leonardo
 from core.leonardo.errors import CredentialsError
 from core.records import events
+from core.records.view import View
 from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
+from core.rules.decision import Decision
 from core.rules.exemptions import Exemption
 from core.run_clock import RunClock, utc_now
 from core.settings import Settings, UsageError
@@ -36,27 +38,31 @@ class Job:
     judge: Judge
     explain: Explain
     act: Callable[[Leonardo], Act]
+    method: str | None
+    """The HTTP method of the act; no other but GET can leave. None where the job does not act."""
+    look_first: Callable[[Decision], bool] = lambda _: False
     policy: dict[str, float | bool]
-    exemptions: tuple[Exemption, ...]
+    exemptions: tuple[Exemption, ...] = ()
+    view: View
 
 
-class View(Protocol):
+class Watcher(Protocol):
     """Somebody who watches the run."""
 
     def seen(self, event: events.Event) -> None:
         """A record was written."""
 
-    def condemned(self, count: int) -> None:
-        """The list has ended, so many runtimes are due."""
+    def expected(self, count: int) -> None:
+        """The list has ended, so many runtimes are left to treat."""
 
 
-class NoView:
+class Nobody:
     """Nobody watches: the records are the output."""
 
     def seen(self, event: events.Event) -> None:
         pass
 
-    def condemned(self, count: int) -> None:
+    def expected(self, count: int) -> None:
         pass
 
 
@@ -113,8 +119,8 @@ async def _sweep(
 ) -> int:
     clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
     credentials = _credentials(settings)
-    with clock.signals(), _view(job, sinks, as_table=as_table) as view:
-        audit = AuditLog(identity, sinks, now=clock.wall, seen_by=view.seen)
+    with clock.signals(), _watcher(job, sinks, as_table=as_table) as watcher:
+        audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
         leonardo = Leonardo(
             url,
             clock=clock,
@@ -122,7 +128,7 @@ async def _sweep(
             request_timeout=settings.request_timeout.total_seconds(),
             read_concurrency=settings.read_concurrency,
             write_concurrency=settings.write_concurrency,
-            read_only=settings.dry_run,
+            methods={"GET"} if settings.dry_run or job.method is None else {"GET", job.method},
             user_agent=f"leo-lifecycle/{version('leo-lifecycle')} ({job.name})",
         )
         async with leonardo:
@@ -131,7 +137,7 @@ async def _sweep(
                 audit=audit,
                 clock=clock,
                 scope=_scope(settings),
-                rule=Rule(judge=job.judge, explain=job.explain, act=job.act(leonardo)),
+                rule=Rule(judge=job.judge, explain=job.explain, act=job.act(leonardo), look_first=job.look_first),
                 bounds=Bounds(
                     dry_run=settings.dry_run,
                     caps=settings.caps,
@@ -140,22 +146,22 @@ async def _sweep(
                     actors=settings.write_concurrency,
                 ),
                 name_creator=settings.audit_creator == "plain",
-                condemned=view.condemned,
+                expected=watcher.expected,
             )
             return await sweep.run(_run_started(job, settings, leonardo.actor, clock.now()))
 
 
 @contextmanager
-def _view(job: Job, sinks: list[Sink], *, as_table: bool) -> Iterator[View]:
+def _watcher(job: Job, sinks: list[Sink], *, as_table: bool) -> Iterator[Watcher]:
     if not as_table:
-        yield NoView()
+        yield Nobody()
         return
     try:
         from core.console import TableView  # noqa: PLC0415 - rich is for a person only
     except ImportError as error:
         raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
-    with TableView(job.in_a_sentence, kept_in=[sink.name for sink in sinks]) as view:
-        yield view
+    with TableView(job.in_a_sentence, job.view, kept_in=[sink.name for sink in sinks]) as watcher:
+        yield watcher
 
 
 def _scope(settings: Settings) -> Scope:

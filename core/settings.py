@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from datetime import UTC, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import cached_property
@@ -32,13 +32,15 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from core.rules.autopause import AutopauseLimits
+from core.rules.autopause import AutopauseLimits, AutopausePolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import LONGEST, Exemption
 from core.rules.guards import Caps, Expectations
 from core.run_clock import SETTLING
 
 PREFIX = "LIFECYCLE_"
+LONGEST_DURATION = timedelta(days=36_500)
+"""Nobody means more than a hundred years, and sums of such durations are still durations."""
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
@@ -65,6 +67,8 @@ def parse_duration(value: object) -> object:
         raise ValueError(f"{value!r} is no duration: write 14d, 4h, 30m, 36s, or ISO 8601 such as P14D")
     if duration <= timedelta(0):
         raise ValueError(f"{value!r} is not longer than nothing")
+    if duration > LONGEST_DURATION:
+        raise ValueError(f"{value!r} is longer than {LONGEST_DURATION.days} days")
     return duration
 
 
@@ -95,8 +99,8 @@ def parse_instant(value: object) -> object:
 def _split_commas(value: object) -> object:
     if isinstance(value, str):
         value = [part for part in (part.strip() for part in value.split(",")) if part]
-        if not value:
-            raise ValueError("the list is empty")
+    if isinstance(value, Sized) and not value:
+        raise ValueError("the list is empty")
     return value
 
 
@@ -238,6 +242,13 @@ class Settings(BaseSettings):
     autopause_margin: Duration = Field(
         default=timedelta(minutes=15), description="delay allowed to autopause beyond its threshold (duration)"
     )
+    autopause_max_threshold: Duration = Field(
+        default=timedelta(days=10), description="a longer autopause threshold is a finding (duration)"
+    )
+    stuck_after: Duration = Field(
+        default=timedelta(hours=2), description="in transition for this long is stuck (duration)"
+    )
+    stop_overdue: bool = Field(default=False, description="stop runtimes whose autopause is overdue")
     exemptions: Annotated[tuple[Exemption, ...], NoDecode, BeforeValidator(_read_exemptions)] = Field(
         default=(), description="YAML file, or inline JSON: list of match, until, reason"
     )
@@ -278,6 +289,10 @@ class Settings(BaseSettings):
         if url is None:
             return None
         parts = urlsplit(url)
+        try:
+            parts.port  # noqa: B018 - read to have it checked
+        except ValueError:
+            raise ValueError("its port is no number from 0 to 65535") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it must be an http or https URL")
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
@@ -354,9 +369,22 @@ class Settings(BaseSettings):
             max_age_if_idle=self.max_age_if_idle,
             idle_after=self.idle_after,
             spare_possibly_busy=self.spare_possibly_busy,
-            autopause=AutopauseLimits(kernel_busy_limit=self.kernel_busy_limit, margin=self.autopause_margin),
+            autopause=self._autopause_limits,
             exemptions=self.exemptions,
         )
+
+    @property
+    def autopause_policy(self) -> AutopausePolicy:
+        return AutopausePolicy(
+            limits=self._autopause_limits,
+            max_threshold=self.autopause_max_threshold,
+            stuck_after=self.stuck_after,
+            stop_overdue=self.stop_overdue,
+        )
+
+    @property
+    def _autopause_limits(self) -> AutopauseLimits:
+        return AutopauseLimits(kernel_busy_limit=self.kernel_busy_limit, margin=self.autopause_margin)
 
     @property
     def caps(self) -> Caps:
@@ -374,6 +402,29 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in _read_file(path).splitlines() if line.strip()]
 
 
+SCOPE_FLAGS = ("dry_run", "leonardo_url", "sandbox", "projects", "projects_file", "only")
+"""What every sweeping job is asked first."""
+RUN_FLAGS = (
+    "as_of",
+    "max_acts",
+    "max_act_share",
+    "allow_empty",
+    "expect_at_least",
+    "deadline",
+    "request_timeout",
+    "read_concurrency",
+    "write_concurrency",
+    "auth",
+    "impersonate_service_account",
+    "environment",
+    "started_by",
+    "approved_by",
+    "audit_file",
+    "audit_creator",
+    "output",
+    "log_level",
+)
+"""How every sweeping job is run."""
 REPEATED_FLAGS = {"projects": "--project", "only": "--only"}
 METAVARS = {
     "projects": "PROJECT",

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Protocol, TypeVar
 
@@ -50,7 +50,7 @@ class Send(Protocol):
 class Act:
     """What to do with a condemned runtime, and how to read what became of it."""
 
-    intent: type[events.DeletionRequested]
+    intent: type[events.Requested]
     send: Send
     would: Outcome
     accepted: Outcome
@@ -58,6 +58,8 @@ class Act:
     """Statuses that show the act accepted."""
     conflict: Callable[[LeonardoError], Outcome]
     """What a 409 means."""
+    hint: str = ""
+    """What to say where the act is refused with 403 or 404."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ class Rule:
     judge: Judge
     explain: Explain
     act: Act
+    look_first: Callable[[Decision], bool] = lambda _: False
+    """Whether the list was not enough to judge by, so that the runtime is fetched and judged again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,7 @@ class Bounds:
 
 @dataclass(slots=True, kw_only=True)
 class Case:
-    """A condemned runtime on its way through the run."""
+    """A runtime on its way through the run, condemned or still to be judged."""
 
     runtime: Runtime
     decision: Decision
@@ -123,9 +127,9 @@ class Sweep:
         rule: Rule,
         bounds: Bounds,
         name_creator: bool,
-        condemned: Callable[[int], None] = lambda _: None,
+        expected: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`condemned` is told how many runtimes are due, once the list has ended."""
+        """`expected` is told how many runtimes are left to treat, once the list has ended."""
         self._leonardo = leonardo
         self._audit = audit
         self._clock = clock
@@ -133,13 +137,15 @@ class Sweep:
         self._judge = rule.judge
         self._explain = rule.explain
         self._act = rule.act
+        self._look_first = rule.look_first
         self._bounds = bounds
         self._workers = bounds.readers if bounds.dry_run else bounds.actors
         self._name_creator = name_creator
-        self._condemned = condemned
+        self._expected = expected
         self._now: datetime
         self._seen: set[str] = set()
         self._cases: list[Case] = []
+        self._unread: list[Case] = []
         self._unsettled: list[Case] = []
         self._second_tries: list[Case] = []
         self._streak = FailureStreak()
@@ -160,8 +166,10 @@ class Sweep:
         if self._audit.failure is None:
             await self._list()
         if self._lists_read:
-            self._condemned(len(self._cases))
-            self._guard()
+            self._guard(self._bounds.expectations.refusals(listed=self._listed))
+            self._expected(len(self._cases) + len(self._unread))
+            await _each(self._unread, self._bounds.readers, self._read)
+            self._guard_acts()
             await self._treat()
         self._record(self._finished(self._exit_code()))
         with suppress(RecordNotKeptError):
@@ -198,7 +206,8 @@ class Sweep:
             self._close_all(held, Outcome.WITHHELD)
         else:
             self._lists_read += 1
-            self._cases += held
+            for case in held:
+                (self._unread if self._look_first(case.decision) else self._cases).append(case)
             self._report_missing(project, listed)
 
     def _wanted(self, item: Runtime | MalformedRuntime, listed: set[str]) -> bool:
@@ -217,7 +226,7 @@ class Sweep:
         repeated = item.id in self._seen
         self._seen.add(item.id)
         case = Case(runtime=item, decision=self._judge(item, self._now, repeated=repeated, second_look=False))
-        if case.decision.action is Action.KEEP:
+        if case.decision.action is Action.KEEP and not self._look_first(case.decision):
             self._close(case, Outcome.KEPT)
         else:
             held.append(case)
@@ -250,15 +259,16 @@ class Sweep:
 
     # guard
 
-    def _guard(self) -> None:
-        for refusal in self._bounds.expectations.refusals(listed=self._listed):
+    def _guard(self, refusals: Iterable[Refusal]) -> None:
+        for refusal in refusals:
             self._refuse(refusal)
+
+    def _guard_acts(self) -> None:
         tripped = list(self._bounds.caps.refusals(acts=len(self._cases), listed=self._listed))
         if self._bounds.dry_run:
             self._caps_tripped = tripped
-            return
-        for refusal in tripped:
-            self._refuse(refusal)
+        else:
+            self._guard(tripped)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refusals.append(refusal)
@@ -298,22 +308,41 @@ class Sweep:
             return Outcome.NOT_ATTEMPTED
         return None
 
+    async def _look(self, case: Case) -> Runtime | None:
+        """The runtime as it is now; None where there was no answer, and the case is taken care of."""
+        try:
+            looked = await self._leonardo.get_runtime(case.runtime.project, case.runtime.name, case.last)
+        except OutOfTimeError:
+            self._give_up(case, Outcome.NOT_ATTEMPTED)
+            return None
+        except LeonardoError as error:
+            if error.http_status == HTTPStatus.NOT_FOUND or case.maybe_done:
+                self._unsettled.append(case)
+            else:
+                self._close(case, Outcome.FAILED)
+            return None
+        return looked
+
+    async def _read(self, case: Case) -> None:
+        """Fetch what the list does not tell, and judge by it."""
+        if stopped := self._stopped():
+            self._give_up(case, stopped)
+        elif looked := await self._look(case):
+            if self._kept(case, looked, Outcome.KEPT):
+                return
+            self._cases.append(case)
+
     async def _attempt(self, case: Case) -> None:
         """Look, judge, and act while the look is fresh; as often as Leonardo asks to come back."""
         while True:
             if stopped := self._stopped():
                 self._give_up(case, stopped)
                 return
-            try:
-                looked = await self._leonardo.get_runtime(case.runtime.project, case.runtime.name, case.last)
-            except OutOfTimeError:
-                self._give_up(case, Outcome.NOT_ATTEMPTED)
-                return
-            except LeonardoError as error:
-                self._look_failed(case, error)
+            looked = await self._look(case)
+            if looked is None:
                 return
             looked_at = self._clock.monotonic()
-            if not self._still_condemned(case, looked):
+            if self._kept(case, looked, Outcome.SPARED):
                 return
             if self._bounds.dry_run:
                 self._close(case, self._act.would)
@@ -321,25 +350,20 @@ class Sweep:
             if await self._acted(case, looked_at):
                 return
 
-    def _look_failed(self, case: Case, error: LeonardoError) -> None:
-        if error.http_status == HTTPStatus.NOT_FOUND or case.maybe_done:
-            self._unsettled.append(case)
-        else:
-            self._close(case, Outcome.FAILED)
-
-    def _still_condemned(self, case: Case, looked: Runtime) -> bool:
+    def _kept(self, case: Case, looked: Runtime, outcome: Outcome) -> bool:
+        """Whether the look ends the case: done already, another incarnation, or nothing (more) to hold against it."""
         if case.maybe_done and (looked.id != case.runtime.id or looked.status in self._act.done):
             self._close(case, self._act.accepted)
-            return False
+            return True
         if looked.id != case.runtime.id:
             self._close(case, Outcome.REPLACED)
-            return False
+            return True
         decision = self._judge(looked, self._clock.now(), repeated=False, second_look=True)
         case.judged_again(looked, decision)
         if decision.action is Action.KEEP:
-            self._close(case, Outcome.SPARED)
-            return False
-        return True
+            self._close(case, outcome)
+            return True
+        return False
 
     async def _acted(self, case: Case, looked_at: float) -> bool:
         """Whether the case is through; False asks for a new look."""
@@ -392,6 +416,8 @@ class Sweep:
             self._close(case, self._act.conflict(error))
             return
         self._count_answer(failed=True)
+        if error.http_status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+            case.note = self._act.hint
         if sent and error.kind in MAYBE_DONE:
             case.maybe_done = True
             self._unsettled.append(case)
@@ -517,7 +543,8 @@ class Sweep:
 
 
 def _most_overdue(case: Case) -> tuple[datetime, str]:
-    return case.decision.due_at or case.decision.judged_at, case.runtime.path
+    due_at = case.decision.due_at or case.decision.judged_at - (case.decision.overdue or timedelta(0))
+    return due_at, case.runtime.path
 
 
 def _counts(outcomes: Counter[str]) -> str:

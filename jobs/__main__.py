@@ -17,6 +17,7 @@ from core.settings import PREFIX, UsageError, add_flags, load_settings
 PROGRAM = "leo-lifecycle"
 JOBS = {
     "delete-old-runtimes": "delete runtimes that are too old, or old and idle",
+    "check-autopause": "check whether Leonardo pauses what is idle",
     "sandbox": "serve a Leonardo with a made-up fleet on loopback",
 }
 OVERVIEW = (

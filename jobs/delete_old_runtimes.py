@@ -20,22 +20,18 @@ from functools import partial
 
 from core.leonardo.client import Leonardo
 from core.leonardo.errors import LeonardoError
-from core.records.events import DeletionRequested, Outcome, policy_fields
+from core.records.events import DeletionRequested, Outcome, RunFinished, RuntimeAudited
+from core.records.view import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
 from core.rules.decision import Decision
 from core.rules.deletion import decide, explain
 from core.run import Job, run
 from core.runtime import Runtime, RuntimeStatus
-from core.settings import Settings
+from core.settings import RUN_FLAGS, SCOPE_FLAGS, Settings
 from core.sweep import Act
 
 NAME = "delete-old-runtimes"
 FLAGS = (
-    "dry_run",
-    "leonardo_url",
-    "sandbox",
-    "projects",
-    "projects_file",
-    "only",
+    *SCOPE_FLAGS,
     "max_age",
     "max_age_if_idle",
     "idle_after",
@@ -43,24 +39,25 @@ FLAGS = (
     "kernel_busy_limit",
     "autopause_margin",
     "exemptions",
-    "as_of",
-    "max_acts",
-    "max_act_share",
-    "allow_empty",
-    "expect_at_least",
-    "deadline",
-    "request_timeout",
-    "read_concurrency",
-    "write_concurrency",
-    "auth",
-    "impersonate_service_account",
-    "environment",
-    "started_by",
-    "approved_by",
-    "audit_file",
-    "audit_creator",
-    "output",
-    "log_level",
+    *RUN_FLAGS,
+)
+
+
+def _verdict(finished: RunFinished) -> str:
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
+    return f"{finished.listed} listed: {counts or 'none'}."
+
+
+def _most_overdue(row: RuntimeAudited) -> tuple[datetime, str, str]:
+    return row.due_at or row.judged_at, row.project or "", row.name or ""
+
+
+VIEW = View(
+    title="Due, most overdue first",
+    is_row=lambda row: row.outcome is not Outcome.KEPT,
+    order=_most_overdue,
+    columns=(WHOSE, (STATUS, DISK), (AGE, IDLE), (REASON, OUTCOME)),
+    verdict=_verdict,
 )
 
 
@@ -76,8 +73,10 @@ def main(settings: Settings) -> int:
         judge=judge,
         explain=partial(explain, policy=policy),
         act=deletion,
-        policy=policy_fields(policy),
+        method="DELETE",
+        policy=policy.fields,
         exemptions=settings.exemptions,
+        view=VIEW,
     )
     return run(job, settings)
 

@@ -398,10 +398,10 @@ def test_a_reset_overtakes_a_deletion_that_is_under_way() -> None:
 
 def test_autopause_stops_what_is_idle_where_it_works() -> None:
     machines = [machine(1), machine(2, kernel_busy=True), machine(3, autopause_threshold=0), machine(4, accessed=NOW)]
-    leonardo = installation(*machines, autopause_enabled=True, autopause="broken")
+    leonardo = installation(*machines, pauses_idle=False)
     with client_of(leonardo) as (client, _):
         assert {row["status"] for row in client.get(API).json()} == {"Running"}
-        leonardo.autopause = "working"
+        leonardo.pauses_idle = True
         assert [row["status"] for row in client.get(API).json()] == ["Stopped", "Running", "Running", "Running"]
 
 
@@ -608,7 +608,7 @@ def test_a_fleet_has_some_of_everything() -> None:
         "GceConfig",
         "Dataproc",
     }
-    assert {machine.autopause_threshold for machine in fleet} == {0, 30, 480, 14400}
+    assert {machine.autopause_threshold for machine in fleet} == {0, 30, 480, 14400, 20160}
     assert any(machine.kernel_busy for machine in fleet)
     assert len({(machine.project, machine.name) for machine in fleet}) == 400
     assert len({machine.project for machine in fleet}) < 400

@@ -1,10 +1,10 @@
-"""Leonardo's HTTP: list, get and delete runtimes, kindly; what is deleted and why is not known here."""
+"""Leonardo's HTTP: list, get, delete and stop runtimes, kindly; to whom and why is not known here."""
 
 import asyncio
 import secrets
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -45,19 +45,20 @@ class Credentials(Protocol):
         """A valid token; another one than `refused` where one can be had. Raises CredentialsError."""
 
 
-class WriteRefusedError(RuntimeError):
-    """A request that could change something was about to leave in a dry run: a bug in this program."""
+class MethodRefusedError(RuntimeError):
+    """A request that this run must never send was about to leave: a bug in this program."""
 
 
-class ReadOnlyTransport(httpx.AsyncBaseTransport):
-    """Lets GET through and nothing else; a dry run has no other transport."""
+class NarrowTransport(httpx.AsyncBaseTransport):
+    """Lets the methods through that a run needs and no other: GET alone in a dry run."""
 
-    def __init__(self, wrapped: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, wrapped: httpx.AsyncBaseTransport, methods: Collection[str]) -> None:
         self._wrapped = wrapped
+        self._methods = methods
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.method != "GET":
-            raise WriteRefusedError(f"{request.method} in a dry run")
+        if request.method not in self._methods:
+            raise MethodRefusedError(f"{request.method} in a run that may only {', '.join(sorted(self._methods))}")
         return await self._wrapped.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -101,9 +102,10 @@ class Leonardo:
         request_timeout: float,
         read_concurrency: int,
         write_concurrency: int,
-        read_only: bool,
+        methods: Collection[str],
         user_agent: str,
     ) -> None:
+        """`methods` are those that may leave; nothing else can."""
         self._url = url.rstrip("/")
         self._clock = clock
         self._credentials = credentials
@@ -114,7 +116,7 @@ class Leonardo:
         self._connections: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
         tls = httpx.create_ssl_context(trust_env=False)
         for _ in range(max(read_concurrency, write_concurrency)):
-            self._connections.put_nowait(_connection(tls, read_only=read_only, user_agent=user_agent))
+            self._connections.put_nowait(_connection(tls, methods, user_agent))
         self.calls: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
@@ -169,6 +171,10 @@ class Leonardo:
         # `deleteDisk` is compared as text: only lower case `false` means the same to every version of the service.
         call = _Call("delete", "DELETE", _runtime_path(project, name), {"deleteDisk": "false"})
         await self._act(call, last, looked_at)
+
+    async def stop_runtime(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> None:
+        """Ask for a runtime to be stopped; sent once. `looked_at` and what is raised are as for a deletion."""
+        await self._act(_Call("stop", "POST", f"{_runtime_path(project, name)}/stop"), last, looked_at)
 
     async def _act(self, call: _Call, last: LastExchange, looked_at: float) -> None:
         async with self._exchange(call, last, looked_at=looked_at) as (response, _):
@@ -335,11 +341,10 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, LeonardoError) and error.kind is ErrorKind.UNAVAILABLE
 
 
-def _connection(tls: ssl.SSLContext, *, read_only: bool, user_agent: str) -> httpx.AsyncClient:
+def _connection(tls: ssl.SSLContext, methods: Collection[str], user_agent: str) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
     return httpx.AsyncClient(
-        transport=ReadOnlyTransport(transport) if read_only else transport,
+        transport=NarrowTransport(httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False), methods),
         headers={"User-Agent": user_agent},
         # Leonardo answers with the bearer token as a cookie: never kept, never sent back.
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from core.rules.decision import Action, Decision, Reason
-from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.guards import Guard
 from core.runtime import Disk, MalformedRuntime, Runtime
@@ -39,6 +38,8 @@ class Outcome(StrEnum):
     IN_DOUBT = "in_doubt"
     WITHHELD = "withheld"
     NOT_ATTEMPTED = "not_attempted"
+    WOULD_STOP = "would_stop"
+    STOP_ACCEPTED = "stop_accepted"
 
 
 class Severity(StrEnum):
@@ -60,20 +61,25 @@ SEVERITY = {
 }
 """Acts and their harmless ends are notices."""
 
-VERB = {
+WARNING_REASONS = frozenset({Reason.STUCK, Reason.AUTOPAUSE_OVERDUE})
+
+WORDS = {
     Outcome.KEPT: "kept",
     Outcome.WOULD_DELETE: "would delete",
-    Outcome.DELETION_ACCEPTED: "deletion accepted of",
+    Outcome.WOULD_STOP: "would stop",
+    Outcome.DELETION_ACCEPTED: "Leonardo accepted to delete",
+    Outcome.STOP_ACCEPTED: "Leonardo accepted to stop",
     Outcome.SPARED: "spared",
     Outcome.REPLACED: "left alone, another runtime has its name now:",
     Outcome.GONE: "already gone:",
     Outcome.ALREADY_DELETING: "already being deleted:",
-    Outcome.CONFLICT: "cannot be deleted just now:",
-    Outcome.FAILED: "failed to delete",
-    Outcome.IN_DOUBT: "in doubt whether deletion was accepted of",
-    Outcome.WITHHELD: "withheld the deletion of",
-    Outcome.NOT_ATTEMPTED: "did not attempt to delete",
+    Outcome.CONFLICT: "Leonardo cannot just now {act}",
+    Outcome.FAILED: "failed to {act}",
+    Outcome.IN_DOUBT: "in doubt whether Leonardo accepted to {act}",
+    Outcome.WITHHELD: "refused to {act}",
+    Outcome.NOT_ATTEMPTED: "did not get to {act}",
 }
+"""How a record's sentence begins; `{act}` is what was to be done."""
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):
@@ -157,9 +163,13 @@ class RuntimeAudited(Event, frozen=True, kw_only=True, tag="runtime_audited"):
     error: ErrorDetail | None
     attempts: int
     trace_id: str | None
+    autopause_threshold_min: int | None
+    overdue_s: float | None
 
 
-class _Requested(Event, frozen=True, kw_only=True):
+class Requested(Event, frozen=True, kw_only=True):
+    """An intent, kept before its act leaves."""
+
     runtime_id: str
     project: str
     name: str
@@ -170,8 +180,12 @@ class _Requested(Event, frozen=True, kw_only=True):
     attempt: int
 
 
-class DeletionRequested(_Requested, frozen=True, kw_only=True, tag="deletion_requested"):
-    """The intent, kept before the DELETE leaves."""
+class DeletionRequested(Requested, frozen=True, kw_only=True, tag="deletion_requested"):
+    """The intent to delete."""
+
+
+class StopRequested(Requested, frozen=True, kw_only=True, tag="stop_requested"):
+    """The intent to stop."""
 
 
 class ProjectUnreadable(Event, frozen=True, kw_only=True, tag="project_unreadable"):
@@ -218,6 +232,7 @@ EVENTS: tuple[type[Event], ...] = (
     RunStarted,
     RuntimeAudited,
     DeletionRequested,
+    StopRequested,
     ProjectUnreadable,
     RuntimeMissing,
     RunRefused,
@@ -233,18 +248,6 @@ def schema() -> dict[str, Any]:
         "title": SCHEMA,
         "allOf": [common, {"oneOf": events}],
         "$defs": components,
-    }
-
-
-def policy_fields(policy: DeletionPolicy) -> dict[str, float | bool]:
-    """A policy's limits by name, durations in seconds."""
-    return {
-        "max_age_s": policy.max_age.total_seconds(),
-        "max_age_if_idle_s": policy.max_age_if_idle.total_seconds(),
-        "idle_after_s": policy.idle_after.total_seconds(),
-        "spare_possibly_busy": policy.spare_possibly_busy,
-        "kernel_busy_limit_s": policy.autopause.kernel_busy_limit.total_seconds(),
-        "autopause_margin_s": policy.autopause.margin.total_seconds(),
     }
 
 
@@ -285,9 +288,11 @@ def runtime_audited(
 ) -> RuntimeAudited:
     """The record of one judged runtime."""
     exchanged = exchanged or Exchanged()
-    sentence = f"{VERB[outcome]} {fit(runtime.path)}: {explanation}"
+    act = "check" if decision.action is Action.KEEP else decision.action
+    sentence = f"{WORDS[outcome].format(act=act)} {fit(runtime.path)}: {explanation}"
+    threshold = runtime.autopause_threshold
     return RuntimeAudited(
-        severity=SEVERITY.get(outcome, Severity.NOTICE),
+        severity=_severity(outcome, decision.reason),
         message=f"{sentence}; {exchanged.error.message}" if exchanged.error else sentence,
         runtime_id=runtime.id,
         project=fit(runtime.project),
@@ -311,7 +316,15 @@ def runtime_audited(
         error=exchanged.error,
         attempts=exchanged.attempts,
         trace_id=exchanged.trace_id,
+        autopause_threshold_min=None if threshold is None else threshold // timedelta(minutes=1),
+        overdue_s=seconds(decision.overdue),
     )
+
+
+def _severity(outcome: Outcome, reason: Reason) -> Severity:
+    if outcome is Outcome.KEPT and reason in WARNING_REASONS:
+        return Severity.WARNING
+    return SEVERITY.get(outcome, Severity.NOTICE)
 
 
 def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAudited:
@@ -342,6 +355,8 @@ def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAud
         error=None,
         attempts=0,
         trace_id=None,
+        autopause_threshold_min=None,
+        overdue_s=None,
     )
 
 

@@ -15,6 +15,7 @@ KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
 class Action(StrEnum):
     KEEP = "keep"
     DELETE = "delete"
+    STOP = "stop"
 
 
 class Reason(StrEnum):
@@ -31,6 +32,15 @@ class Reason(StrEnum):
     MAX_AGE_IF_IDLE = "max_age_if_idle"
     KERNEL_MAY_BE_BUSY = "kernel_may_be_busy"
     WITHIN_POLICY = "within_policy"
+    PAUSED = "paused"
+    ERRORED = "errored"
+    STUCK = "stuck"
+    IN_TRANSITION = "in_transition"
+    THRESHOLD_UNREAD = "threshold_unread"
+    AUTOPAUSE_OFF = "autopause_off"
+    THRESHOLD_TOO_LONG = "threshold_too_long"
+    IN_USE = "in_use"
+    AUTOPAUSE_OVERDUE = "autopause_overdue"
     MALFORMED = "malformed"
 
 
@@ -45,6 +55,8 @@ class Decision:
     idle: timedelta | None = None
     due_at: datetime | None = None
     exemption: Exemption | None = None
+    overdue: timedelta | None = None
+    """How long ago autopause should have come, by the threshold alone."""
 
 
 def to_millisecond(instant: datetime) -> datetime:
@@ -72,6 +84,21 @@ def fault_of_listing(runtime: Runtime, *, repeated: bool) -> Reason | None:
 def future_dated(age: timedelta, idle: timedelta) -> bool:
     """Whether a date lies so far ahead of the instant that clocks alone do not explain it."""
     return min(age, idle) < -CLOCK_TOLERANCE
+
+
+def explain_listing(runtime: Runtime, decision: Decision) -> str:
+    """Why, in words, where every job has the same reason."""
+    match decision.reason:
+        case Reason.CLOUD_NOT_SUPPORTED:
+            return f"it runs on {runtime.cloud_provider or 'an unknown cloud'}"
+        case Reason.DUPLICATE:
+            return "listed before"
+        case Reason.UNDATED:
+            return "a date is missing or unreadable"
+        case Reason.FUTURE_DATED:
+            return "a date lies in the future"
+        case _:
+            return f"its status is {runtime.status or 'missing'}"
 
 
 def in_words(duration: timedelta) -> str:

@@ -9,6 +9,7 @@ from core.rules.decision import (
     Action,
     Decision,
     Reason,
+    explain_listing,
     fault_of_listing,
     future_dated,
     in_words,
@@ -56,6 +57,18 @@ class DeletionPolicy:
             f" and not accessed for {in_words(self.idle_after)}{busy}"
         )
 
+    @property
+    def fields(self) -> dict[str, float | bool]:
+        """The limits by name, durations in seconds."""
+        return {
+            "max_age_s": self.max_age.total_seconds(),
+            "max_age_if_idle_s": self.max_age_if_idle.total_seconds(),
+            "idle_after_s": self.idle_after.total_seconds(),
+            "spare_possibly_busy": self.spare_possibly_busy,
+            "kernel_busy_limit_s": self.autopause.kernel_busy_limit.total_seconds(),
+            "autopause_margin_s": self.autopause.margin.total_seconds(),
+        }
+
 
 def decide(
     runtime: Runtime, policy: DeletionPolicy, instant: datetime, *, repeated: bool = False, second_look: bool = False
@@ -100,24 +113,16 @@ def explain(runtime: Runtime, decision: Decision, policy: DeletionPolicy) -> str
     age = "" if decision.age is None else f"{in_words(decision.age)} old"
     idle = "" if decision.idle is None else f"idle for {in_words(decision.idle)}"
     match decision.reason:
-        case Reason.CLOUD_NOT_SUPPORTED:
-            return f"it runs on {runtime.cloud_provider or 'an unknown cloud'}"
-        case Reason.DUPLICATE:
-            return "listed before"
-        case Reason.STATUS_UNKNOWN | Reason.STATUS_NOT_ELIGIBLE:
-            return f"its status is {runtime.status or 'missing'}"
-        case Reason.UNDATED:
-            return "a date is missing or unreadable"
-        case Reason.FUTURE_DATED:
-            return "a date lies in the future"
         case Reason.EXEMPT if decision.exemption:
             return f"exempt until {decision.exemption.until:%Y-%m-%d %H:%M}Z: {decision.exemption.reason}"
         case Reason.MAX_AGE_IF_IDLE:
             return f"{age}, limit {in_words(policy.max_age_if_idle)} when idle, and {idle}"
         case Reason.KERNEL_MAY_BE_BUSY:
             return f"{age} and {idle}, but a kernel may be busy"
-        case _:
+        case Reason.MAX_AGE | Reason.WITHIN_POLICY:
             return f"{age}, limit {in_words(policy.max_age)}"
+        case _:
+            return explain_listing(runtime, decision)
 
 
 def _first_match(

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
+
+import msgspec
 
 from core.sandbox.machine import ConfigType, Machine, TrueStatus, instant_text
 
@@ -26,25 +29,31 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 NO_TIME = timedelta(0)
+STUCK = (TrueStatus.STOPPING, TrueStatus.PRE_STOPPING, TrueStatus.DELETING, TrueStatus.PRE_STARTING)
+"""States that the service is known to leave a runtime in for good."""
 THRESHOLDS = (0, 30, 480, 14400)
 LONG_THRESHOLDS = (0, 14400)
+USELESS_THRESHOLD = 20160
 
 Span = Callable[[timedelta, timedelta], timedelta]
 Life = tuple[TrueStatus, timedelta, timedelta, int, bool]
 """Status, age, idle, autopause threshold, whether a kernel is busy."""
 
 
-def make_fleet(runtimes: int, seed: int, now: datetime, *, due: int | None = None) -> list[Machine]:
+def make_fleet(
+    runtimes: int, seed: int, now: datetime, *, due: int | None = None, autopause_broken: bool = False
+) -> list[Machine]:
     """Make so many runtimes, the same for the same arguments.
 
     Exactly `due` of them (8 % unless told) are due under the default policy: half for their age alone, half because
     they are idle as well. Whether one is due does not change for the next three hours.
+    Where autopause is broken, what would have been paused still runs.
     """
     random = Random(seed)  # noqa: S311 - the same fleet for the same seed is the point
     due = round(runtimes * DUE_SHARE) if due is None else due
     if not 0 <= due <= runtimes:
         raise ValueError(f"{due} of {runtimes} runtimes cannot be due")
-    lives = [*_due_lives(random, due), *_other_lives(random, runtimes - due)]
+    lives = [*_due_lives(random, due), *_other_lives(random, runtimes - due, autopause_broken=autopause_broken)]
     kinds = [DISKLESS.get(index % 12, "GceWithPdConfig") for index in range(runtimes)]
     order = list(range(runtimes))
     random.shuffle(order)
@@ -70,16 +79,22 @@ def _due_lives(random: Random, count: int) -> Iterator[Life]:
         yield status, age, idle, random.choice(thresholds), False
 
 
-def _other_lives(random: Random, count: int) -> Iterator[Life]:
+def _other_lives(random: Random, count: int, *, autopause_broken: bool) -> Iterator[Life]:
     span = _spans(random)
     passing = (PASSING * (1 + count // 200))[: count // 5]
-    for status in passing:
-        yield status, span(30 * MINUTE, 20 * DAY), span(MINUTE, 20 * MINUTE), random.choice(THRESHOLDS), False
+    for index, status in enumerate(passing):
+        stuck = index % 4 == 0 and status in STUCK
+        idle = span(3 * HOUR, 30 * HOUR) if stuck else span(MINUTE, 20 * MINUTE)
+        yield status, span(2 * DAY, 20 * DAY), idle, random.choice(THRESHOLDS), False
     for index in range(count - len(passing)):
-        match index % 16:
-            case 3:
+        match index % 48:
+            case 1:
+                yield TrueStatus.RUNNING, span(3 * DAY, 6 * DAY), span(30 * HOUR, 60 * HOUR), 30, False
+            case 17:
+                yield TrueStatus.RUNNING, span(DAY, 6 * DAY), span(NO_TIME, 20 * HOUR), USELESS_THRESHOLD, False
+            case 3 | 19 | 35:
                 yield TrueStatus.RUNNING, span(DAY, 6 * DAY), span(2 * HOUR, 20 * HOUR), 30, True
-            case 5 | 11:
+            case turn if turn % 16 in (5, 11):
                 age, idle = span(7 * DAY + 6 * HOUR, 13 * DAY + 12 * HOUR), span(NO_TIME, 25 * MINUTE)
                 yield TrueStatus.RUNNING, age, idle, random.choice(THRESHOLDS), False
             case turn if turn % 2:
@@ -87,7 +102,28 @@ def _other_lives(random: Random, count: int) -> Iterator[Life]:
                 yield TrueStatus.RUNNING, age, span(NO_TIME, min(age, 25 * MINUTE)), random.choice(THRESHOLDS), False
             case _:
                 age = span(HOUR, 6 * DAY + 12 * HOUR)
-                yield TrueStatus.STOPPED, age, span(NO_TIME, age), random.choice(THRESHOLDS), False
+                status = TrueStatus.RUNNING if autopause_broken else TrueStatus.STOPPED
+                yield status, age, span(NO_TIME, age), random.choice(THRESHOLDS), False
+
+
+def odd_rows(now: datetime) -> list[tuple[None, bytes]]:
+    """Rows to take in one's stride: of another cloud, of tomorrow, without a date, twice, hidden from GET."""
+
+    def row(number: int, name: str, accessed: datetime, provider: str = "GCP") -> dict[str, Any]:
+        return Machine(
+            id=number,
+            project="terra-odd",
+            name=name,
+            cloud_provider=provider,
+            config_type="AzureVmConfig" if provider == "AZURE" else "GceWithPdConfig",
+            created=now - DAY,
+            accessed=accessed,
+        ).list_item()
+
+    undated, hidden = row(13, "undated", now), row(14, "hidden", now)
+    undated["auditInfo"]["createdDate"] = None
+    rows = [row(11, "azure", now, "AZURE"), row(12, "of-tomorrow", now + DAY), undated, hidden, hidden]
+    return [(None, msgspec.json.encode(row)) for row in rows]
 
 
 def _spans(random: Random) -> Span:

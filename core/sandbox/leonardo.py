@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapp
 from dataclasses import KW_ONLY, InitVar, dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Literal
 
 import msgspec
 
@@ -55,8 +54,8 @@ class Leonardo:
     """Owned, and without runtimes; the service refuses projects that it has never heard of."""
     raw_rows: Sequence[tuple[str | None, bytes]] = ()
     """JSON text that lists carry as it is, of a project or of none."""
-    autopause: Literal["working", "broken"] = "working"
-    autopause_enabled: bool = False
+    pauses_idle: bool = False
+    """Whether autopause works: what is idle past its threshold is stopped when anything is asked."""
     deleted_disks: set[int] = field(default_factory=set)
     _active: MutableMapping[str, dict[str, Machine]] = field(default_factory=dict, init=False, repr=False)
     _past: MutableMapping[str, list[Machine]] = field(default_factory=dict, init=False, repr=False)
@@ -176,7 +175,7 @@ class Leonardo:
                 _, machine, status = self._moves.popleft()
                 if machine.status in (TrueStatus.STOPPING, TrueStatus.STARTING):
                     machine.status, machine.accessed = status, done
-        if self.autopause_enabled and self.autopause == "working":
+        if self.pauses_idle:
             self._pause_the_idle(now)
 
     def _pause_the_idle(self, now: datetime) -> None:

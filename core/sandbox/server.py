@@ -14,10 +14,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from core.run_clock import utc_now
 from core.sandbox.app import LoggedRequest, RequestLog, make_app
 from core.sandbox.faults import Fault, FaultScript
-from core.sandbox.fleet import make_fleet
+from core.sandbox.fleet import make_fleet, odd_rows
 from core.sandbox.leonardo import Leonardo
 
 HOST = "127.0.0.1"
+SOME_ARE_ODD = 100
+"""From this size on a made-up fleet has its odd rows."""
 KEEP_ALIVE = 75
 """Seconds; longer than clients keep idle connections, so that none is closed under a request."""
 
@@ -50,9 +52,10 @@ def serving(
     latency: float = 0.0,
     faults: Iterable[Fault] = (),
     required_token: str | None = None,
+    autopause_broken: bool = False,
 ) -> Iterator[SandboxServer]:
     """Serve on a thread of its own while this is open; without a Leonardo, one with a made-up fleet."""
-    leonardo = Leonardo(make_fleet(runtimes, seed, utc_now())) if leonardo is None else leonardo
+    leonardo = leonardo or _made_up(runtimes, seed, autopause_broken=autopause_broken)
     script, log = FaultScript(faults), RequestLog()
     app = make_app(leonardo, script, latency=latency, requests=log, required_token=required_token)
     # Naming the protocol makes asyncio send at once; else each answer would wait for the client's delayed ACK.
@@ -73,6 +76,13 @@ def serving(
             thread.join()
 
 
+def _made_up(runtimes: int, seed: int, *, autopause_broken: bool) -> Leonardo:
+    now = utc_now()
+    odd = odd_rows(now) if runtimes >= SOME_ARE_ODD else []
+    fleet = make_fleet(runtimes - len(odd), seed, now, autopause_broken=autopause_broken)
+    return Leonardo(fleet, raw_rows=odd)
+
+
 def serve_forever(
     ready: Callable[[str], None],
     leonardo: Leonardo | None = None,
@@ -82,13 +92,22 @@ def serve_forever(
     port: int = 0,
     latency: float = 0.0,
     faults: Iterable[Fault] = (),
+    autopause_broken: bool = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then return; only on the main thread. `ready` gets the URL."""
     told_to_stop = threading.Event()
     caught = (signal.SIGINT, signal.SIGTERM)
     previous = [signal.signal(number, lambda *_: told_to_stop.set()) for number in caught]
     try:
-        with serving(leonardo, runtimes=runtimes, seed=seed, port=port, latency=latency, faults=faults) as server:
+        with serving(
+            leonardo,
+            runtimes=runtimes,
+            seed=seed,
+            port=port,
+            latency=latency,
+            faults=faults,
+            autopause_broken=autopause_broken,
+        ) as server:
             ready(server.url)
             told_to_stop.wait()
     finally:

@@ -1,0 +1,58 @@
+"""What of a run's records a person is shown, as plain text; drawing it on a terminal lives in `core.console`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from core.records.events import RunFinished, RuntimeAudited
+from core.rules.decision import in_words
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One field of a row."""
+
+    header: str
+    cell: Callable[[RuntimeAudited], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A table of the records that matter to a job's reader, and the sentence it ends in."""
+
+    title: str
+    is_row: Callable[[RuntimeAudited], bool]
+    order: Callable[[RuntimeAudited], Any]
+    columns: tuple[tuple[Column, ...], ...]
+    """In groups, which stand on top of each other where a terminal is narrow."""
+    verdict: Callable[[RunFinished], str]
+
+
+WHOSE = (
+    Column("project", lambda row: row.project or "-"),
+    Column("name", lambda row: row.name or "-"),
+    Column("creator", lambda row: row.creator or "-"),
+)
+STATUS = Column("status", lambda row: row.status or "-")
+DISK = Column("disk", lambda row: f"disk {row.disk}")
+THRESHOLD = Column("threshold", lambda row: _threshold(row.autopause_threshold_min))
+AGE = Column("age", lambda row: duration(row.age_s))
+IDLE = Column("idle", lambda row: duration(row.idle_s))
+OVERDUE = Column("overdue", lambda row: duration(row.overdue_s))
+REASON = Column("reason", lambda row: row.reason)
+OUTCOME = Column("outcome", lambda row: row.outcome)
+
+
+def duration(seconds: float | None) -> str:
+    """In words; a dash where there is none."""
+    return "-" if seconds is None else in_words(timedelta(seconds=seconds))
+
+
+def _threshold(minutes: int | None) -> str:
+    return "off" if minutes == 0 else duration(None if minutes is None else 60 * minutes)
+
+
+def calls_made(finished: RunFinished) -> str:
+    calls = ", ".join(f"{count} {kind}" for kind, count in finished.calls.items() if count)
+    return f"Exit code {finished.exit_code} after {finished.duration_s:.1f} s ({calls or 'no'} calls)."

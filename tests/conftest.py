@@ -1,0 +1,145 @@
+"""How the tests run the program: the real entry point against a real Leonardo on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from core.records.events import schema
+from core.sandbox.machine import Machine, TrueStatus
+from core.sandbox.server import SandboxServer
+from jobs.__main__ import main
+
+LEO = str(Path(sys.executable).with_name("leo-lifecycle"))
+DRY = LEO + "-dry-run"
+
+
+@cache
+def validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a run left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Every record, held against the schema and against the promises that hold for every run."""
+        return read_records(self.out.splitlines())
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        return [record for record in self.records if record["event"] in names]
+
+    @property
+    def audited(self) -> dict[str, dict[str, Any]]:
+        return {f"{r['project']}/{r['name']}": r for r in self.events("runtime_audited")}
+
+    @property
+    def finished(self) -> dict[str, Any]:
+        (record,) = self.events("run_finished")
+        return record
+
+    def outcome(self, path: str) -> tuple[str, str, str]:
+        record = self.audited[path]
+        return record["action"], record["reason"], record["outcome"]
+
+
+def read_records(lines: list[str]) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        validator().validate(record)
+    assert [record["seq"] for record in records] == list(range(len(records)))
+    return records
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [*os.environ]:
+        if name.upper().startswith(("LIFECYCLE_", "CLOUD_RUN_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The program inside this process, from its arguments to its exit code."""
+
+    def run(*arguments: str) -> Ended:
+        capfd.readouterr()
+        code = main(arguments)
+        out, err = capfd.readouterr()
+        return Ended(code, out, err)
+
+    return run
+
+
+def delete(server: SandboxServer, *arguments: str) -> tuple[str, ...]:
+    """The arguments of a deletion run against a sandbox."""
+    return ("delete-old-runtimes", "--leonardo-url", server.url, "--auth", "none", "--output", "json", *arguments)
+
+
+def start(*arguments: str, **how: Any) -> subprocess.Popen[str]:
+    """The program as a process of its own."""
+    return subprocess.Popen(  # the caller waits for it
+        [LEO, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Ended:
+    out, err = process.communicate(timeout=60)
+    return Ended(process.returncode, out, err or "")
+
+
+def a_machine(
+    number: int = 1, *, days: float = 20, idle_hours: float = 100, project: str | None = None, **fields: Any
+) -> Machine:
+    """A runtime of this age, in a project of its own unless named; due by default."""
+    now = datetime.now(UTC)
+    return Machine(
+        id=number,
+        project=project or f"terra-{number}",
+        name=fields.pop("name", f"all-of-us-{number}"),
+        created=now - timedelta(days=days),
+        accessed=now - min(timedelta(hours=idle_hours), timedelta(days=days)),
+        **fields,
+    )
+
+
+def calls(server: SandboxServer) -> list[str]:
+    """The calls that a sandbox got, in order: kind, and project or runtime."""
+    return [
+        " ".join(filter(None, [r.call, "/".join(filter(None, [r.project, r.name]))])) for r in list(server.requests)
+    ]
+
+
+def paths(*numbers: int) -> list[str]:
+    return [f"terra-{number}/all-of-us-{number}" for number in numbers]
+
+
+__all__ = [
+    "DRY",
+    "LEO",
+    "Ended",
+    "TrueStatus",
+    "a_machine",
+    "calls",
+    "delete",
+    "finish",
+    "paths",
+    "read_records",
+    "start",
+]

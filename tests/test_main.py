@@ -1,0 +1,266 @@
+"""The program as it is typed: commands, help, usage errors, signals, and what it prints where."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from core.sandbox.faults import Fault
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.server import SandboxServer, serving
+from core.settings import Settings
+from jobs import check_autopause, delete_old_runtimes
+from jobs.__main__ import JOBS, main
+from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start
+
+Run = Callable[..., Ended]
+
+
+def test_alone_it_says_what_it_can_do_in_ten_lines(run: Run) -> None:
+    for words in ((), ("--help",), ("help",)):
+        ended = run(*words)
+        assert (ended.code, ended.err) == (0, "")
+        assert all(job in ended.out for job in JOBS)
+        assert len(ended.out.splitlines()) <= 10
+
+
+def test_it_tells_its_version(run: Run) -> None:
+    assert run("--version").out == f"leo-lifecycle {version('leo-lifecycle')}\n"
+
+
+def test_help_explains_each_setting_with_its_default_and_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["delete-old-runtimes", "--help"])
+    out = capsys.readouterr().out
+    assert left.value.code == 0
+    assert "older than max-age (14 d): deleted" in out
+    for flag, default in (
+        ("--max-age DURATION", "14d"),
+        ("--max-acts N", "500"),
+        ("--deadline DURATION", "45m"),
+        ("--project PROJECT", "none"),
+        ("--dry-run, --no-dry-run", "yes"),
+    ):
+        assert re.search(rf"{re.escape(flag)}\s[^\[]*\[{default}\]", out), flag
+
+
+def test_every_setting_is_a_flag_of_some_job() -> None:
+    flags = {flag for job in (check_autopause, delete_old_runtimes) for flag in job.FLAGS}
+    assert flags == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "faults"),
+    [
+        (
+            ["delete-everything"],
+            ["there is no job 'delete-everything'; there are delete-old-runtimes, check-autopause, sandbox"],
+        ),
+        (["delete-old-runtimes"], ["leonardo-url is missing (or use --sandbox)"]),
+        (
+            ["delete-old-runtimes", "--sandbox", "--max-agee", "3d"],
+            ["--max-agee: unknown argument", "3d: unknown argument"],
+        ),
+        (["delete-old-runtimes", "--sandbox", "--max-age"], ["argument --max-age: expected one argument"]),
+        (
+            ["delete-old-runtimes", "--sandbox", "--max-age", "14", "--max-acts", "0"],
+            [
+                "--max-age: '14' is no duration: write 14d, 4h, 30m, 36s, or ISO 8601 such as P14D",
+                "--max-acts: input should be greater than or equal to 1, not '0'",
+            ],
+        ),
+        (
+            ["delete-old-runtimes", "--sandbox", "--config", "nowhere"],
+            ["config: 'nowhere' cannot be read: No such file or directory"],
+        ),
+        (
+            ["delete-old-runtimes", "--sandbox", "--audit-file", "/proc/x"],
+            ["audit-file: /proc/x cannot be written: No such file or directory"],
+        ),
+        (["sandbox", "--port", "x"], ["argument --port: invalid int value: 'x'"]),
+    ],
+)
+def test_each_fault_is_one_line_and_nothing_is_called(run: Run, arguments: list[str], faults: list[str]) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines() == [f"leo-lifecycle: {fault}" for fault in faults]
+
+
+def test_a_misspelt_variable_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFECYCLE_MAXAGE", "3d")
+    ended = run("delete-old-runtimes", "--sandbox")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "leo-lifecycle: LIFECYCLE_MAXAGE: unknown setting; did you mean LIFECYCLE_MAX_AGE?\n"
+
+
+def test_no_credentials_is_a_usage_error_and_nothing_is_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "nowhere.json")
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = run("delete-old-runtimes", "--leonardo-url", server.url)
+        assert (ended.code, calls(server)) == (2, [])
+    assert ended.err.startswith("leo-lifecycle: auth: no Google credentials: ")
+
+
+def test_a_bug_is_told_as_one(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setitem(JOBS, "conftest", "a job without a file")
+    ended = run("conftest")
+    assert ended.code == 70
+    assert ended.err.splitlines()[-1] == "leo-lifecycle: this is a bug in the program, please report the lines above"
+
+
+@pytest.mark.parametrize("how", ["flag", "variable", "file"])
+def test_the_dry_run_command_cannot_be_made_to_act(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "live.yaml").write_text("dry_run: false\n")
+    if how == "variable":
+        monkeypatch.setenv("LIFECYCLE_DRY_RUN", "false")
+    extra = {"flag": ["--no-dry-run"], "variable": [], "file": ["--config", "live.yaml"]}[how]
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = subprocess.run([DRY, *delete(server, *extra)], capture_output=True, text=True, check=False)
+        assert calls(server) == []
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert (
+            ended.stderr == "leo-lifecycle: dry-run: this command cannot act, whatever it is told; leo-lifecycle can\n"
+        )
+        assert main(delete(server, *extra)) == 0
+        assert "delete terra-1/all-of-us-1" in calls(server)
+
+
+def test_the_dry_run_command_and_the_module_are_the_same_program() -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        for command in ([DRY], [LEO], [sys.executable, "-m", "jobs"]):
+            ended = subprocess.run([*command, *delete(server)], capture_output=True, text=True, check=False)
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert read_records(ended.stdout.splitlines())[-1]["outcomes"] == {"would_delete": 1}
+
+
+def test_flags_stand_above_variables_above_the_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text("max-age: 30d\nmax_age_if_idle: 20d\nidle_after: 9h\nbanana: 1\n")
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = run(*delete(server, "--config", "config.yaml"))
+        assert ended.err == "leo-lifecycle: banana in config.yaml: unknown setting\n"
+        (tmp_path / "config.yaml").write_text("max-age: 30d\nmax_age_if_idle: 20d\nidle_after: 9h\n")
+        monkeypatch.setenv("LIFECYCLE_MAX_AGE_IF_IDLE", "6d")
+        monkeypatch.setenv("LIFECYCLE_IDLE_AFTER", "5h")
+        ended = run(*delete(server, "--config", "config.yaml", "--idle-after", "PT2H"))
+    policy = ended.records[0]["policy"]
+    assert (policy["max_age_s"], policy["max_age_if_idle_s"], policy["idle_after_s"]) == (30 * 86400, 6 * 86400, 7200)
+
+
+# records and the places where they go
+
+
+def test_every_record_is_appended_to_the_audit_file_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "audit.jsonl").write_text('{"torn": ')
+    with serving(Leonardo([a_machine(1)])) as server:
+        first = run(*delete(server, "--audit-file", "a/audit.jsonl"))
+        second = run(*delete(server, "--audit-file", "a/audit.jsonl"))
+    lines = (tmp_path / "a" / "audit.jsonl").read_text().splitlines()
+    assert lines == ['{"torn": ', *first.out.splitlines(), *second.out.splitlines()]
+
+
+def test_a_full_disk_stops_the_run_before_anything_is_called(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = run(*delete(server, "--no-dry-run", "--audit-file", "/dev/full"))
+        assert calls(server) == []
+    assert (ended.code, [r["event"] for r in ended.records]) == (6, ["run_started", "run_finished"])
+    assert "No space left on device" in ended.err
+
+
+def test_a_reader_that_goes_away_stops_the_acts() -> None:
+    fleet = [a_machine(n) for n in range(1, 9)]
+    with serving(Leonardo(fleet), faults=[Fault(call="list", delay=0.5)]) as server:
+        process = start(*delete(server, "--no-dry-run"))
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 6
+        assert "delete" not in {r.call for r in server.requests}
+    assert process.stderr is not None
+    assert "stdout: Broken pipe" in process.stderr.read()
+    process.stderr.close()
+
+
+def test_diagnostics_are_json_on_stderr_and_never_on_stdout(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = run(*delete(server, "--log-level", "DEBUG"))
+    assert len(ended.records) == 3
+    lines = ended.err.splitlines()
+    assert len(lines) == 2
+    assert all('"message": "exchange"' in line and '"severity": "DEBUG"' in line for line in lines)
+
+
+def test_a_standard_error_that_nobody_reads_does_not_stop_the_run() -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        process = start(*delete(server, "--no-dry-run", "--log-level", "DEBUG"))
+        assert process.stderr is not None
+        process.stderr.close()
+        process.stderr = None
+        ended = finish(process)
+    assert (ended.code, ended.finished["outcomes"]) == (0, {"deletion_accepted": 1})
+
+
+# signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_with_every_runtime_accounted_for(number: signal.Signals) -> None:
+    fleet = [a_machine(n, days=60 - n) for n in range(1, 7)]
+    with serving(Leonardo(fleet), faults=[Fault(call="delete", hang=True, times=None)]) as server:
+        process = start(*delete(server, "--no-dry-run", "--write-concurrency", "2"))
+        wait_for_deletes(server, 2, process)
+        process.send_signal(number)
+        process.send_signal(signal.SIGTERM if number == signal.SIGINT else signal.SIGINT)
+        ended = finish(process)
+    assert ended.code == 5
+    assert ended.finished["outcomes"] == {"in_doubt": 2, "not_attempted": 4}
+    assert (ended.finished["listed"], ended.finished["audited"], ended.finished["exit_code"]) == (6, 6, 5)
+
+
+def wait_for_deletes(server: SandboxServer, count: int, process: subprocess.Popen[str]) -> None:
+    while [r.call for r in list(server.requests)].count("delete") < count:
+        assert process.poll() is None
+
+
+def test_killed_between_intent_and_answer_the_intent_is_on_record(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    with serving(Leonardo([a_machine(1)]), faults=[Fault(call="delete", hang=True)]) as server:
+        process = start(*delete(server, "--no-dry-run", "--audit-file", str(audit)))
+        wait_for_deletes(server, 1, process)
+        process.kill()
+        ended = finish(process)
+    for lines in (audit.read_text().splitlines(), ended.out.splitlines()):
+        assert [r["event"] for r in read_records(lines)] == ["run_started", "deletion_requested"]
+
+
+# the sandbox
+
+
+def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
+    process = start("sandbox", "--port", "0", "--runtimes", "30", "--seed", "1")
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    url = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert url is not None
+    job = [LEO, "delete-old-runtimes", "--leonardo-url", url[0], "--auth", "none", "--output", "json"]
+    ended = subprocess.run(job, capture_output=True, text=True, check=False)
+    process.send_signal(signal.SIGTERM)
+    assert (ended.returncode, finish(process).code) == (0, 0)
+    assert Ended(0, ended.stdout, "").finished["listed"] == 30
+
+
+def test_a_port_that_is_taken_is_a_usage_error(run: Run) -> None:
+    with serving(Leonardo([])) as server:
+        port = server.url.rpartition(":")[2]
+        ended = run("sandbox", "--port", port)
+    assert (ended.code, ended.err) == (2, f"leo-lifecycle: port: {port}: Address already in use\n")
+
+
+def test_a_job_can_bring_its_own_sandbox(run: Run) -> None:
+    ended = run("delete-old-runtimes", "--sandbox", "--output", "json")
+    assert (ended.code, ended.finished["listed"]) == (0, 400)
