@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Settings of the shell that calls make must not reach the demo or the tests.
 CLEAN_ENV := env $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: help demo test lint types contracts unit format schema constraints clean
+.PHONY: help demo test bench lint types contracts unit format schema constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -16,12 +16,12 @@ $(VENV)/.installed: pyproject.toml tests/constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python has no venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/constraints.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r tests/constraints.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(VENV)/.installed  ## a dry run, then a live run, against a made-up Leonardo on loopback
-	@port=$$(mktemp); $(CLEAN_ENV) $(BIN)/leo-lifecycle sandbox --port 0 > $$port & sandbox=$$!; \
+	@port=$$(mktemp); $(CLEAN_ENV) $(BIN)/leo-lifecycle sandbox --port 0 --runtimes 120 > $$port & sandbox=$$!; \
 	trap 'kill $$sandbox; rm -f $$port' EXIT; \
 	until grep -q http $$port; do kill -0 $$sandbox || exit 1; sleep 0.1; done; cat $$port; \
 	job="$(CLEAN_ENV) $(BIN)/leo-lifecycle delete-old-runtimes --auth none --output table --leonardo-url $$(grep -o 'http.*' $$port)"; \
@@ -42,6 +42,9 @@ contracts: $(VENV)/.installed
 
 unit: $(VENV)/.installed
 	@$(CLEAN_ENV) $(BIN)/pytest
+
+bench: $(VENV)/.installed  ## measure, beside floors on the same machine
+	@$(BIN)/python benchmarks/autopause.py
 
 format: $(VENV)/.installed  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
