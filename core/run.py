@@ -72,7 +72,7 @@ def run(job: Job, settings: Settings) -> int:
     diagnostics.to_stderr(settings.log_level, as_json=not as_table)
     identity = RunIdentity(
         job=job.name,
-        run_id=os.environ.get("CLOUD_RUN_EXECUTION") or f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
+        run_id=os.environ.get("CLOUD_RUN_EXECUTION") or new_run_id(),
         environment=settings.environment,
         dry_run=settings.dry_run,
     )
@@ -82,6 +82,11 @@ def run(job: Job, settings: Settings) -> int:
         for sink in sinks:
             rooms.callback(sink.close)
         return asyncio.run(_sweep(job, settings, identity, url, sinks, as_table=as_table))
+
+
+def new_run_id() -> str:
+    """Unique, and in the order of time when sorted."""
+    return f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def _sinks(settings: Settings, run_id: str, *, as_table: bool) -> list[Sink]:

@@ -290,8 +290,8 @@ class Sweep:
         self._cases.sort(key=_most_overdue)
         if self._caps_tripped:  # a live run would stop here: so does its rehearsal
             self._close_all(self._cases, self._act.would)
-            return
-        await _each(self._cases, self._workers, self._attempt)
+        else:
+            await _each(self._cases, self._workers, self._attempt)
         while self._unsettled:
             by_project: defaultdict[str, list[Case]] = defaultdict(list)
             for case in self._unsettled:
@@ -470,10 +470,14 @@ class Sweep:
     # record
 
     def _give_up(self, case: Case, outcome: Outcome) -> None:
-        """The run does not get to this runtime (any more)."""
+        """The run does not get to this runtime any more; what an earlier try of an act has led to stands."""
         if outcome is Outcome.NOT_ATTEMPTED and self._audit.failure is None:
             self._cut_short = True
-        self._close(case, Outcome.FAILED if case.second_try else outcome)
+        if case.second_try:
+            outcome = Outcome.FAILED
+        elif case.maybe_done:
+            outcome = Outcome.IN_DOUBT
+        self._close(case, outcome)
 
     def _close_all(self, cases: Iterable[Case], outcome: Outcome) -> None:
         for case in cases:

@@ -177,6 +177,15 @@ def test_a_get_that_fails_leaves_the_threshold_unread(run: Run) -> None:
     assert ended.finished["failed"] == paths(1, 2)
 
 
+def test_a_cap_in_a_dry_run_leaves_nothing_unaccounted(run: Run) -> None:
+    faults = [Fault(call="get", name="all-of-us-1", status=404)]
+    with serving(Leonardo([overdue(n) for n in range(1, 5)]), faults=faults) as server:
+        ended = run(*check(server, "--stop-overdue", "--max-acts", "2"))
+    assert (ended.code, ended.finished["would_be_refused_by"]) == (1, ["max_acts"])
+    assert ended.finished["outcomes"] == {"would_stop": 3, "failed": 1}
+    assert ended.finished["listed"] == ended.finished["audited"] == 4
+
+
 def test_a_shrunken_inventory_is_refused_before_any_look(run: Run) -> None:
     with serving(Leonardo([overdue()])) as server:
         ended = run(*check(server, "--expect-at-least", "2"))

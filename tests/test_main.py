@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 
+from core.run import new_run_id
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
@@ -149,6 +151,20 @@ def test_flags_stand_above_variables_above_the_file(run: Run, tmp_path: Path, mo
         ended = run(*delete(server, "--config", "config.yaml", "--idle-after", "PT2H"))
     policy = ended.records[0]["policy"]
     assert (policy["max_age_s"], policy["max_age_if_idle_s"], policy["idle_after_s"]) == (30 * 86400, 6 * 86400, 7200)
+
+
+def test_a_run_is_named_by_its_cloud_run_execution_or_so_that_runs_sort_by_time(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with freeze_time("2026-11-20T03:00:00Z"):
+        first = new_run_id()
+    with freeze_time("2026-11-20T03:00:01Z"):
+        second = new_run_id()
+    assert re.fullmatch(r"20261120T030000-[0-9a-f]{8}", first)
+    assert first < second
+    monkeypatch.setenv("CLOUD_RUN_EXECUTION", "delete-old-runtimes-x7k2p")
+    with serving(Leonardo([a_machine(1)])) as server:
+        assert {r["run_id"] for r in run(*delete(server)).records} == {"delete-old-runtimes-x7k2p"}
 
 
 # records and the places where they go

@@ -310,6 +310,23 @@ def test_an_answer_that_still_comes_after_a_signal_counts() -> None:
     assert memory.outcomes() == dict(zip(paths(1, 2), ["deletion_accepted", "not_attempted"], strict=True))
 
 
+def test_a_delete_that_was_told_to_come_back_and_then_cut_off_is_in_doubt() -> None:
+    clock, memory = a_clock(), Memory()
+
+    async def interrupt(server: SandboxServer) -> None:
+        await until(lambda: [r.call for r in server.requests].count("get") == 2)
+        clock.stop()
+        clock.stop()
+
+    faults = [
+        Fault(call="delete", status=503, headers={"Retry-After": "1"}),
+        Fault(call="get", skip=1, hang=True),
+    ]
+    with serving(SandboxLeonardo([a_machine(1)]), faults=faults) as server:
+        assert sweep(server, memory, clock=clock, beside=interrupt) == 5
+    assert memory.outcomes() == {"terra-1/all-of-us-1": "in_doubt"}
+
+
 @pytest.mark.parametrize("fault", [Fault(call="list", hang=True), Fault(call="list", drip=0.2)])
 def test_a_signal_while_listing_touches_nothing(fault: Fault) -> None:
     clock, memory = a_clock(), Memory()
@@ -337,6 +354,21 @@ def test_a_list_that_the_deadline_cuts_off_is_an_unread_inventory() -> None:
     with serving(SandboxLeonardo([a_machine(1)]), faults=faults) as server:
         assert sweep(server, memory, clock=clock, beside=let_time_pass) == 4
     assert memory.records[1]["error"]["message"] == "the deadline came before the list had ended"
+
+
+def test_a_failed_delete_that_has_detached_the_disk_says_so_and_still_names_it() -> None:
+    memory = Memory()
+    with serving(SandboxLeonardo([a_machine(1)])) as server:
+        server.faults.add(Fault(call="delete", status=500, delay=0.1, times=None))
+
+        async def detach(server: SandboxServer) -> None:
+            await until(lambda: any(r.call == "delete" for r in server.requests))
+            server.leonardo.machine("terra-1", "all-of-us-1").persistent_disk_id = None
+
+        assert sweep(server, memory, beside=detach) == 1
+    record = memory.records[-2]
+    assert (record["outcome"], record["disk"], record["persistent_disk_id"]) == ("failed", "kept", "1001")
+    assert "the failed try has detached its disk 1001, which is kept" in record["message"]
 
 
 # tokens
