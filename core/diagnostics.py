@@ -1,7 +1,7 @@
 """What the program says of itself on stderr; audit records are not diagnostics and go elsewhere."""
 
 import logging
-import sys
+import os
 from contextlib import suppress
 from typing import TextIO, cast
 
@@ -9,15 +9,14 @@ import structlog
 
 
 class _Stderr:
-    """Standard error as it is at the time; that nobody can read it any more must not stop a run."""
+    """Standard error, unbuffered; that nobody reads it any more must neither stop a run nor change its exit code."""
 
     def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(text)
+        with suppress(OSError):
+            os.write(2, text.encode())
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
+        pass
 
 
 def to_stderr(level: str, *, as_json: bool) -> None:

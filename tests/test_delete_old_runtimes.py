@@ -549,6 +549,14 @@ def test_every_call_names_the_program_and_carries_a_trace_and_nothing_that_it_wa
     assert not any(r.cookie or r.authorization for r in requests)
 
 
+def test_a_cookie_is_neither_kept_nor_sent_back(run: Run) -> None:
+    faults = [Fault(call="get", status=500, headers={"Set-Cookie": "LeoToken=ya29.secret; Path=/"})]
+    with serving(Leonardo([a_machine(1)]), faults=faults) as server:
+        ended = run(*delete(server, LIVE, "--read-concurrency", "1", "--log-level", "DEBUG"))
+        assert [r.cookie for r in server.requests] == [False] * 4
+    assert "ya29.secret" not in ended.out + ended.err
+
+
 def test_proxies_of_the_environment_are_not_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
