@@ -91,7 +91,8 @@ class TableView:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._progress.stop()
-        self._show()
+        if error is None:
+            self._show()
 
     def expected(self, count: int) -> None:
         self._listed = True

@@ -4,10 +4,9 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -31,19 +30,25 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a job hands to its run: a judge and an act."""
+    """What a run says of itself, and what it may send."""
 
     name: str
     in_a_sentence: str
+    policy: dict[str, float | bool]
+    exemptions: tuple[Exemption, ...] = ()
+    method: str | None
+    """The HTTP method of its acts; no other but GET can leave. None where it does not act."""
+    view: View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepingJob(Job):
+    """A job that judges every runtime: it hands the sweep a judge and an act."""
+
     judge: Judge
     explain: Explain
     act: Callable[[Leonardo], Act]
-    method: str | None
-    """The HTTP method of the act; no other but GET can leave. None where the job does not act."""
     look_first: Callable[[Decision], bool] = lambda _: False
-    policy: dict[str, float | bool]
-    exemptions: tuple[Exemption, ...] = ()
-    view: View
 
 
 class Watcher(Protocol):
@@ -66,8 +71,44 @@ class Nobody:
         pass
 
 
-def run(job: Job, settings: Settings) -> int:
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What is open during a run."""
+
+    settings: Settings
+    clock: RunClock
+    audit: AuditLog
+    leonardo: Leonardo
+    watcher: Watcher
+
+
+def sweep(job: SweepingJob, settings: Settings) -> int:
     """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
+
+    async def work(rooms: Rooms) -> int:
+        sweeping = Sweep(
+            leonardo=rooms.leonardo,
+            audit=rooms.audit,
+            clock=rooms.clock,
+            scope=_scope(settings),
+            rule=Rule(judge=job.judge, explain=job.explain, act=job.act(rooms.leonardo), look_first=job.look_first),
+            bounds=Bounds(
+                dry_run=settings.dry_run,
+                caps=settings.caps,
+                expectations=settings.expectations,
+                readers=settings.read_concurrency,
+                actors=settings.write_concurrency,
+            ),
+            name_creator=settings.audit_creator == "plain",
+            expected=rooms.watcher.expected,
+        )
+        return await sweeping.run(run_started(job, rooms))
+
+    return run(job, settings, work)
+
+
+def run(job: Job, settings: Settings, work: Callable[[Rooms], Awaitable[int]]) -> int:
+    """Whatever the job's work is, in open rooms; its exit code. Raises UsageError where it cannot begin."""
     as_table = settings.output == "table" or (settings.output == "auto" and sys.stdout.isatty())
     diagnostics.to_stderr(settings.log_level, as_json=not as_table)
     identity = RunIdentity(
@@ -76,12 +117,13 @@ def run(job: Job, settings: Settings) -> int:
         environment=settings.environment,
         dry_run=settings.dry_run,
     )
-    with ExitStack() as rooms:
-        url = rooms.enter_context(_sandbox()) if settings.sandbox else str(settings.leonardo_url)
+    with ExitStack() as opened:
+        url = opened.enter_context(_sandbox()) if settings.sandbox else str(settings.leonardo_url)
         sinks = _sinks(settings, identity.run_id, as_table=as_table)
         for sink in sinks:
-            rooms.callback(sink.close)
-        return asyncio.run(_sweep(job, settings, identity, url, sinks, as_table=as_table))
+            opened.callback(sink.close)
+        watcher = opened.enter_context(_watcher(job, sinks, as_table=as_table))
+        return asyncio.run(_in_rooms(job, settings, identity, url, sinks, watcher, work))
 
 
 def new_run_id() -> str:
@@ -119,41 +161,30 @@ def _credentials(settings: Settings) -> Credentials | None:
         raise UsageError(f"auth: {error}") from None
 
 
-async def _sweep(
-    job: Job, settings: Settings, identity: RunIdentity, url: str, sinks: list[Sink], *, as_table: bool
+async def _in_rooms(
+    job: Job,
+    settings: Settings,
+    identity: RunIdentity,
+    url: str,
+    sinks: list[Sink],
+    watcher: Watcher,
+    work: Callable[[Rooms], Awaitable[int]],
 ) -> int:
     clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
-    credentials = _credentials(settings)
-    with clock.signals(), _watcher(job, sinks, as_table=as_table) as watcher:
-        audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
-        leonardo = Leonardo(
-            url,
-            clock=clock,
-            credentials=credentials,
-            request_timeout=settings.request_timeout.total_seconds(),
-            read_concurrency=settings.read_concurrency,
-            write_concurrency=settings.write_concurrency,
-            methods={"GET"} if settings.dry_run or job.method is None else {"GET", job.method},
-            user_agent=f"leo-lifecycle/{version('leo-lifecycle')} ({job.name})",
-        )
+    audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
+    leonardo = Leonardo(
+        url,
+        clock=clock,
+        credentials=_credentials(settings),
+        request_timeout=settings.request_timeout.total_seconds(),
+        read_concurrency=settings.read_concurrency,
+        write_concurrency=settings.write_concurrency,
+        methods={"GET"} if settings.dry_run or job.method is None else {"GET", job.method},
+        user_agent=f"leo-lifecycle/{version('leo-lifecycle')} ({job.name})",
+    )
+    with clock.signals():
         async with leonardo:
-            sweep = Sweep(
-                leonardo=leonardo,
-                audit=audit,
-                clock=clock,
-                scope=_scope(settings),
-                rule=Rule(judge=job.judge, explain=job.explain, act=job.act(leonardo), look_first=job.look_first),
-                bounds=Bounds(
-                    dry_run=settings.dry_run,
-                    caps=settings.caps,
-                    expectations=settings.expectations,
-                    readers=settings.read_concurrency,
-                    actors=settings.write_concurrency,
-                ),
-                name_creator=settings.audit_creator == "plain",
-                expected=watcher.expected,
-            )
-            return await sweep.run(_run_started(job, settings, leonardo.actor, clock.now()))
+            return await work(Rooms(settings, clock, audit, leonardo, watcher))
 
 
 @contextmanager
@@ -175,7 +206,9 @@ def _scope(settings: Settings) -> Scope:
     return Scope(projects=settings.swept)
 
 
-def _run_started(job: Job, settings: Settings, actor: str | None, now: datetime) -> events.RunStarted:
+def run_started(job: Job, rooms: Rooms) -> events.RunStarted:
+    """The first record of the job's run; its `now` is the instant that the list is judged by."""
+    settings, now = rooms.settings, rooms.clock.now()
     for exemption in job.exemptions:
         if exemption.lapsed(now):
             log.warning("exemption has lapsed", reason=exemption.reason, until=exemption.until.isoformat())
@@ -184,7 +217,7 @@ def _run_started(job: Job, settings: Settings, actor: str | None, now: datetime)
         severity=events.Severity.NOTICE,
         message=f"{'dry run' if settings.dry_run else 'live run'}: {job.in_a_sentence}",
         version=version("leo-lifecycle"),
-        actor=actor,
+        actor=rooms.leonardo.actor,
         started_by=settings.started_by,
         approved_by=settings.approved_by,
         now=now,

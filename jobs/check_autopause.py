@@ -19,7 +19,7 @@ from core.records.events import Outcome, RunFinished, RuntimeAudited, StopReques
 from core.records.view import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOLD, WHOSE, View
 from core.rules.autopause import check, explain
 from core.rules.decision import Decision, Reason
-from core.run import Job, run
+from core.run import SweepingJob, sweep
 from core.runtime import Runtime, RuntimeStatus
 from core.settings import RUN_FLAGS, SCOPE_FLAGS, Settings
 from core.sweep import Act
@@ -65,7 +65,7 @@ def main(settings: Settings) -> int:
     def judge(runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision:  # noqa: ARG001 - each look is judged alike
         return check(runtime, runtime.autopause_threshold, policy, instant, repeated=repeated)
 
-    job = Job(
+    job = SweepingJob(
         name=NAME,
         in_a_sentence=str(policy),
         judge=judge,
@@ -76,7 +76,7 @@ def main(settings: Settings) -> int:
         policy=policy.fields,
         view=VIEW,
     )
-    return run(job, settings)
+    return sweep(job, settings)
 
 
 def stop(leonardo: Leonardo) -> Act:

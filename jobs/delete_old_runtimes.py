@@ -24,7 +24,7 @@ from core.records.events import DeletionRequested, Outcome, RunFinished, Runtime
 from core.records.view import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
 from core.rules.decision import Decision
 from core.rules.deletion import decide, explain
-from core.run import Job, run
+from core.run import SweepingJob, sweep
 from core.runtime import Runtime, RuntimeStatus
 from core.settings import RUN_FLAGS, SCOPE_FLAGS, Settings
 from core.sweep import Act
@@ -67,7 +67,7 @@ def main(settings: Settings) -> int:
     def judge(runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision:
         return decide(runtime, policy, instant, repeated=repeated, second_look=second_look)
 
-    job = Job(
+    job = SweepingJob(
         name=NAME,
         in_a_sentence=str(policy),
         judge=judge,
@@ -78,7 +78,7 @@ def main(settings: Settings) -> int:
         exemptions=settings.exemptions,
         view=VIEW,
     )
-    return run(job, settings)
+    return sweep(job, settings)
 
 
 def deletion(leonardo: Leonardo) -> Act:
