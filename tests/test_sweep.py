@@ -148,7 +148,7 @@ def a_client(
         credentials=credentials,
         request_timeout=5,
         read_concurrency=8,
-        write_concurrency=4,
+        write_concurrency=16,
         methods=methods,
         user_agent="test",
     )
@@ -294,6 +294,21 @@ def test_what_is_in_flight_at_a_signal_is_in_doubt_and_the_rest_not_attempted() 
     with serving(SandboxLeonardo(fleet), faults=[Fault(call="delete", hang=True)]) as server:
         assert sweep(server, memory, clock=clock, actors=1, beside=interrupt) == 5
     assert memory.outcomes() == dict(zip(paths(1, 2, 3), ["in_doubt", "not_attempted", "not_attempted"], strict=True))
+    assert memory.records[-1]["refused_by"] == []
+
+
+def test_acts_that_a_signal_cuts_off_do_not_count_as_failures_of_leonardo() -> None:
+    clock, memory = a_clock(), Memory()
+
+    async def interrupt(server: SandboxServer) -> None:
+        await until(lambda: [r.call for r in server.requests].count("delete") == 12)
+        clock.stop()
+        clock.stop()
+
+    fleet = [a_machine(n) for n in range(1, 13)]
+    with serving(SandboxLeonardo(fleet), faults=[Fault(call="delete", hang=True, times=None)]) as server:
+        assert sweep(server, memory, clock=clock, actors=12, beside=interrupt) == 5
+    assert set(memory.outcomes().values()) == {"in_doubt"}
     assert memory.records[-1]["refused_by"] == []
 
 
