@@ -444,7 +444,9 @@ class Sweep:
                 async for item in items:
                     if isinstance(item, Runtime) and item.id in wanted:
                         found[item.id] = item
-        except (OutOfTimeError, LeonardoError):
+        except OutOfTimeError:
+            self._cut_short, found = True, {}
+        except LeonardoError:
             found = {}
         for case in cases:
             self._settle_one(case, found.get(case.runtime.id))
