@@ -23,10 +23,8 @@ class GoogleCredentials:
 
     def __init__(self, credentials: google.auth.credentials.Credentials) -> None:
         self._credentials = credentials
+        self._request = _direct()
         self._lock = asyncio.Lock()
-        session = requests.Session()
-        session.trust_env = False  # a proxy of the environment must not see calls to the metadata server
-        self._request = Request(session)
 
     @property
     def actor(self) -> str | None:
@@ -39,19 +37,32 @@ class GoogleCredentials:
                 try:
                     await asyncio.to_thread(self._credentials.refresh, self._request)
                 except google.auth.exceptions.GoogleAuthError as error:
-                    raise CredentialsError(f"no access token: {type(error).__name__}: {error}") from None
+                    raise CredentialsError(f"no access token: {type(error).__name__}: {_sentence(error)}") from None
             return str(self._credentials.token)
 
 
 def google_credentials(impersonate: str | None) -> GoogleCredentials:
     """The caller's own credentials, or those of the account it acts as. Raises CredentialsError."""
     try:
-        own, _ = google.auth.default(scopes=SCOPES)
+        own, _ = google.auth.default(scopes=SCOPES, request=_direct())
     except google.auth.exceptions.GoogleAuthError as error:
-        raise CredentialsError(f"no Google credentials: {error}") from None
+        raise CredentialsError(f"no Google credentials: {_sentence(error)}") from None
     if impersonate is None:
         return GoogleCredentials(own)
     acting = google.auth.impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
         source_credentials=own, target_principal=impersonate, target_scopes=list(SCOPES)
     )
     return GoogleCredentials(acting)
+
+
+def _direct() -> Request:
+    """Past the proxies of the environment: none may see a call to the metadata server."""
+    session = requests.Session()
+    session.trust_env = False
+    return Request(session)
+
+
+def _sentence(error: BaseException) -> str:
+    """What the innermost error says; google-auth wraps errors in errors and puts response objects behind sentences."""
+    inner = error.args[0] if error.args else ""
+    return _sentence(inner) if isinstance(inner, BaseException) else " ".join(str(inner).split())

@@ -155,6 +155,8 @@ class AuditLog:
 
     def _drop(self, sink: Sink, error: OSError) -> None:
         """A sink that failed once may hold half a line: it gets no more, the others go on."""
+        if sink not in self._sinks:  # it failed to take a line while it failed to make the earlier ones durable
+            return
         self._sinks.remove(sink)
         self.failure = f"{sink.name}: {error.strerror or error}"
         log.error("record not kept", sink=sink.name, reason=self.failure)

@@ -1,0 +1,277 @@
+"""Tokens from Google: asked for once, with few scopes, and renewed where one was refused."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import google.auth.credentials
+import google.auth.exceptions
+import pytest
+
+from core.leonardo.credentials import SCOPES, GoogleCredentials
+from core.leonardo.errors import CredentialsError
+
+JOB = "job@example.iam.gserviceaccount.com"
+EMAIL, PROFILE = (f"https://www.googleapis.com/auth/userinfo.{part}" for part in ("email", "profile"))
+
+
+class MetadataServer(ThreadingHTTPServer):
+    """What Cloud Run's metadata server says of a job's own account, with a new token for each request."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.lifetime = 3600
+        self.broken = False
+        self.scopes: list[list[str]] = []
+        """Those that each token was asked for with."""
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: MetadataServer
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        path = url.path.removeprefix("/computeMetadata/v1/").rstrip("/")
+        if path in ("instance/service-accounts/default", f"instance/service-accounts/{JOB}"):
+            self._answer(200, {"email": JOB, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]})
+        elif path.startswith("instance/service-accounts/") and path.endswith("/token"):
+            if self.server.broken:
+                self._answer(403, {"error": "no"})
+                return
+            self.server.scopes.append(parse_qs(url.query).get("scopes", [""])[0].split(","))
+            token = f"token-{len(self.server.scopes)}"
+            self._answer(200, {"access_token": token, "expires_in": self.server.lifetime, "token_type": "Bearer"})
+        elif path == "":
+            self._answer(200, {})
+        elif path == "project/project-id":
+            self._answer(200, None, "terra-jobs")
+        else:
+            self._answer(404, None, "not found")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, status: int, value: object, text: str | None = None) -> None:
+        body = (json.dumps(value) if text is None else text).encode()
+        self.send_response(status)
+        self.send_header("Metadata-Flavor", "Google")
+        self.send_header("Content-Type", "application/json" if text is None else "application/text")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def metadata() -> Iterator[MetadataServer]:
+    with MetadataServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+BEGINNING = """
+import asyncio, json
+from core.leonardo.credentials import google_credentials
+from core.leonardo.errors import CredentialsError
+
+def said(make):
+    try:
+        return make()
+    except CredentialsError as error:
+        return f"CredentialsError: {error}"
+
+async def token(credentials, refused=None):
+    try:
+        return await credentials.token(refused=refused)
+    except CredentialsError as error:
+        return f"CredentialsError: {error}"
+"""
+
+
+def outcome(script: str, tmp_path: Path, **environment: str) -> Any:
+    """What a process prints that finds these credentials, and no others, where google-auth looks for them."""
+    outside = ("GOOGLE_", "GCE_", "CLOUDSDK_", "NO_GCE_CHECK")
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(outside) and not name.upper().endswith("_PROXY")
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BEGINNING + script],
+        env=inherited | {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def on_google(metadata: MetadataServer) -> dict[str, str]:
+    """The environment of a process on Cloud Run."""
+    names = ("GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT")
+    return dict.fromkeys(names, metadata.host) | {"GCE_METADATA_DETECT_RETRIES": "1"}
+
+
+# Credentials of a process on Google Cloud
+
+
+def test_a_job_gets_tokens_of_its_own_account(metadata: MetadataServer, tmp_path: Path) -> None:
+    script = """
+async def main():
+    credentials = google_credentials(None)
+    before = credentials.actor
+    at_once = await asyncio.gather(*(token(credentials) for _ in range(100)))
+    later = await token(credentials)
+    renewed = await asyncio.gather(*(token(credentials, refused="token-1") for _ in range(20)))
+    told_late = await token(credentials, refused="token-1")
+    return [before, at_once, later, renewed, told_late, credentials.actor]
+print(json.dumps(asyncio.run(main())))
+"""
+    assert outcome(script, tmp_path, **on_google(metadata)) == [
+        None,
+        ["token-1"] * 100,
+        "token-1",
+        ["token-2"] * 20,
+        "token-2",
+        JOB,
+    ]
+    assert metadata.scopes == [[EMAIL, PROFILE], [EMAIL, PROFILE]]
+
+
+def test_a_proxy_of_the_environment_is_not_asked(metadata: MetadataServer, tmp_path: Path) -> None:
+    nobody = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    script = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
+    assert outcome(script, tmp_path, **on_google(metadata), **nobody) == "token-1"
+
+
+def test_a_token_that_cannot_be_had_is_told_in_words(metadata: MetadataServer, tmp_path: Path) -> None:
+    metadata.broken = True
+    script = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
+    sentence = outcome(script, tmp_path, **on_google(metadata))
+    assert sentence.startswith("CredentialsError: no access token: RefreshError: ")
+    assert "403" in sentence
+    assert " object at 0x" not in sentence
+    assert "\n" not in sentence
+
+
+def test_impersonation_acts_as_the_account_with_the_same_scopes(metadata: MetadataServer, tmp_path: Path) -> None:
+    script = """
+acting = google_credentials("other@example.iam.gserviceaccount.com")
+inside = acting._credentials
+print(json.dumps([acting.actor, inside._target_principal, inside._target_scopes, inside._source_credentials._scopes]))
+"""
+    other = "other@example.iam.gserviceaccount.com"
+    actor, target, scopes, own = outcome(script, tmp_path, **on_google(metadata))
+    assert (actor, target, scopes) == (other, other, [EMAIL, PROFILE])
+    assert own in ("https://www.googleapis.com/auth/iam", ["https://www.googleapis.com/auth/iam"])
+
+
+def test_without_any_credentials_the_sentence_says_so(tmp_path: Path) -> None:
+    script = """
+print(json.dumps([said(lambda: google_credentials(None)), said(lambda: google_credentials("other@example.org"))]))
+"""
+    plain, acting = outcome(script, tmp_path, NO_GCE_CHECK="true")
+    assert plain == acting
+    assert plain.startswith("CredentialsError: no Google credentials: ")
+    assert "credentials were not found" in plain
+
+
+def test_a_key_file_that_cannot_be_read_is_told_in_words(tmp_path: Path) -> None:
+    broken = tmp_path / "key.json"
+    broken.write_text("{")
+    script = "print(json.dumps(said(lambda: google_credentials(None))))"
+    sentence = outcome(script, tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(broken), NO_GCE_CHECK="true")
+    assert sentence.startswith("CredentialsError: no Google credentials: ")
+    assert str(broken) in sentence
+
+
+# Any credentials
+
+
+class Counting(google.auth.credentials.Credentials):
+    """Credentials with a new token at each refresh, or always the same one, or none."""
+
+    def __init__(self, *, lifetime: timedelta = timedelta(hours=1), same: bool = False, fails: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.refreshes = 0
+        self._lifetime, self._same, self._fails = lifetime, same, fails
+
+    def refresh(self, request: object) -> None:
+        assert callable(request)
+        self.refreshes += 1
+        if self._fails:
+            raise google.auth.exceptions.TransportError("nobody answers")  # type: ignore[no-untyped-call]
+        self.token = "token" if self._same else f"token-{self.refreshes}"
+        # google-auth compares with instants that have no zone
+        self.expiry = datetime.now(UTC).replace(tzinfo=None) + self._lifetime
+
+
+def tokens(own: Counting, *refused: str | None) -> list[str]:
+    async def ask() -> list[str]:
+        credentials = GoogleCredentials(own)
+        return [await credentials.token(refused=each) for each in refused]
+
+    return asyncio.run(ask())
+
+
+def test_the_scopes_are_those_of_userinfo_and_no_more() -> None:
+    assert SCOPES == (EMAIL, PROFILE)
+
+
+def test_a_token_is_kept_while_it_is_fresh() -> None:
+    own = Counting(lifetime=timedelta(seconds=285))
+    assert tokens(own, None, None, "another") == ["token-1"] * 3
+
+
+def test_a_token_is_renewed_well_before_it_expires() -> None:
+    own = Counting(lifetime=timedelta(seconds=224))
+    assert tokens(own, None, None) == ["token-1", "token-2"]
+
+
+def test_a_refused_token_is_renewed() -> None:
+    own = Counting()
+    assert tokens(own, None, "token-1", "token-1", "token-2") == ["token-1", "token-2", "token-2", "token-3"]
+
+
+def test_a_renewal_may_give_the_same_token_again() -> None:
+    own = Counting(same=True)
+    assert tokens(own, None, "token") == ["token", "token"]
+    assert own.refreshes == 2
+
+
+def test_a_failed_refresh_is_tried_again_by_the_next_caller() -> None:
+    own = Counting(fails=True)
+
+    async def ask() -> list[str | BaseException]:
+        credentials = GoogleCredentials(own)
+        return await asyncio.gather(*(credentials.token() for _ in range(2)), return_exceptions=True)
+
+    errors = asyncio.run(ask())
+    assert [(type(error), str(error)) for error in errors] == [
+        (CredentialsError, "no access token: TransportError: nobody answers")
+    ] * 2
+    assert own.refreshes == 2
+
+
+def test_nobody_is_named_where_the_account_is_unknown() -> None:
+    assert GoogleCredentials(Counting()).actor is None

@@ -1,0 +1,129 @@
+"""When a whole run must not act: each guard on both sides of its limit."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.rules.guards import FAILURES_IN_A_ROW, SMALL_RUN, Caps, Expectations, FailureStreak, Guard, Refusal
+
+CAPS = Caps(max_acts=500, max_act_share=0.25)
+
+
+def tripped(caps: Caps, *, acts: int, listed: int) -> list[Guard]:
+    return [refusal.guard for refusal in caps.refusals(acts=acts, listed=listed)]
+
+
+def missed(expectations: Expectations, *, listed: int) -> list[Guard]:
+    return [refusal.guard for refusal in expectations.refusals(listed=listed)]
+
+
+def test_the_limits_are_the_designs() -> None:
+    assert (SMALL_RUN, FAILURES_IN_A_ROW) == (10, 10)
+
+
+@pytest.mark.parametrize(("acts", "expected"), [(0, []), (499, []), (500, []), (501, [Guard.MAX_ACTS])])
+def test_more_acts_than_the_cap_trip_it(acts: int, expected: list[Guard]) -> None:
+    assert tripped(CAPS, acts=acts, listed=100_000) == expected
+
+
+@pytest.mark.parametrize(
+    ("acts", "listed", "expected"),
+    [
+        (25, 100, []),
+        (26, 100, [Guard.MAX_ACT_SHARE]),
+        (25, 99, [Guard.MAX_ACT_SHARE]),
+        (11, 44, []),
+        (11, 43, [Guard.MAX_ACT_SHARE]),
+        (11, 11, [Guard.MAX_ACT_SHARE]),
+    ],
+)
+def test_the_share_trips_strictly_above(acts: int, listed: int, expected: list[Guard]) -> None:
+    assert tripped(CAPS, acts=acts, listed=listed) == expected
+
+
+@pytest.mark.parametrize("acts", [0, 1, 9, 10])
+def test_ten_acts_or_fewer_never_trip_the_share(acts: int) -> None:
+    assert tripped(Caps(max_acts=500, max_act_share=0.0001), acts=acts, listed=acts) == []
+    assert tripped(Caps(max_acts=500, max_act_share=0.0001), acts=11, listed=11) == [Guard.MAX_ACT_SHARE]
+
+
+def test_ten_acts_or_fewer_still_trip_the_count() -> None:
+    assert tripped(Caps(max_acts=9, max_act_share=1), acts=10, listed=10) == [Guard.MAX_ACTS]
+
+
+def test_a_share_of_one_never_trips() -> None:
+    assert tripped(Caps(max_acts=500, max_act_share=1), acts=400, listed=400) == []
+
+
+def test_every_cap_that_trips_is_told_in_words() -> None:
+    assert list(CAPS.refusals(acts=501, listed=1000)) == [
+        Refusal(Guard.MAX_ACTS, "501 acts are more than max-acts 500"),
+        Refusal(Guard.MAX_ACT_SHARE, "501 of 1000 runtimes are more than max-act-share 0.25"),
+    ]
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(1, 1000), st.integers(1, 100))
+def test_the_caps_are_exact_to_the_last_act(acts: int, listed: int, most: int, percent: int) -> None:
+    share = Fraction(percent, 100)
+    expected = [Guard.MAX_ACTS] * (acts > most) + [Guard.MAX_ACT_SHARE] * (acts > SMALL_RUN and acts > share * listed)
+    assert tripped(Caps(max_acts=most, max_act_share=percent / 100), acts=acts, listed=listed) == expected
+
+
+def test_an_empty_inventory_is_refused_unless_allowed() -> None:
+    strict, lax = (Expectations(allow_empty=allow, expect_at_least=0) for allow in (False, True))
+    assert list(strict.refusals(listed=0)) == [
+        Refusal(
+            Guard.EMPTY_INVENTORY,
+            "no runtime is listed: has the caller lost its owner role? (allow-empty accepts this)",
+        )
+    ]
+    assert missed(strict, listed=1) == []
+    assert missed(lax, listed=0) == []
+
+
+def test_a_shrunken_inventory_is_refused() -> None:
+    expectations = Expectations(allow_empty=False, expect_at_least=3)
+    assert list(expectations.refusals(listed=2)) == [
+        Refusal(Guard.EXPECT_AT_LEAST, "2 runtimes are listed, expect-at-least is 3")
+    ]
+    assert missed(expectations, listed=3) == []
+    assert missed(expectations, listed=4) == []
+
+
+def test_an_empty_inventory_fails_every_expectation() -> None:
+    assert missed(Expectations(allow_empty=False, expect_at_least=1), listed=0) == [
+        Guard.EMPTY_INVENTORY,
+        Guard.EXPECT_AT_LEAST,
+    ]
+    assert missed(Expectations(allow_empty=True, expect_at_least=1), listed=0) == [Guard.EXPECT_AT_LEAST]
+
+
+def refusals(answers: list[bool]) -> list[Refusal | None]:
+    streak = FailureStreak()
+    return [streak.add(failed=failed) for failed in answers]
+
+
+def test_ten_failures_in_a_row_stop_the_run_and_nine_do_not() -> None:
+    assert refusals([True] * 9) == [None] * 9
+    assert refusals([True] * 10) == [None] * 9 + [Refusal(Guard.FAILING, "10 acts in a row failed")]
+
+
+def test_one_success_starts_the_count_again() -> None:
+    assert refusals([True] * 9 + [False] + [True] * 9) == [None] * 19
+    assert refusals([True] * 9 + [False] + [True] * 10)[-1] == Refusal(Guard.FAILING, "10 acts in a row failed")
+
+
+def test_a_streak_is_told_once() -> None:
+    told = refusals([True] * 25)
+    assert [place for place, refusal in enumerate(told) if refusal] == [9]
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_a_refusal_comes_exactly_where_the_tenth_failure_in_a_row_does(answers: list[bool]) -> None:
+    text = "".join("x" if failed else "." for failed in answers)
+    expected = [
+        text[: end + 1].endswith("x" * 10) and not text[: end + 1].endswith("x" * 11) for end in range(len(text))
+    ]
+    assert [refusal is not None for refusal in refusals(answers)] == expected

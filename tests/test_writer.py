@@ -1,0 +1,469 @@
+"""Audit records: one line and one write each, durable when promised, and an end where one is lost."""
+
+import asyncio
+import json
+import os
+import resource
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.records.events import Event, RuntimeMissing, Severity
+from core.records.writer import AuditFile, AuditLog, RecordNotKeptError, RunIdentity, Sink, Stdout
+from tests.conftest import read_records
+
+START = datetime(2026, 11, 20, 3, tzinfo=UTC)
+IDENTITY = RunIdentity(job="delete-old-runtimes", run_id="run-1", environment="test", dry_run=True)
+
+
+class Memory:
+    """Keeps lines, and counts the efforts to make them durable."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.durable: list[int] = []
+        """How many lines each effort covered."""
+        self.closed = False
+
+    def write(self, line: bytes) -> None:
+        self.lines.append(line)
+
+    def make_durable(self) -> None:
+        self.durable.append(len(self.lines))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Gated(Memory):
+    """Makes nothing durable until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.let = threading.Event(), threading.Event()
+
+    def make_durable(self) -> None:
+        super().make_durable()
+        self.entered.set()
+        assert self.let.wait(30)
+
+
+class Dying(Gated):
+    """Takes nothing any more, and fails an effort that was already under way."""
+
+    def write(self, line: bytes) -> None:
+        if self.entered.is_set():
+            raise OSError(28, "No space left on device")
+        super().write(line)
+
+    def make_durable(self) -> None:
+        super().make_durable()
+        raise OSError(5, "Input/output error")
+
+
+class Unnamed(Memory):
+    """Fails with an error that has a sentence and no number."""
+
+    name = "unnamed"
+
+    def write(self, line: bytes) -> None:
+        raise OSError(f"no room for {len(line) // 10**6} MB")
+
+
+def missing(number: int = 1, message: str = "it is not listed") -> RuntimeMissing:
+    return RuntimeMissing(severity=Severity.WARNING, message=message, project="terra-1", name=f"x-{number}")
+
+
+def ticking() -> Callable[[], datetime]:
+    """A clock that is a second later each time it is read."""
+    seconds = iter(range(1000))
+    return lambda: START + timedelta(seconds=next(seconds))
+
+
+def a_log(*sinks: Sink, identity: RunIdentity = IDENTITY) -> AuditLog:
+    return AuditLog(identity, sinks, now=ticking())
+
+
+def write_all(log: AuditLog, *numbers: int) -> None:
+    for number in numbers:
+        log.write(missing(number))
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe's two ends; the test may close the reader."""
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(writer)
+    try:
+        os.close(reader)
+    except OSError:
+        assert reader > 2
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# Lines
+
+
+def test_a_record_is_the_event_and_what_is_common_to_the_run() -> None:
+    memory = Memory()
+    identity = RunIdentity(
+        job="delete-old-runtimes", run_id="run-1", environment="prod", dry_run=False, task_index=2, task_count=3
+    )
+    write_all(a_log(memory, identity=identity), 1)
+    (line,) = memory.lines
+    assert json.loads(line) == {
+        "event": "runtime_missing",
+        "severity": "WARNING",
+        "message": "it is not listed",
+        "project": "terra-1",
+        "name": "x-1",
+        "time": "2026-11-20T03:00:00Z",
+        "logging.googleapis.com/labels": {"job": "delete-old-runtimes", "run_id": "run-1", "environment": "prod"},
+        "logging.googleapis.com/insertId": "run-1-2-0",
+        "schema": "leo-lifecycle/audit/v1",
+        "job": "delete-old-runtimes",
+        "run_id": "run-1",
+        "environment": "prod",
+        "dry_run": False,
+        "seq": 0,
+        "task_index": 2,
+        "task_count": 3,
+    }
+
+
+def test_records_are_numbered_from_0_without_gaps() -> None:
+    memory = Memory()
+    log = a_log(memory)
+    write_all(log, *range(12))
+    records = read_records([line.decode() for line in memory.lines])
+    assert [r["seq"] for r in records] == list(range(12))
+    assert [r["logging.googleapis.com/insertId"] for r in records] == [f"run-1-0-{seq}" for seq in range(12)]
+    assert [r["time"] for r in records] == [f"2026-11-20T03:00:{second:02}Z" for second in range(12)]
+    assert [r["name"] for r in records] == [f"x-{number}" for number in range(12)]
+    assert log.written == 12
+
+
+def test_every_sink_gets_the_same_bytes() -> None:
+    one, two = Memory(), Memory()
+    write_all(a_log(one, two), 1, 2)
+    assert len(one.lines) == 2
+    assert one.lines == two.lines
+
+
+@given(st.text())
+def test_a_record_is_one_line_in_one_write_whatever_it_says(message: str) -> None:
+    memory = Memory()
+    a_log(memory).write(missing(message=message))
+    (line,) = memory.lines
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line)["message"] == message
+
+
+def test_who_looks_on_sees_each_event_in_order() -> None:
+    seen: list[Event] = []
+    log = AuditLog(IDENTITY, [Memory()], now=ticking(), seen_by=seen.append)
+    write_all(log, 1, 2)
+    assert seen == [missing(1), missing(2)]
+
+
+def test_a_log_without_sinks_still_counts(pipe: tuple[int, int]) -> None:
+    log = a_log()
+    write_all(log, 1, 2)
+    asyncio.run(log.commit())
+    assert (log.written, log.failure) == (2, None)
+    assert pipe
+
+
+# Standard output
+
+
+def test_standard_output_gets_a_line_at_once(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    memory = Memory()
+    os.set_blocking(writer, False)
+    log = a_log(Stdout(writer), memory)
+    assert os.get_blocking(writer)
+    write_all(log, 1)
+    assert os.read(reader, 65_536) == memory.lines[0]
+    write_all(log, 2)
+    asyncio.run(log.commit())
+    log.close()
+    assert os.read(reader, 65_536) == memory.lines[1]
+    assert stat.S_ISFIFO(os.fstat(writer).st_mode)
+
+
+def test_a_line_longer_than_a_pipe_comes_through_whole(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    received = bytearray()
+
+    def drain() -> None:
+        while not received.endswith(b"\n"):
+            received.extend(os.read(reader, 4096))
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    memory = Memory()
+    a_log(Stdout(writer), memory).write(missing(message="x" * 300_000))
+    thread.join(30)
+    assert bytes(received) == memory.lines[0]
+
+
+def test_a_closed_pipe_is_a_lost_record(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.close(reader)
+    memory = Memory()
+    log = a_log(Stdout(writer), memory)
+    with pytest.raises(RecordNotKeptError, match=r"^stdout: Broken pipe$"):
+        write_all(log, 1)
+    assert [json.loads(line)["seq"] for line in memory.lines] == [0]
+
+
+# Files
+
+
+def test_a_file_gets_every_record_and_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "audit" / "deep" / "run.jsonl"
+    memory = Memory()
+    file = AuditFile(path)
+    log = a_log(file, memory)
+    write_all(log, 1, 2, 3)
+    asyncio.run(log.commit())
+    log.close()
+    assert file.name == str(path)
+    assert path.read_bytes() == b"".join(memory.lines)
+    assert stat.S_IMODE(path.stat().st_mode) & 0o137 == 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        file.write(b"late\n")
+
+
+def test_a_file_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b'{"seq":0}\n')
+    memory = Memory()
+    log = a_log(AuditFile(path), memory)
+    write_all(log, 1)
+    log.close()
+    assert path.read_bytes() == b'{"seq":0}\n' + memory.lines[0]
+
+
+def test_a_torn_last_line_does_not_swallow_the_first_record(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b'{"seq":0}\n{"seq":1,"mess')
+    memory = Memory()
+    log = a_log(AuditFile(path), memory)
+    write_all(log, 1)
+    log.close()
+    assert path.read_bytes() == b'{"seq":0}\n{"seq":1,"mess\n' + memory.lines[0]
+
+
+def test_a_file_that_was_only_opened_stays_as_it_was(tmp_path: Path) -> None:
+    for content in (b"", b"\n", b"{}\n"):
+        path = tmp_path / "audit.jsonl"
+        path.write_bytes(content)
+        AuditFile(path).close()
+        assert path.read_bytes() == content
+
+
+def test_two_logs_in_one_file_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    memory = Memory()
+    one, two = a_log(AuditFile(path), memory), a_log(AuditFile(path), memory)
+    write_all(one, 1)
+    write_all(two, 2)
+    write_all(one, 3)
+    one.close()
+    two.close()
+    assert path.read_bytes() == b"".join(memory.lines)
+
+
+def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        AuditFile(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        AuditFile(tmp_path / "file" / "audit.jsonl")
+
+
+# Durability
+
+
+def test_those_who_wait_together_share_one_effort() -> None:
+    memory = Memory()
+    log = a_log(memory)
+    write_all(log, *range(50))
+
+    async def commit_all() -> None:
+        await asyncio.gather(*(log.commit() for _ in range(50)))
+
+    asyncio.run(commit_all())
+    assert memory.durable == [50]
+
+
+def test_what_is_durable_already_needs_no_effort() -> None:
+    memory = Memory()
+    log = a_log(memory)
+
+    async def run() -> None:
+        await log.commit()
+        write_all(log, 1)
+        await log.commit()
+        await log.commit()
+        write_all(log, 2)
+        await log.commit()
+
+    asyncio.run(run())
+    assert memory.durable == [1, 2]
+
+
+def test_a_commit_returns_only_when_the_effort_has_ended_and_covers_nothing_later() -> None:
+    gated = Gated()
+    log = a_log(gated)
+    order: list[str] = []
+
+    async def commit(name: str) -> None:
+        await log.commit()
+        order.append(f"{name} durable, {len(gated.durable)} efforts")
+
+    async def run() -> None:
+        write_all(log, 1)
+        first = asyncio.create_task(commit("first"))
+        await asyncio.to_thread(gated.entered.wait, 30)
+        write_all(log, 2)
+        second = asyncio.create_task(commit("second"))
+        await asyncio.to_thread(gated.entered.wait, 30)
+        write_all(log, 3)
+        third = asyncio.create_task(commit("third"))
+        await asyncio.to_thread(gated.entered.wait, 30)
+        order.append("let")
+        gated.let.set()
+        await asyncio.gather(first, second, third)
+
+    asyncio.run(run())
+    assert order == ["let", "first durable, 1 efforts", "second durable, 2 efforts", "third durable, 2 efforts"]
+    assert gated.durable == [1, 3]
+
+
+def test_every_sink_is_made_durable() -> None:
+    one, two = Memory(), Memory()
+    log = a_log(one, two)
+    write_all(log, 1)
+    asyncio.run(log.commit())
+    assert (one.durable, two.durable) == ([1], [1])
+
+
+# Records that are lost
+
+
+def test_a_full_disk_ends_acts_and_the_other_sinks_go_on() -> None:
+    before, after = Memory(), Memory()
+    seen: list[Event] = []
+    log = AuditLog(IDENTITY, [before, AuditFile(Path("/dev/full")), after], now=ticking(), seen_by=seen.append)
+    log.check()
+    lost = r"^/dev/full: No space left on device$"
+    with pytest.raises(RecordNotKeptError, match=lost):
+        log.write(missing(1))
+    with pytest.raises(RecordNotKeptError, match=lost):
+        log.check()
+    with pytest.raises(RecordNotKeptError, match=lost):
+        log.write(missing(2))
+    with pytest.raises(RecordNotKeptError, match=lost):
+        asyncio.run(log.commit())
+    assert log.failure == "/dev/full: No space left on device"
+    assert before.lines == after.lines
+    assert [record["seq"] for record in read_records([line.decode() for line in after.lines])] == [0, 1]
+    assert (before.durable, after.durable) == ([2], [2])
+    assert seen == [missing(1), missing(2)]
+
+
+def test_a_sink_that_failed_once_gets_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    room = 2**20
+    path.write_bytes(b"x" * (room - 11) + b"\n")
+    memory = Memory()
+    log = a_log(AuditFile(path), memory)
+    with no_file_beyond(room), pytest.raises(RecordNotKeptError, match=r"audit\.jsonl: File too large$"):
+        write_all(log, 1)
+    with pytest.raises(RecordNotKeptError):
+        write_all(log, 2)
+    assert path.read_bytes()[room - 10 :] == memory.lines[0][:10]
+    assert len(memory.lines) == 2
+
+
+def test_a_record_that_cannot_be_made_durable_is_lost(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    memory = Memory()
+    log = a_log(AuditFile(fifo), memory)
+    write_all(log, 1)
+    log.check()
+    with pytest.raises(RecordNotKeptError, match=r"fifo: Invalid argument$"):
+        asyncio.run(log.commit())
+    assert log.failure == f"{fifo}: Invalid argument"
+    assert memory.durable == [1]
+    with pytest.raises(RecordNotKeptError):
+        asyncio.run(log.commit())
+
+
+def test_all_who_wait_learn_of_a_lost_record(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    log = a_log(AuditFile(fifo))
+    write_all(log, 1)
+
+    async def commit_all() -> list[BaseException | None]:
+        return await asyncio.gather(*(log.commit() for _ in range(3)), return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(commit_all())] == [RecordNotKeptError] * 3
+
+
+def test_a_sink_that_fails_to_write_while_it_is_made_durable_is_one_lost_sink() -> None:
+    dying, memory = Dying(), Memory()
+    log = a_log(dying, memory)
+
+    async def run() -> None:
+        write_all(log, 1)
+        commit = asyncio.create_task(log.commit())
+        await asyncio.to_thread(dying.entered.wait, 30)
+        with pytest.raises(RecordNotKeptError, match=r"^memory: No space left on device$"):
+            write_all(log, 2)
+        dying.let.set()
+        with pytest.raises(RecordNotKeptError):
+            await commit
+
+    asyncio.run(run())
+    assert (len(memory.lines), memory.durable) == (2, [2])
+
+
+def test_an_error_without_a_number_is_told_in_its_own_words() -> None:
+    log = a_log(Unnamed())
+    with pytest.raises(RecordNotKeptError, match=r"^unnamed: no room for 0 MB$"):
+        write_all(log, 1)
+
+
+def test_closing_closes_the_sinks_that_still_work() -> None:
+    memory, unnamed = Memory(), Unnamed()
+    log = a_log(memory, unnamed)
+    with pytest.raises(RecordNotKeptError):
+        write_all(log, 1)
+    log.close()
+    assert memory.closed
