@@ -571,6 +571,8 @@ def test_a_hostile_name_stays_one_segment_of_the_url(run: Run, name: str) -> Non
         ended = run(*delete(server, LIVE))
         _, look, *_ = server.requests
         assert (look.path, look.query) == (f"/api/google/v1/runtimes/terra-1/{name}", "")
+        assert look.raw_path.count("/") == "/api/google/v1/runtimes/terra-1/name".count("/")
+        assert look.raw_path.rpartition("/")[2] not in (".", "..")
     assert len(ended.audited) == 2
     assert "\x1b" not in ended.out
 

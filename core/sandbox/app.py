@@ -38,6 +38,8 @@ class LoggedRequest(msgspec.Struct, kw_only=True):
     """Of the monotonic clock, in seconds."""
     method: str
     path: str
+    raw_path: str
+    """As it was sent, still escaped."""
     query: str
     call: Kind | None = None
     """None where the path or the method is not known."""
@@ -70,6 +72,7 @@ class RequestLog:
             t=time.monotonic(),
             method=scope["method"],
             path=scope["path"],
+            raw_path=scope["raw_path"].decode("latin-1"),
             query=scope["query_string"].decode("latin-1"),
             in_flight=self.in_flight,
             max_in_flight=self.max_in_flight,
