@@ -22,7 +22,8 @@ from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
 from core.rules.decision import Decision
 from core.rules.exemptions import Exemption
 from core.run_clock import RunClock, utc_now
-from core.settings import Settings, UsageError
+from core.settings.faults import UsageError
+from core.settings.fields import Settings
 from core.sweep import Act, Bounds, Explain, Judge, Rule, Scope, Sweep
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,10 @@ from types import ModuleType
 from typing import NoReturn
 
 from core.run_clock import utc_now
-from core.settings import PREFIX, UsageError, add_flags, load_settings
+from core.settings.faults import UsageError
+from core.settings.fields import PREFIX
+from core.settings.flags import add_flags
+from core.settings.reading import load_settings
 
 PROGRAM = "leo-lifecycle"
 JOBS = {

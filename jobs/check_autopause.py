@@ -21,7 +21,8 @@ from core.rules.autopause import check, explain
 from core.rules.decision import Decision, Reason
 from core.run import SweepingJob, sweep
 from core.runtime import Runtime, RuntimeStatus
-from core.settings import RUN_FLAGS, SCOPE_FLAGS, Settings
+from core.settings.fields import Settings
+from core.settings.flags import RUN_FLAGS, SCOPE_FLAGS
 from core.sweep import Act
 
 NAME = "check-autopause"

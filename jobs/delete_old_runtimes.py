@@ -26,7 +26,8 @@ from core.rules.decision import Decision
 from core.rules.deletion import decide, explain
 from core.run import SweepingJob, sweep
 from core.runtime import Runtime, RuntimeStatus
-from core.settings import RUN_FLAGS, SCOPE_FLAGS, Settings
+from core.settings.fields import Settings
+from core.settings.flags import RUN_FLAGS, SCOPE_FLAGS
 from core.sweep import Act
 
 NAME = "delete-old-runtimes"

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from core.settings import UsageError
+from core.settings.faults import UsageError
 
 FLEET = 400
 SEED = 7

@@ -15,7 +15,7 @@ from core.run import new_run_id
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
-from core.settings import Settings
+from core.settings.fields import Settings
 from jobs import check_autopause, delete_old_runtimes
 from jobs.__main__ import JOBS, main
 from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start

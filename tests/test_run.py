@@ -11,7 +11,7 @@ from core.leonardo.client import LastExchange, MethodRefusedError, NarrowTranspo
 from core.run import Job, Rooms, run
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
-from core.settings import load_settings
+from core.settings.reading import load_settings
 from jobs import delete_old_runtimes
 from tests.conftest import a_machine, calls
 

@@ -19,20 +19,12 @@ from core.rules.autopause import AutopauseLimits, AutopausePolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
-from core.settings import (
-    METAVARS,
-    REPEATED_FLAGS,
-    Settings,
-    UsageError,
-    add_flags,
-    flag_of,
-    format_duration,
-    is_loopback,
-    load_settings,
-    load_yaml,
-    parse_duration,
-    parse_instant,
-)
+from core.settings.durations import format_duration, parse_duration, parse_instant
+from core.settings.faults import REPEATED_FLAGS, UsageError, flag_of
+from core.settings.fields import Settings, is_loopback
+from core.settings.flags import METAVARS, add_flags
+from core.settings.reading import load_settings
+from core.settings.yaml_text import load_yaml
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
 LEO = "https://leo.example.org"

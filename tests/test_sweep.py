@@ -22,7 +22,7 @@ from core.runtime import Runtime
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo as SandboxLeonardo
 from core.sandbox.server import SandboxServer, serving
-from core.settings import Settings
+from core.settings.fields import Settings
 from core.sweep import Bounds, Rule, Scope, Sweep
 from jobs.delete_old_runtimes import deletion
 from tests.conftest import a_machine, calls, paths, validator

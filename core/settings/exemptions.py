@@ -1,0 +1,79 @@
+"""Exemptions as operators write them, checked entry by entry; what they spare is said in `core.rules.exemptions`."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from core.rules.exemptions import Exemption
+from core.settings.durations import parse_instant
+from core.settings.faults import reason_of
+from core.settings.yaml_text import load_yaml, read_text
+
+Instant = Annotated[datetime, BeforeValidator(parse_instant)]
+Glob = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class _Match(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    project: Glob | None = None
+    name: Glob | None = None
+    creator: Glob | None = None
+    label: tuple[Glob, ...] = ()
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("label")
+    @classmethod
+    def _key_and_glob(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        for label in labels:
+            if not label.partition("=")[0] or "=" not in label:
+                raise ValueError(f"{label!r} is not key=glob")
+        return labels
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.project or self.name or self.creator or self.label):
+            raise ValueError("it needs project, name, creator or label: an empty match would spare everything")
+        return self
+
+
+class _ExemptionEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    match: _Match
+    until: Instant
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+
+    def exemption(self) -> Exemption:
+        return Exemption(until=self.until, reason=self.reason, **self.match.model_dump())
+
+
+_exemption_entries = TypeAdapter(Annotated[list[_ExemptionEntry], Field(max_length=100)])
+
+
+def read_exemptions(value: object) -> object:
+    """A YAML file's path, or the same as inline JSON (or as a list in the config file), to exemptions."""
+    if isinstance(value, str):
+        inline = value.lstrip().startswith(("[", "{"))
+        value = load_yaml(value, "inline") if inline else load_yaml(read_text(Path(value)), value)
+    try:
+        entries = _exemption_entries.validate_python([] if value is None else value)
+    except ValidationError as error:
+        faults = [f"entry {'.'.join(str(part) for part in e['loc']) or '-'}: {reason_of(e)}" for e in error.errors()]
+        raise ValueError("; ".join(faults)) from None
+    return tuple(entry.exemption() for entry in entries)

@@ -1,0 +1,246 @@
+"""The settings of every job, their defaults and what must not be combined; reading them lives in `reading`."""
+
+from collections.abc import Iterable, Sized
+from datetime import datetime, timedelta
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from core.rules.autopause import AutopauseLimits, AutopausePolicy
+from core.rules.deletion import DeletionPolicy
+from core.rules.exemptions import Exemption
+from core.rules.guards import Caps, Expectations
+from core.run_clock import SETTLING
+from core.settings.durations import format_duration, parse_duration, parse_instant
+from core.settings.exemptions import read_exemptions
+from core.settings.faults import UsageError
+from core.settings.yaml_text import read_text
+
+PREFIX = "LIFECYCLE_"
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        value = [part for part in (part.strip() for part in value.split(",")) if part]
+    if isinstance(value, Sized) and not value:
+        raise ValueError("the list is empty")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Instant = Annotated[datetime, BeforeValidator(parse_instant)]
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+def is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+class Settings(BaseSettings):
+    """The settings of every job; the design's table is their contract."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    environment: str = Field(default="local", min_length=1, max_length=100, description="free word, on every record")
+    leonardo_url: str | None = Field(default=None, description="base URL of Leonardo; required, or --sandbox")
+    sandbox: bool = Field(default=False, description="start a Leonardo with a made-up fleet inside this process")
+    auth: Literal["google", "none"] = Field(
+        default="google", description="google: application default credentials; none: no token, for loopback only"
+    )
+    impersonate_service_account: str | None = Field(default=None, description="act as this service account")
+    projects: CommaList | None = Field(
+        default=None,
+        description="billing projects to sweep, default all visible; the flag repeats, the variable has commas",
+    )
+    projects_file: Path | None = Field(
+        default=None, description="file with one billing project per line, added to projects"
+    )
+    only: CommaList | None = Field(default=None, description="PROJECT/NAME: judge just these; the flag repeats")
+    dry_run: bool = Field(default=True, description="only say what would be done")
+    as_of: Instant | None = Field(
+        default=None, description="judge as if it were this instant (ISO 8601 with a zone); dry run only"
+    )
+    max_age: Duration = Field(default=timedelta(days=14), description="delete runtimes older than this (duration)")
+    max_age_if_idle: Duration = Field(
+        default=timedelta(days=7), description="delete idle runtimes older than this (duration)"
+    )
+    idle_after: Duration = Field(
+        default=timedelta(hours=4), description="idle is not accessed for this long (duration)"
+    )
+    spare_possibly_busy: bool = Field(
+        default=False, description="keep idle Running runtimes that a busy kernel may be holding up"
+    )
+    kernel_busy_limit: Duration = Field(
+        default=timedelta(hours=24), description="how long a busy kernel may hold off autopause (duration)"
+    )
+    autopause_margin: Duration = Field(
+        default=timedelta(minutes=15), description="delay allowed to autopause beyond its threshold (duration)"
+    )
+    autopause_max_threshold: Duration = Field(
+        default=timedelta(days=10), description="a longer autopause threshold is a finding (duration)"
+    )
+    stuck_after: Duration = Field(
+        default=timedelta(hours=2), description="in transition for this long is stuck (duration)"
+    )
+    stop_overdue: bool = Field(default=False, description="stop runtimes whose autopause is overdue")
+    exemptions: Annotated[tuple[Exemption, ...], NoDecode, BeforeValidator(read_exemptions)] = Field(
+        default=(), description="YAML file, or inline JSON: list of match, until, reason"
+    )
+    max_acts: int = Field(default=500, ge=1, description="refuse to do more than this in one run (acts)")
+    max_act_share: float = Field(
+        default=0.25, gt=0, le=1, description="refuse to act on more than this share of the listed runtimes (0 to 1)"
+    )
+    allow_empty: bool = Field(default=False, description="accept an empty inventory")
+    expect_at_least: int = Field(default=0, ge=0, description="refuse an inventory smaller than this (runtimes)")
+    deadline: Duration = Field(default=timedelta(minutes=45), description="end within this, from the start (duration)")
+    request_timeout: Duration = Field(
+        default=timedelta(seconds=75),
+        description="give up on one request after this (duration; above Leonardo's own 60s)",
+    )
+    read_concurrency: int = Field(default=8, ge=1, le=16, description="reads in flight (1 to 16)")
+    write_concurrency: int = Field(default=4, ge=1, le=16, description="acts in flight (1 to 16)")
+    audit_file: Path | None = Field(
+        default=None,
+        description="append every record to this file too; with a table the default is audit/<run_id>.jsonl",
+    )
+    started_by: str | None = Field(
+        default=None, max_length=200, description="who started the run, for its first record"
+    )
+    approved_by: str | None = Field(
+        default=None, max_length=200, description="who approved the run, for its first record"
+    )
+    audit_creator: Literal["plain", "omit"] = Field(
+        default="plain", description="whether records name the runtime's creator"
+    )
+    output: Literal["auto", "json", "table"] = Field(
+        default="auto", description="json lines, a table, or auto: a table on a terminal"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="diagnostics on stderr")
+
+    @field_validator("leonardo_url")
+    @classmethod
+    def _bare_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        try:
+            parts.port  # noqa: B018 - read to have it checked
+        except ValueError:
+            raise ValueError("its port is no number from 0 to 65535") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it must be an http or https URL")
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise ValueError("it must not hold a user, a password, a query or a fragment")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("plain http is for loopback only: the token would travel in the clear")
+        return url
+
+    @field_validator("only")
+    @classmethod
+    def _project_and_name(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for path in only or ():
+            project, slash, name = path.rpartition("/")
+            if not (project and slash and name):
+                raise ValueError(f"{path!r} is not PROJECT/NAME")
+        return only
+
+    @field_validator("projects_file")
+    @classmethod
+    def _some_projects(cls, path: Path | None) -> Path | None:
+        if path is not None and not _lines(path):
+            raise ValueError(f"{str(path)!r} names no project")
+        return path
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        faults = [fault for wrong, fault in self._contradictions() if wrong]
+        if faults:
+            raise UsageError(*faults)
+        return self
+
+    def _contradictions(self) -> Iterable[tuple[bool, str]]:
+        host = urlsplit(self.leonardo_url or "").hostname
+        least = self.request_timeout + timedelta(seconds=SETTLING)
+        outside = [path for path in self.only or () if self.swept and path.rpartition("/")[0] not in self.swept]
+        yield self.leonardo_url is None and not self.sandbox, "leonardo-url is missing (or use --sandbox)"
+        yield self.leonardo_url is not None and self.sandbox, "leonardo-url and sandbox: give one of them"
+        yield (
+            self.auth == "none" and self.leonardo_url is not None and not is_loopback(host),
+            "auth: none is for a Leonardo on loopback only",
+        )
+        yield (
+            self.max_age_if_idle > self.max_age,
+            f"max-age-if-idle {format_duration(self.max_age_if_idle)} is above max-age {format_duration(self.max_age)}",
+        )
+        yield self.as_of is not None and not self.dry_run, "as-of: a live run judges by the clock only"
+        yield (
+            self.deadline <= least,
+            f"deadline: {format_duration(self.deadline)} is not above request-timeout + {SETTLING:g}s"
+            f" = {format_duration(least)}: nothing could be done",
+        )
+        yield bool(outside), f"only: not in one of the projects: {', '.join(outside)}"
+        yield (
+            self.impersonate_service_account is not None and not self.needs_token,
+            "impersonate-service-account: nobody is impersonated without a token (auth none, or sandbox)",
+        )
+
+    @property
+    def needs_token(self) -> bool:
+        return self.auth == "google" and not self.sandbox
+
+    @cached_property
+    def swept(self) -> tuple[str, ...] | None:
+        """The billing projects to sweep, each once; None is all that are visible."""
+        if self.projects is None and self.projects_file is None:
+            return None
+        listed = _lines(self.projects_file) if self.projects_file else ()
+        return tuple(dict.fromkeys([*(self.projects or ()), *listed]))
+
+    @property
+    def deletion_policy(self) -> DeletionPolicy:
+        return DeletionPolicy(
+            max_age=self.max_age,
+            max_age_if_idle=self.max_age_if_idle,
+            idle_after=self.idle_after,
+            spare_possibly_busy=self.spare_possibly_busy,
+            autopause=self._autopause_limits,
+            exemptions=self.exemptions,
+        )
+
+    @property
+    def autopause_policy(self) -> AutopausePolicy:
+        return AutopausePolicy(
+            limits=self._autopause_limits,
+            max_threshold=self.autopause_max_threshold,
+            stuck_after=self.stuck_after,
+            stop_overdue=self.stop_overdue,
+        )
+
+    @property
+    def _autopause_limits(self) -> AutopauseLimits:
+        return AutopauseLimits(kernel_busy_limit=self.kernel_busy_limit, margin=self.autopause_margin)
+
+    @property
+    def caps(self) -> Caps:
+        return Caps(max_acts=self.max_acts, max_act_share=self.max_act_share)
+
+    @property
+    def expectations(self) -> Expectations:
+        """Nothing is expected of an inventory that was narrowed to single runtimes."""
+        if self.only:
+            return Expectations(allow_empty=True, expect_at_least=0)
+        return Expectations(allow_empty=self.allow_empty, expect_at_least=self.expect_at_least)
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]

@@ -1,0 +1,84 @@
+"""Settings as command-line flags, each with its default and unit; what they are set to is read in `reading`."""
+
+import argparse
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from core.settings.durations import format_duration
+from core.settings.faults import REPEATED_FLAGS, flag_of
+from core.settings.fields import Settings
+
+SCOPE_FLAGS = ("dry_run", "leonardo_url", "sandbox", "projects", "projects_file", "only")
+"""What every sweeping job is asked first."""
+RUN_FLAGS = (
+    "as_of",
+    "max_acts",
+    "max_act_share",
+    "allow_empty",
+    "expect_at_least",
+    "deadline",
+    "request_timeout",
+    "read_concurrency",
+    "write_concurrency",
+    "auth",
+    "impersonate_service_account",
+    "environment",
+    "started_by",
+    "approved_by",
+    "audit_file",
+    "audit_creator",
+    "output",
+    "log_level",
+)
+"""How every sweeping job is run."""
+METAVARS = {
+    "projects": "PROJECT",
+    "only": "PROJECT/NAME",
+    "leonardo_url": "URL",
+    "as_of": "INSTANT",
+    "max_act_share": "SHARE",
+    "projects_file": "FILE",
+    "exemptions": "FILE",
+    "audit_file": "FILE",
+}
+
+
+def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """One flag for each named setting, explained with its default and unit."""
+    for name in names:
+        info = Settings.model_fields[name]
+        text = f"{info.description} [{_default_text(info)}]".replace("%", "%%")
+        if info.annotation is bool:
+            parser.add_argument(
+                flag_of(name), dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+            )
+        else:
+            parser.add_argument(
+                flag_of(name),
+                dest=name,
+                action="append" if name in REPEATED_FLAGS else "store",
+                default=argparse.SUPPRESS,
+                metavar=METAVARS.get(name, _metavar(info)),
+                help=text,
+            )
+
+
+def _default_text(info: FieldInfo) -> str:
+    match info.default:
+        case None | ():
+            return "none"
+        case bool():
+            return "yes" if info.default else "no"
+        case timedelta():
+            return format_duration(info.default)
+        case default:
+            return str(default)
+
+
+def _metavar(info: FieldInfo) -> str:
+    if get_origin(info.annotation) is Literal:
+        return "|".join(get_args(info.annotation))
+    return {timedelta: "DURATION", int: "N"}.get(info.annotation, "TEXT")  # type: ignore[arg-type]

@@ -1,0 +1,85 @@
+"""Settings from flags, environment and config file, in this order; what they are lives in `fields`."""
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+
+from core.rules.exemptions import LONGEST
+from core.settings.faults import UsageError, flag_of, reason_of
+from core.settings.fields import PREFIX, Settings
+from core.settings.yaml_text import load_yaml, read_text
+
+
+def load_settings(flags: Mapping[str, object], config: Path | None, now: datetime) -> Settings:
+    """Flags over the environment over the config file over the defaults. Raises UsageError with every fault found."""
+    faults = list(_unknown_variables(os.environ))
+    try:
+        in_file = {} if config is None else _config_values(config)
+    except ValueError as error:
+        raise UsageError(*faults, f"config: {error}") from None
+
+    class Sources(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=in_file)
+
+    try:
+        settings = Sources(**flags)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise UsageError(*faults, *(_fault(e, flags, config) for e in error.errors())) from None
+    except UsageError as error:
+        raise UsageError(*faults, *error.faults) from None
+    faults += [
+        f"exemptions: {exemption.reason!r} lasts until {exemption.until:%Y-%m-%d}, more than {LONGEST.days} days ahead"
+        for exemption in settings.exemptions
+        if exemption.until > now + LONGEST
+    ]
+    if faults:
+        raise UsageError(*faults)
+    return settings
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
+    """pydantic-settings reads the variables that it knows and is silent about a misspelt one."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for variable in sorted(name for name, value in environment.items() if value):
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            close = get_close_matches(variable.upper(), known, 1)
+            yield f"{variable}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _config_values(path: Path) -> dict[str, Any]:
+    values = load_yaml(read_text(path), str(path))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no settings: it must be a mapping of names to values")  # noqa: TRY004 - a bad file
+    named = {str(key).lower().replace("-", "_"): value for key, value in values.items()}
+    if len(named) < len(values):
+        raise ValueError(f"{path} gives a setting twice")
+    return named
+
+
+def _fault(error: Any, flags: Mapping[str, object], config: Path | None) -> str:
+    name = str(error["loc"][0])
+    if name in flags:
+        origin = flag_of(name)
+    elif (variable := PREFIX + name.upper()) in {key.upper() for key, value in os.environ.items() if value}:
+        origin = variable
+    else:
+        origin = f"{name} in {config}"
+    if error["type"] == "extra_forbidden":
+        close = get_close_matches(name, Settings.model_fields, 1)
+        return f"{origin}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
+    return f"{origin}: {reason_of(error)}"
