@@ -878,3 +878,32 @@ def test_any_text_is_yaml_or_a_value_error(text: str) -> None:
     with suppress(ValueError):
         value = load_yaml(text, "x")
         assert value == yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - builds nothing but text, lists and dicts
+
+
+def test_names_of_projects_are_split_at_commas_wherever_they_come_from(tmp_path: Path) -> None:
+    path = a_file(tmp_path, "projects: [' a,b', '', c]\n")
+    assert load(path).swept == ("a", "b", "c")
+    assert load(None, projects=["a,b", "c"]).swept == ("a", "b", "c")
+    assert faults(None, projects=[" "]) == ("--project: the list is empty",)
+
+
+def test_a_key_without_a_value_is_unset_like_an_empty_variable(tmp_path: Path) -> None:
+    path = a_file(tmp_path, "exemptions:\nimpersonate_service_account:\nprojects:\nmax_age:\n")
+    settings = load(path, leonardo_url=LEO)
+    assert (settings.exemptions, settings.impersonate_service_account, settings.swept) == ((), None, None)
+    assert settings.max_age == timedelta(days=14)
+
+
+def test_an_empty_flag_is_refused() -> None:
+    assert faults(None, leonardo_url=LEO, impersonate_service_account="") == (
+        "--impersonate-service-account: string should have at least 1 character, not ''",
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["https://leo.example.org/ x", "https://leo.example.org/\n", "https://l\u00e9o.example.org"]
+)
+def test_a_url_holds_only_what_a_url_may_hold(url: str) -> None:
+    assert faults(None, leonardo_url=url) == (
+        "--leonardo-url: it must not hold spaces or other characters that a URL escapes",
+    )

@@ -17,6 +17,9 @@ SCOPES = (
 )
 """What an API caller of Leonardo needs, and no more (as the workbench's own service calls)."""
 
+NO_TOKEN = (google.auth.exceptions.GoogleAuthError, KeyError, TypeError, ValueError)
+"""How a refresh fails; the last three where the metadata server says yes and gives no token."""
+
 
 class GoogleCredentials:
     """Application default credentials, refreshed 225 s before they expire (google-auth's threshold)."""
@@ -36,7 +39,7 @@ class GoogleCredentials:
             if not self._credentials.valid or self._credentials.token == refused:
                 try:
                     await asyncio.to_thread(self._credentials.refresh, self._request)
-                except google.auth.exceptions.GoogleAuthError as error:
+                except NO_TOKEN as error:
                     raise CredentialsError(f"no access token: {type(error).__name__}: {_sentence(error)}") from None
             return str(self._credentials.token)
 

@@ -149,10 +149,6 @@ class AuditLog:
         if self.failure is not None:
             raise RecordNotKeptError(self.failure)
 
-    def close(self) -> None:
-        for sink in self._sinks:
-            sink.close()
-
     def _drop(self, sink: Sink, error: OSError) -> None:
         """A sink that failed once may hold half a line: it gets no more, the others go on."""
         if sink not in self._sinks:  # it failed to take a line while it failed to make the earlier ones durable

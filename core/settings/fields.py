@@ -1,6 +1,7 @@
 """The settings of every job, their defaults and what must not be combined; reading them lives in `reading`."""
 
-from collections.abc import Iterable, Sized
+import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cached_property
 from ipaddress import ip_address
@@ -26,10 +27,13 @@ PREFIX = "LIFECYCLE_"
 
 def _split_commas(value: object) -> object:
     if isinstance(value, str):
-        value = [part for part in (part.strip() for part in value.split(",")) if part]
-    if isinstance(value, Sized) and not value:
+        value = [value]
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        return value  # for pydantic to refuse
+    names = [name.strip() for item in value for name in item.split(",") if name.strip()]
+    if not names:
         raise ValueError("the list is empty")
-    return value
+    return names
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
@@ -57,7 +61,9 @@ class Settings(BaseSettings):
     auth: Literal["google", "none"] = Field(
         default="google", description="google: application default credentials; none: no token, for loopback only"
     )
-    impersonate_service_account: str | None = Field(default=None, description="act as this service account")
+    impersonate_service_account: str | None = Field(
+        default=None, min_length=1, description="act as this service account"
+    )
     projects: CommaList | None = Field(
         default=None,
         description="billing projects to sweep, default all visible; the flag repeats, the variable has commas",
@@ -132,6 +138,8 @@ class Settings(BaseSettings):
     def _bare_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
+        if re.search(r"[^\x21-\x7e]", url):
+            raise ValueError("it must not hold spaces or other characters that a URL escapes")
         parts = urlsplit(url)
         try:
             parts.port  # noqa: B018 - read to have it checked

@@ -15,6 +15,9 @@ from core.settings.faults import UsageError, flag_of, reason_of
 from core.settings.fields import PREFIX, Settings
 from core.settings.yaml_text import load_yaml, read_text
 
+CLOSE = 0.75
+"""How alike a misspelt name must be to one that there is, to be asked about."""
+
 
 def load_settings(flags: Mapping[str, object], config: Path | None, now: datetime) -> Settings:
     """Flags over the environment over the config file over the defaults. Raises UsageError with every fault found."""
@@ -57,7 +60,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for variable in sorted(name for name, value in environment.items() if value):
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            close = get_close_matches(variable.upper(), known, 1)
+            close = get_close_matches(variable.upper(), known, 1, CLOSE)
             yield f"{variable}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
 
 
@@ -68,7 +71,7 @@ def _config_values(path: Path) -> dict[str, Any]:
     named = {str(key).lower().replace("-", "_"): value for key, value in values.items()}
     if len(named) < len(values):
         raise ValueError(f"{path} gives a setting twice")
-    return named
+    return {name: value for name, value in named.items() if value != ""}  # as an empty variable, it is unset
 
 
 def _fault(error: Any, flags: Mapping[str, object], config: Path | None) -> str:
@@ -80,6 +83,6 @@ def _fault(error: Any, flags: Mapping[str, object], config: Path | None) -> str:
     else:
         origin = f"{name} in {config}"
     if error["type"] == "extra_forbidden":
-        close = get_close_matches(name, Settings.model_fields, 1)
+        close = get_close_matches(name, Settings.model_fields, 1, CLOSE)
         return f"{origin}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
     return f"{origin}: {reason_of(error)}"
