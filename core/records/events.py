@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from core.rules.confirmation import Confirmation
 from core.rules.decision import Action, Decision, Reason
 from core.rules.exemptions import Exemption
 from core.rules.guards import Guard
@@ -38,6 +39,7 @@ class Outcome(StrEnum):
     IN_DOUBT = "in_doubt"
     WITHHELD = "withheld"
     NOT_ATTEMPTED = "not_attempted"
+    NOT_IN_PLAN = "not_in_plan"
     WOULD_STOP = "would_stop"
     STOP_ACCEPTED = "stop_accepted"
 
@@ -78,6 +80,7 @@ WORDS = {
     Outcome.IN_DOUBT: "in doubt whether Leonardo accepted to {act}",
     Outcome.WITHHELD: "refused to {act}",
     Outcome.NOT_ATTEMPTED: "did not get to {act}",
+    Outcome.NOT_IN_PLAN: "not in the plan to {act}",
 }
 """How a record's sentence begins; `{act}` is what was to be done."""
 
@@ -212,6 +215,17 @@ class RunRefused(Event, frozen=True, kw_only=True, tag="run_refused"):
     listed: int
 
 
+class DeletionConfirmed(Event, frozen=True, kw_only=True, tag="deletion_confirmed"):
+    """What became of a deletion that a run had asked for."""
+
+    runtime_id: str
+    project: str
+    name: str
+    accepted_run_id: str
+    outcome: Confirmation
+    status: str | None
+
+
 class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     """The last record of a run: the counts, and how it ended."""
 
@@ -236,6 +250,7 @@ EVENTS: tuple[type[Event], ...] = (
     ProjectUnreadable,
     RuntimeMissing,
     RunRefused,
+    DeletionConfirmed,
     RunFinished,
 )
 
@@ -357,6 +372,18 @@ def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAud
         trace_id=None,
         autopause_threshold_min=None,
         overdue_s=None,
+    )
+
+
+def project_unreadable(project: str | None, http_status: int | None, error: ErrorDetail) -> ProjectUnreadable:
+    """The record of a list that failed."""
+    status = "" if http_status is None else f"HTTP {http_status}: "
+    return ProjectUnreadable(
+        severity=Severity.ERROR,
+        message=f"could not list {fit(project) or 'the runtimes'}: {status}{error.message}",
+        project=fit(project),
+        http_status=http_status,
+        error=error,
     )
 
 

@@ -61,8 +61,9 @@ class Decision:
 
 def to_millisecond(instant: datetime) -> datetime:
     """`instant` in UTC, floored to the millisecond: the resolution of every comparison."""
-    utc = instant.astimezone(UTC)
-    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+    utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
+    beyond = utc.microsecond % 1000
+    return utc.replace(microsecond=utc.microsecond - beyond) if beyond else utc
 
 
 def since(date: datetime | None, instant: datetime) -> timedelta | None:

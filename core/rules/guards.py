@@ -17,6 +17,7 @@ class Guard(StrEnum):
     MAX_ACT_SHARE = "max_act_share"
     EMPTY_INVENTORY = "empty_inventory"
     EXPECT_AT_LEAST = "expect_at_least"
+    PLAN = "plan"
     FAILING = "failing"
 
 

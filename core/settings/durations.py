@@ -10,7 +10,7 @@ LONGEST_DURATION = timedelta(days=36_500)
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
-def parse_duration(value: object) -> object:
+def parse_duration(value: object) -> timedelta:
     """`14d`, `4h`, `30m`, `36s` or ISO 8601 (`P14D`, `PT4H`) to a timedelta; a bare number is refused."""
     if isinstance(value, timedelta):
         duration = value

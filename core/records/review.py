@@ -1,0 +1,697 @@
+"""What audit records answer: which runs, why this runtime, what differs, what is due; pure, and draws nothing.
+
+Every question takes records that begin with each run's `run_started`, as `core.records.reader` gives them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from itertools import chain, groupby
+from sys import intern
+
+import msgspec
+from msgspec import UNSET
+
+from core.records.events import MOST_NAMES, WORDS, Outcome
+from core.records.reader import Record
+from core.records.rejudge import (
+    AUTOPAUSE_JOB,
+    DELETION_JOB,
+    PolicyNotRecordedError,
+    autopause_policy,
+    decision_of,
+    deletion_policy,
+    runtime_of,
+)
+from core.records.verify import ACTS, FAILED, WOULD, state_of
+from core.rules import autopause, deletion
+from core.rules.decision import Action, Reason
+
+LATEST = "latest"
+ENDED_WITHOUT_US = frozenset({Outcome.REPLACED, Outcome.GONE})
+ACCEPTED = frozenset({Outcome.DELETION_ACCEPTED, Outcome.ALREADY_DELETING})
+IN_A_ROW = 2
+"""Runs in a row in which a runtime fails before it is shown apart."""
+
+
+class UnknownError(Exception):
+    """The records hold nothing of what was asked for."""
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One run on one line."""
+
+    run_id: str
+    started_at: datetime | None
+    job: str
+    environment: str
+    dry_run: bool
+    who: str | None
+    listed: int
+    acted: int
+    would_act: int
+    failed: int
+    state: str
+    """`finished`, `open` or `cut_off`."""
+    exit_code: int | None
+    refused_by: list[str]
+
+
+class Failing(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime that failed in several runs of a job in a row."""
+
+    path: str
+    job: str
+    environment: str
+    runs: int
+    since: datetime | None
+    last_run_id: str
+
+
+class Runs(msgspec.Struct, frozen=True, kw_only=True):
+    runs: list[RunLine]
+    failing: list[Failing]
+
+
+class ActLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided for one runtime that was not simply kept, and what became of it."""
+
+    runtime_id: str | None
+    project: str | None
+    name: str | None
+    creator: str | None
+    status: str | None
+    action: str
+    reason: str
+    outcome: str
+    age_s: float | None
+    idle_s: float | None
+    disk: str | None
+    attempts: int
+    error: str | None
+
+
+class CountLine(msgspec.Struct, frozen=True, kw_only=True):
+    outcome: str
+    reason: str
+    count: int
+
+
+class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One run: by which policy, how many of what, every act and every failure."""
+
+    run: RunLine
+    version: str | None
+    policy: dict[str, bool | float]
+    policy_digest: str | None
+    exemptions: list[str]
+    counts: list[CountLine]
+    acts: list[ActLine]
+    failures: list[str]
+    """Whom, and why, in words."""
+    remarks: list[str]
+    """What guards said."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """Equal decisions in a row about one runtime; the numbers are those of the last."""
+
+    first_at: datetime
+    last_at: datetime
+    runs: int
+    job: str
+    last_run_id: str
+    action: str
+    reason: str
+    outcome: str
+    line: str
+
+
+class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
+    """One bearer of a name, and every decision about it."""
+
+    runtime_id: str | None
+    created_date: datetime | None
+    creator: str | None
+    entries: list[Entry]
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    incarnations: list[Incarnation]
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime that one run condemned and the other did not."""
+
+    runtime_id: str
+    path: str
+    condemned_in: str
+    reason: str
+    outcome: str
+    why_not_in_the_other: str
+    in_words: str
+
+
+class Diff(msgspec.Struct, frozen=True, kw_only=True):
+    run_a: RunLine
+    run_b: RunLine
+    same_policy: bool
+    grew_by: int
+    new: int
+    gone_by_our_act: int
+    gone_without_our_act: int
+    differences: list[Difference]
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime that will be deleted if nobody uses it again."""
+
+    due_at: datetime
+    project: str
+    creator: str | None
+    name: str
+    runtime_id: str | None
+    status: str | None
+    disk: str | None
+    reason: str
+
+
+class Upcoming(msgspec.Struct, frozen=True, kw_only=True):
+    run: RunLine
+    until: datetime
+    due: list[Due]
+    """By project, creator and time."""
+
+
+# runs
+
+
+def runs(records: Iterable[Record], now: datetime) -> Runs:
+    """Every run on one line, in the order of time, and what fails again and again."""
+    seen: dict[str, _Run] = {}
+    for record in records:
+        seen.setdefault(record.run_id, _Run(record)).add(record)
+    in_time = sorted(seen.values(), key=_Run.order)
+    return Runs(runs=[run.line(now) for run in in_time], failing=list(_failing(in_time)))
+
+
+class _Run:
+    """One run as its records come by, in counts."""
+
+    def __init__(self, first: Record) -> None:
+        self.first = first
+        self.started: Record | None = None
+        self.closings: dict[int, Record] = {}
+        self.listed = 0
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.failed: dict[str, str] = {}
+        """Whom, and why."""
+        self.remarks: list[str] = []
+        self.refused_by: set[str] = set()
+        self.unread: set[str | None] = set()
+        """Projects whose list failed."""
+
+    def add(self, record: Record) -> None:
+        match record.event:
+            case "run_started":
+                self.started = self.started or record
+            case "run_finished":
+                self.closings[record.task_index] = record
+            case "runtime_audited":
+                self.listed += 1
+                self.counts[record.outcome, record.reason] += 1
+                if record.outcome in FAILED or record.reason == Reason.MALFORMED:
+                    self.failed[record.path] = record.message
+            case "project_unreadable":
+                self.unread.add(record.project)
+                self.failed[record.project or "the list of all runtimes"] = record.message
+            case "runtime_missing":
+                self.failed[record.path] = record.message
+            case "run_refused":
+                self.remarks.append(record.message)
+                self.refused_by.add(record.guard or "?")
+            case _:
+                pass
+
+    def order(self) -> tuple[datetime, str]:
+        at = self.started.time if self.started else self.first.time
+        return at or datetime.min.replace(tzinfo=UTC), self.first.run_id
+
+    @property
+    def finished(self) -> bool:
+        return len(self.closings) >= self.first.task_count
+
+    def line(self, now: datetime) -> RunLine:
+        started = self.started
+        codes = [closing.exit_code for closing in self.closings.values() if closing.exit_code is not None]
+        outcomes: Counter[str] = Counter()
+        for (outcome, _), count in self.counts.items():
+            outcomes[outcome] += count
+        return RunLine(
+            run_id=self.first.run_id,
+            started_at=None if started is None else started.time,
+            job=self.first.job,
+            environment=self.first.environment,
+            dry_run=self.first.dry_run,
+            who=None if started is None else started.approved_by or started.started_by or started.actor,
+            listed=self.listed,
+            acted=sum(outcomes[outcome] for outcome in (Outcome.DELETION_ACCEPTED, Outcome.STOP_ACCEPTED)),
+            would_act=sum(outcomes[outcome] for outcome in WOULD),
+            failed=len(self.failed),
+            state=state_of(started, finished=self.finished, now=now),
+            exit_code=max(codes) if self.finished and codes else None,
+            refused_by=sorted(self.refused_by),
+        )
+
+
+def _failing(in_time: list[_Run]) -> Iterator[Failing]:
+    """Who failed in the last runs of a job, at least two in a row."""
+
+    def kind(run: _Run) -> tuple[str, str]:
+        return run.first.job, run.first.environment
+
+    for (job, environment), of_kind in groupby(sorted(in_time, key=kind), kind):
+        streaks: dict[str, list[_Run]] = {}
+        for run in of_kind:
+            streaks = {path: [*streaks.get(path, []), run] for path in run.failed}
+        for path, failed_in in sorted(streaks.items()):
+            if len(failed_in) >= IN_A_ROW:
+                yield Failing(
+                    path=path,
+                    job=job,
+                    environment=environment,
+                    runs=len(failed_in),
+                    since=failed_in[0].order()[0],
+                    last_run_id=failed_in[-1].first.run_id,
+                )
+
+
+# one run, or two
+
+
+def of_runs(
+    records: Iterable[Record],
+    wanted: Iterable[str],
+    *,
+    is_latest: Callable[[Record], bool] = lambda _: True,
+    also: Callable[[Record], bool] = lambda _: False,
+) -> tuple[list[str], Iterator[Record]]:
+    """The ids of the wanted runs, `latest` resolved, and an iterator over their records and those wanted `also`.
+
+    Raises UnknownError where no run is the latest, or, once the records have come to their end, where a wanted run has
+    none.
+    """
+    rest = iter(records)
+    openings: list[Record] = []
+    behind: list[Record] = []
+    for record in rest:
+        if record.event != "run_started":
+            behind.append(record)
+            break
+        openings.append(record)
+    ids = [_latest([o for o in openings if is_latest(o)]) if run_id == LATEST else run_id for run_id in wanted]
+
+    def chosen() -> Iterator[Record]:
+        known: set[str] = set()
+        for record in chain(openings, behind, rest):
+            known.add(record.run_id)
+            if record.run_id in ids or also(record):
+                yield record
+        for run_id in ids:
+            if run_id not in known:
+                close = get_close_matches(run_id, known, 1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise UnknownError(f"there is no record of run {run_id!r}{hint}")
+
+    return ids, chosen()
+
+
+def _latest(openings: list[Record]) -> str:
+    if not openings:
+        raise UnknownError("there is no such run in the records")
+    return max(openings, key=lambda o: (o.time or datetime.min.replace(tzinfo=UTC), o.run_id)).run_id
+
+
+def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
+    """What one run (or the `latest`) did. Raises UnknownError."""
+    _, chosen = of_runs(records, [run_id])
+    acts: list[ActLine] = []
+    seen: _Run | None = None
+    for record in chosen:
+        seen = seen or _Run(record)
+        seen.add(record)
+        if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
+            acts.append(_act_line(record))
+    if seen is None:
+        raise UnknownError("there is no record")
+    started = seen.started
+    return RunAnswer(
+        run=seen.line(now),
+        version=None if started is None else started.version,
+        policy=(started.policy if started else None) or {},
+        policy_digest=None if started is None else started.policy_digest,
+        exemptions=[f"{_shown(e.match)} until {_minute(e.until)}: {e.reason}" for e in started.exemptions]
+        if started
+        else [],
+        counts=[
+            CountLine(outcome=outcome, reason=reason, count=count)
+            for (outcome, reason), count in sorted(seen.counts.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        acts=acts,
+        failures=list(seen.failed.values()),
+        remarks=seen.remarks,
+    )
+
+
+def _act_line(record: Record) -> ActLine:
+    return ActLine(
+        runtime_id=record.runtime_id,
+        project=record.project,
+        name=record.name,
+        creator=record.creator,
+        status=record.status,
+        action=record.action,
+        reason=record.reason,
+        outcome=record.outcome,
+        age_s=None if record.age_s is UNSET else record.age_s,
+        idle_s=None if record.idle_s is UNSET else record.idle_s,
+        disk=record.disk,
+        attempts=record.attempts,
+        error=None if record.error is None else record.error.message,
+    )
+
+
+def _shown(match: dict[str, str | list[str]]) -> str:
+    return ", ".join(f"{key} {glob if isinstance(glob, str) else ' '.join(glob)}" for key, glob in match.items())
+
+
+# why
+
+
+def why(records: Iterable[Record], path: str) -> Why:
+    """Every decision about the runtimes that bear this name, `PROJECT/NAME`, in plain words. Raises UnknownError."""
+    starts: dict[str, Record] = {}
+    about: dict[str | None, list[Record]] = {}
+    for record in records:
+        if record.event == "run_started":
+            starts.setdefault(record.run_id, record)
+        elif record.event in TOLD and record.path == path:
+            about.setdefault(record.runtime_id, []).append(record)
+    if not about:
+        raise UnknownError(f"there is no record about {path}")
+    incarnations = [_incarnation(runtime_id, told, starts) for runtime_id, told in about.items()]
+    return Why(path=path, incarnations=sorted(incarnations, key=lambda i: i.entries[0].first_at))
+
+
+TOLD = frozenset({"runtime_audited", "deletion_requested", "stop_requested", "deletion_confirmed", "runtime_missing"})
+"""Events that are about one runtime."""
+
+
+def _incarnation(runtime_id: str | None, told: list[Record], starts: dict[str, Record]) -> Incarnation:
+    told.sort(key=_at)
+    by_kind: dict[tuple[str, bool, bool], list[Record]] = {}
+    for record in told:  # runs of two jobs in turn still fold
+        by_kind.setdefault(
+            (record.job, record.event == "runtime_audited", record.reason == Reason.DUPLICATE), []
+        ).append(record)
+    entries = [
+        _entry(list(equal), starts) for records in by_kind.values() for _, equal in groupby(records, _told_alike)
+    ]
+    last = told[-1]
+    dated = next((record for record in reversed(told) if record.created_date is not None), last)
+    return Incarnation(
+        runtime_id=runtime_id,
+        created_date=dated.created_date,
+        creator=next((record.creator for record in reversed(told) if record.creator is not None), None),
+        entries=sorted(entries, key=lambda entry: (entry.last_at, entry.first_at)),
+    )
+
+
+def _at(record: Record) -> datetime:
+    return record.time or record.judged_at or datetime.min.replace(tzinfo=UTC)
+
+
+def _told_alike(record: Record) -> tuple[object, ...]:
+    alone = record.seq if record.event != "runtime_audited" or record.outcome in (ACTS | FAILED) else None
+    return record.event, record.dry_run, record.action, record.reason, record.outcome, alone, alone and record.run_id
+
+
+def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
+    first, last = equal[0], equal[-1]
+    when = _minute(_at(last))
+    if len(equal) > 1:
+        when = f"{_minute(_at(first))} to {when}, {len(equal)} runs:"
+    return Entry(
+        first_at=_at(first),
+        last_at=_at(last),
+        runs=len(equal),
+        job=last.job,
+        last_run_id=last.run_id,
+        action=last.action,
+        reason=last.reason,
+        outcome=last.outcome,
+        line=f"{when} {_told(last, starts.get(last.run_id))}",
+    )
+
+
+def _told(record: Record, started: Record | None) -> str:
+    """One decision in plain words: "kept: 13 d 2 h old, limit 14 d; due 2026-11-20 23:14"."""
+    if record.event != "runtime_audited":
+        return record.message.replace(f" {record.path}", "", 1)
+    words = record.outcome.replace("_", " ")
+    if record.outcome in list(Outcome):
+        act = "check" if record.action == Action.KEEP else record.action
+        words = WORDS[Outcome(record.outcome)].format(act=act).rstrip(":")
+    if record.job == AUTOPAUSE_JOB and record.outcome == Outcome.KEPT:
+        words = "autopause"
+    told = f"{words}: {_explained(record, started)}"
+    if record.error is not None:
+        told += f"; {record.error.message}"
+    if isinstance(record.due_at, datetime) and record.action == Action.KEEP:
+        told += f"; due {_minute(record.due_at)}"
+    return told
+
+
+def _explained(record: Record, started: Record | None) -> str:
+    """Why, by the numbers of the record and the limits of its run; its own sentence where the rule is not known."""
+    decision = decision_of(record)
+    if decision is not None and started is not None and decision.reason is not Reason.MALFORMED:
+        try:
+            if record.job == DELETION_JOB:
+                return deletion.explain(runtime_of(record), decision, deletion_policy(started))
+            if record.job == AUTOPAUSE_JOB:
+                autopause_policy(started)
+                return autopause.explain(runtime_of(record), decision)
+        except PolicyNotRecordedError:
+            pass
+    return record.message.partition(f"{record.path}: ")[2] or record.message or record.reason
+
+
+def _minute(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+# diff
+
+
+class _Seen(msgspec.Struct, gc=False):
+    """What a comparison asks of a runtime that was not condemned."""
+
+    reason: str
+    status: str | None
+    date_accessed: datetime | None
+
+
+class _Side:
+    """One of two runs that are compared: two large ones are held at the same time, so that most is left out."""
+
+    def __init__(self, first: Record) -> None:
+        self.run = _Run(first)
+        self.condemned: dict[str, Record] = {}
+        self.others: dict[str, _Seen] = {}
+
+    def add(self, record: Record) -> None:
+        self.run.add(record)
+        if record.event != "runtime_audited" or record.runtime_id is None or record.reason == Reason.DUPLICATE:
+            return
+        if record.action != Action.KEEP and record.outcome not in ENDED_WITHOUT_US:
+            self.condemned[record.runtime_id] = record
+        else:
+            status = None if record.status is None else intern(record.status)
+            self.others[record.runtime_id] = _Seen(intern(record.reason), status, record.date_accessed)
+
+    def __contains__(self, runtime_id: str) -> bool:
+        return runtime_id in self.condemned or runtime_id in self.others
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self.condemned, self.others)
+
+    @property
+    def run_id(self) -> str:
+        return self.run.first.run_id
+
+    @property
+    def policy_digest(self) -> str | None:
+        return self.run.started.policy_digest if self.run.started else None
+
+    def would_keep(self, record: Record) -> bool | None:
+        """Whether its rule keeps the runtime of another run's record; None where that cannot be told."""
+        started = self.run.started
+        if started is None or started.job != DELETION_JOB or record.judged_at is None:
+            return None
+        try:
+            policy = deletion_policy(started)
+        except PolicyNotRecordedError:
+            return None
+        again = deletion.decide(runtime_of(record), policy, record.judged_at, second_look=True)
+        return again.action is Action.KEEP
+
+    def looked_at(self, project: str | None, path: str) -> bool:
+        """Whether the run could have listed a runtime, as far as its records tell."""
+        scope = self.run.started.scope if self.run.started else None
+        if self.run.unread & {None, project}:
+            return False
+        if scope is None:
+            return True
+        cut = (scope.project_count or 0) > MOST_NAMES
+        return (scope.only is None or path in scope.only) and (
+            scope.projects is None or cut or project in scope.projects
+        )
+
+
+def diff(records: Iterable[Record], run_a: str, run_b: str, now: datetime) -> Diff:
+    """What one run condemned and the other did not, why each differs, and how the fleet changed.
+
+    Raises UnknownError.
+    """
+    ids, chosen = of_runs(records, [run_a, run_b], also=_accepted)
+    if ids[0] == ids[1]:
+        raise UnknownError(f"{ids[0]} does not differ from itself")
+    sides: dict[str, _Side] = {}
+    acted: set[str] = set()
+    for record in chosen:
+        if _accepted(record) and record.runtime_id is not None:
+            acted.add(record.runtime_id)
+        if record.run_id in ids:
+            sides.setdefault(record.run_id, _Side(record)).add(record)
+    a, b = (sides[run_id] for run_id in ids)
+    earlier, later = sorted((a, b), key=lambda side: side.run.order())
+    gone = [runtime_id for runtime_id in earlier if runtime_id not in later]
+    return Diff(
+        run_a=a.run.line(now),
+        run_b=b.run.line(now),
+        same_policy=a.policy_digest is not None and a.policy_digest == b.policy_digest,
+        grew_by=later.run.listed - earlier.run.listed,
+        new=sum(runtime_id not in earlier for runtime_id in later),
+        gone_by_our_act=sum(runtime_id in acted for runtime_id in gone),
+        gone_without_our_act=sum(runtime_id not in acted for runtime_id in gone),
+        differences=[
+            *(
+                _difference(record, earlier, *_why_not_later(record, earlier, later, acted))
+                for runtime_id, record in earlier.condemned.items()
+                if runtime_id not in later.condemned
+            ),
+            *(
+                _difference(record, later, *_why_not_earlier(record, earlier, later))
+                for runtime_id, record in later.condemned.items()
+                if runtime_id not in earlier.condemned
+            ),
+        ],
+    )
+
+
+def _accepted(record: Record) -> bool:
+    return record.outcome in ACCEPTED and not record.dry_run
+
+
+def _difference(record: Record, side: _Side, kind: str, words: str) -> Difference:
+    return Difference(
+        runtime_id=record.runtime_id or "",
+        path=record.path,
+        condemned_in=side.run_id,
+        reason=record.reason,
+        outcome=record.outcome,
+        why_not_in_the_other=kind,
+        in_words=words,
+    )
+
+
+def _why_not_later(record: Record, earlier: _Side, later: _Side, acted: set[str]) -> tuple[str, str]:
+    """Why a runtime that was condemned is not any more."""
+    runtime_id = record.runtime_id or ""
+    seen = later.others.get(runtime_id)
+    if seen is None:
+        if not later.looked_at(record.project, record.path):
+            return "not_looked_at", "the later run did not list it"
+        if runtime_id in acted:
+            return "gone_by_our_act", "gone by our act"
+        return "gone_without_our_act", "gone without our act"
+    if seen.reason == Reason.EXEMPT:
+        return "exempt", "exempt in the later run"
+    if earlier.policy_digest != later.policy_digest and later.would_keep(record):
+        return "policy_changed", "the later run's policy or exemptions keep it"
+    if seen.reason in (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN):
+        return "status_changed", f"its status is {seen.status} now"
+    if record.date_accessed and seen.date_accessed and seen.date_accessed > record.date_accessed:
+        return "used_since", f"used since, on {_minute(seen.date_accessed)}"
+    return "judged_otherwise", f"kept by the later run ({seen.reason})"
+
+
+def _why_not_earlier(record: Record, earlier: _Side, later: _Side) -> tuple[str, str]:
+    """Why a runtime that is condemned was not before."""
+    seen = earlier.others.get(record.runtime_id or "")
+    if seen is None:
+        at = earlier.run.started.now if earlier.run.started else None
+        if record.created_date and at and record.created_date > at:
+            return "new", f"created since, on {_minute(record.created_date)}"
+        if not earlier.looked_at(record.project, record.path):
+            return "not_looked_at", "the earlier run did not list it"
+        return "new", "not in the earlier run's list"
+    if seen.reason == Reason.EXEMPT:
+        return "exempt", "exempt in the earlier run"
+    if earlier.policy_digest != later.policy_digest and earlier.would_keep(record):
+        return "policy_changed", "the earlier run's policy or exemptions keep it"
+    if seen.reason in (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN):
+        return "status_changed", f"its status was {seen.status}"
+    return "due_since", "it has become due since"
+
+
+# upcoming
+
+
+def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
+    """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
+    _, chosen = of_runs(records, [LATEST], is_latest=_of_the_fleet)
+    seen: _Run | None = None
+    due: list[Due] = []
+    for record in chosen:
+        seen = seen or _Run(record)
+        seen.add(record)
+        if (
+            record.event == "runtime_audited"
+            and isinstance(record.due_at, datetime)
+            and record.due_at <= now + within
+            and record.outcome not in (ACCEPTED | ENDED_WITHOUT_US)
+        ):
+            due.append(
+                Due(
+                    due_at=record.due_at,
+                    project=record.project or "?",
+                    creator=record.creator,
+                    name=record.name or "?",
+                    runtime_id=record.runtime_id,
+                    status=record.status,
+                    disk=record.disk,
+                    reason=record.reason,
+                )
+            )
+    if seen is None:
+        raise UnknownError("there is no record")
+    due.sort(key=lambda row: (row.project, row.creator or "", row.due_at, row.name))
+    return Upcoming(run=seen.line(now), until=now + within, due=due)
+
+
+def _of_the_fleet(started: Record) -> bool:
+    return started.job == DELETION_JOB and (started.scope is None or started.scope.only is None)

@@ -1,0 +1,56 @@
+"""A dry run that a live run is held to: what it allows, when it must not be used; reading it lives in `records`."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from core.rules.decision import in_words
+from core.rules.guards import Guard, Refusal
+from core.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the records of one run say of it as a plan."""
+
+    run_id: str
+    job: str
+    environment: str
+    policy_digest: str
+    made_at: datetime
+    dry_run: bool
+    as_of: bool
+    """Whether it judged by another instant than its own."""
+    faults: tuple[str, ...]
+    """Why its records are not whole, or not true."""
+    runtimes: frozenset[tuple[str, str]]
+    """Id and `PROJECT/NAME` of each runtime that it would act on."""
+
+    def allows(self, runtime: Runtime) -> bool:
+        """Whether it planned this very incarnation under this very name."""
+        return (runtime.id, runtime.path) in self.runtimes
+
+    @property
+    def digest(self) -> str:
+        """The same exactly for plans of the same runtimes by the same rule, wherever their records were read from."""
+        lines = [self.run_id, self.policy_digest, *sorted(f"{identity} {path}" for identity, path in self.runtimes)]
+        return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def refusals(
+        self, *, job: str, environment: str, policy_digest: str, now: datetime, max_age: timedelta
+    ) -> Iterator[Refusal]:
+        """Every reason why a run of this job, environment and policy must not be held to it."""
+        age = now - self.made_at
+        for wrong, why in (
+            (not self.dry_run, "it was a live run"),
+            (self.job != job, f"it was made by {self.job}"),
+            (self.environment != environment, f"it was made for {self.environment}, this is {environment}"),
+            (self.policy_digest != policy_digest, "it was made under another policy or other exemptions"),
+            (self.as_of, "it was made as of another instant"),
+            (age > max_age, f"it is {in_words(age)} old, plan-max-age is {in_words(max_age)}"),
+            (age < timedelta(0), "it was made in the future"),
+            (bool(self.faults), f"its records are not whole: {'; '.join(self.faults[:3])}"),
+        ):
+            if wrong:
+                yield Refusal(Guard.PLAN, f"plan {self.run_id} cannot be used: {why}")

@@ -1,0 +1,215 @@
+"""Audit logs read back from files: compressed, enveloped, torn, repeated, foreign, of other versions."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.records.reader import AuditFiles, Record
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.server import serving
+from tests.conftest import Ended, a_machine, delete
+
+Run = Callable[..., Ended]
+Line = dict[str, Any]
+LIFTED = ("severity", "time", "logging.googleapis.com/labels", "logging.googleapis.com/insertId")
+
+
+@pytest.fixture
+def lines(run: Run) -> list[Line]:
+    """The records of a dry run over three runtimes."""
+    with serving(Leonardo([a_machine(1), a_machine(2, days=2), a_machine(3, days=8)])) as server:
+        return run(*delete(server)).records
+
+
+def as_doubles(value: Any) -> Any:
+    """JSON as Cloud Logging gives it back: every number is a double."""
+    if isinstance(value, dict):
+        return {key: as_doubles(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [as_doubles(inner) for inner in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def entry(line: Line) -> Line:
+    """What a Cloud Logging sink makes of a line."""
+    return {
+        "insertId": line["logging.googleapis.com/insertId"],
+        "jsonPayload": as_doubles({name: value for name, value in line.items() if name not in LIFTED}),
+        "labels": {**line["logging.googleapis.com/labels"], "run.googleapis.com/execution_name": "x"},
+        "logName": "projects/p/logs/run.googleapis.com%2Fstdout",
+        "receiveTimestamp": "2026-11-20T03:00:00.123456789Z",
+        "resource": {"type": "cloud_run_job", "labels": {"project_id": "p"}},
+        "severity": line["severity"],
+        "timestamp": line["time"],
+    }
+
+
+def written(lines: list[Line]) -> bytes:
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def read(*places: Path) -> tuple[list[Record], AuditFiles]:
+    files = AuditFiles(places)
+    return list(files), files
+
+
+def whats(files: AuditFiles) -> list[str]:
+    return [fault.what for fault in files.faults]
+
+
+def test_a_file_a_compressed_file_and_a_folder_give_the_same_records(lines: list[Line], tmp_path: Path) -> None:
+    plain, packed, folder = tmp_path / "a.jsonl", tmp_path / "b" / "a.json.gz", tmp_path / "b"
+    folder.mkdir()
+    plain.write_bytes(written(lines))
+    packed.write_bytes(gzip.compress(written(lines)))
+    (folder / "README.md").write_text("no log")
+    for place in (plain, packed, folder):
+        records, files = read(place)
+        assert [record.seq for record in records] == [line["seq"] for line in lines]
+        assert (files.faults, files.torn, files.foreign, files.repeated) == ([], [], 0, 0)
+
+
+def test_an_entry_of_cloud_logging_is_the_same_record_as_its_line(lines: list[Line], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(written(lines))
+    (tmp_path / "b.json").write_bytes(written([entry(line) for line in lines]))
+    bare, _ = read(tmp_path / "a.jsonl")
+    entries, _ = read(tmp_path / "b.json")
+    assert [(r.seq, r.time, r.severity, r.outcomes) for r in bare] == [
+        (r.seq, r.time, r.severity, r.outcomes) for r in entries
+    ]
+    both, files = read(tmp_path)
+    assert (len(both), files.repeated, files.faults) == (len(lines), len(lines), [])
+
+
+def test_the_records_that_open_runs_come_first_whatever_the_order(lines: list[Line], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(written(lines[::-1]))
+    records, files = read(tmp_path)
+    assert [record.event for record in records][:2] == ["run_started", "run_finished"]
+    assert (len(records), files.repeated) == (len(lines), 0)
+
+
+def test_the_same_file_twice_counts_once(lines: list[Line], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(written(lines))
+    (tmp_path / "b.jsonl").write_bytes(written(lines[:2]))
+    records, files = read(tmp_path, tmp_path / "a.jsonl")
+    assert (len(files.files), len(records), files.repeated, files.faults) == (2, len(lines), 2, [])
+
+
+def test_iterating_again_reads_again(lines: list[Line], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(written([*lines, lines[1]]))
+    files = AuditFiles([tmp_path])
+    assert [len(list(files)) for _ in range(2)] == [len(lines)] * 2
+    assert files.repeated == 1
+
+
+def test_the_same_insert_id_with_other_content_is_a_fault(lines: list[Line], tmp_path: Path) -> None:
+    changed = {**lines[1], "status": "Stopped" if lines[1]["status"] == "Running" else "Running"}
+    opening = {**lines[0], "actor": "somebody else"}
+    (tmp_path / "a.jsonl").write_bytes(written([*lines, changed, opening]))
+    records, files = read(tmp_path)
+    assert len(records) == len(lines)
+    run_id = lines[0]["run_id"]
+    assert sorted(whats(files)) == [f"record {run_id}-0-{n} is here with other content than before" for n in (0, 1)]
+    assert {fault.place for fault in files.faults} == {f"{tmp_path / 'a.jsonl'}:{len(lines) + n}" for n in (1, 2)}
+
+
+def test_an_insert_id_or_a_label_that_is_not_the_records_own_is_a_fault(lines: list[Line], tmp_path: Path) -> None:
+    lines[1]["logging.googleapis.com/insertId"] = "another"
+    lines[2]["logging.googleapis.com/labels"]["environment"] = "another"
+    (tmp_path / "a.jsonl").write_bytes(written(lines))
+    _, files = read(tmp_path)
+    run_id = lines[0]["run_id"]
+    assert whats(files) == [
+        f"record {run_id}-0-1 has an insertId that is not its own",
+        f"record {run_id}-0-2 has another label environment",
+    ]
+
+
+def test_a_torn_last_line_is_told_and_no_fault(lines: list[Line], tmp_path: Path) -> None:
+    whole = written(lines)
+    for cut in (1, 20, 300):
+        (tmp_path / "a.jsonl").write_bytes(whole[: -cut - 1])
+        records, files = read(tmp_path)
+        assert (len(records), files.faults) == (len(lines) - 1, [])
+        (torn,) = files.torn
+        assert (torn.place, torn.what) == (
+            f"{tmp_path / 'a.jsonl'}:{len(lines)}",
+            "the line is torn: its writer was cut off",
+        )
+
+
+def test_a_last_line_without_its_end_of_line_is_whole(lines: list[Line], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(written(lines).rstrip())
+    records, files = read(tmp_path)
+    assert (len(records), files.torn, files.faults) == (len(lines), [], [])
+
+
+def test_a_torn_line_that_the_next_run_left_behind_it_is_no_fault_either(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "a.jsonl"
+    with serving(Leonardo([a_machine(1)])) as server:
+        run(*delete(server, "--audit-file", str(log)))
+        log.write_bytes(log.read_bytes()[:-100])
+        run(*delete(server, "--audit-file", str(log)))
+    records, files = read(log)
+    assert ([fault.place for fault in files.torn], files.faults) == ([f"{log}:3"], [])
+    assert len(records) == 2 + 3
+
+
+@pytest.mark.parametrize("damage", [b"\0\0\0\0", b'{"event": "runtime_audited"', b"x", b"\xff\xfe"])
+def test_any_other_line_that_cannot_be_read_is_a_fault(lines: list[Line], tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(written(lines[:2]) + damage + b"\n\n" + written(lines[2:]))
+    records, files = read(tmp_path)
+    assert (len(records), files.torn) == (len(lines), [])
+    (fault,) = files.faults
+    assert fault.place == f"{tmp_path / 'a.jsonl'}:3"
+    assert fault.what.startswith("the line is not readable as a record: ")
+
+
+def test_a_field_of_a_wrong_kind_is_a_fault_in_a_record_and_nothing_in_other_lines(
+    lines: list[Line], tmp_path: Path
+) -> None:
+    lines[1]["age_s"] = "old"
+    lines[0]["now"] = "2026-11-20"
+    others: list[Line] = [
+        {"severity": "INFO", "status": 200},
+        {"message": "started"},
+        {**lines[2], "schema": "another/v1"},
+    ]
+    (tmp_path / "a.jsonl").write_bytes(written([*lines, *others, entry(lines[1]), {"jsonPayload": {"status": 1}}]))
+    records, files = read(tmp_path)
+    assert (len(records), files.foreign) == (len(lines) - 2, 4)
+    assert [fault.place.rpartition(":")[2] for fault in files.faults] == ["1", "2", str(len(lines) + 4)]
+
+
+def test_fields_that_are_missing_or_unknown_are_no_fault(lines: list[Line], tmp_path: Path) -> None:
+    for line in lines:
+        for name in ("plan", "trace_id", "would_be_refused_by", "disk", "severity"):
+            line.pop(name, None)
+        line["a_later_field"] = {"x": 1}
+    (tmp_path / "a.jsonl").write_bytes(written(lines))
+    records, files = read(tmp_path)
+    assert (len(records), files.faults) == (len(lines), [])
+
+
+def test_a_compressed_file_that_ends_early_is_torn_and_one_that_is_damaged_a_fault(
+    lines: list[Line], tmp_path: Path
+) -> None:
+    packed = gzip.compress(written(lines * 50))
+    (tmp_path / "a.jsonl.gz").write_bytes(packed[:-20])
+    _, files = read(tmp_path)
+    assert [fault.what for fault in files.torn][-1:] == ["the compressed file ends early"]
+    assert files.faults == []
+    (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
+    _, files = read(tmp_path)
+    assert whats(files)[0].startswith("the file is not readable: Not a gzipped file")
+
+
+def test_a_place_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no log"):
+        AuditFiles([tmp_path])
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        AuditFiles([tmp_path / "nowhere"])
