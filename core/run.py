@@ -21,6 +21,8 @@ from core.records.view import View
 from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
 from core.rules.decision import Decision
 from core.rules.exemptions import Exemption
+from core.rules.guards import Refusal
+from core.rules.plan import Plan
 from core.run_clock import RunClock, utc_now
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
@@ -50,6 +52,8 @@ class SweepingJob(Job):
     explain: Explain
     act: Callable[[Leonardo], Act]
     look_first: Callable[[Decision], bool] = lambda _: False
+    plan: Path | None = None
+    """The audit file of the dry run that it is held to."""
 
 
 class Watcher(Protocol):
@@ -85,8 +89,10 @@ class Rooms:
 
 def sweep(job: SweepingJob, settings: Settings) -> int:
     """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
+    plan = None if job.plan is None else _plan(job.plan)
 
     async def work(rooms: Rooms) -> int:
+        started = run_started(job, rooms, plan)
         sweeping = Sweep(
             leonardo=rooms.leonardo,
             audit=rooms.audit,
@@ -99,11 +105,13 @@ def sweep(job: SweepingJob, settings: Settings) -> int:
                 expectations=settings.expectations,
                 readers=settings.read_concurrency,
                 actors=settings.write_concurrency,
+                plan=plan,
+                refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
             ),
             name_creator=settings.audit_creator == "plain",
             expected=rooms.watcher.expected,
         )
-        return await sweeping.run(run_started(job, rooms))
+        return await sweeping.run(started)
 
     return run(job, settings, work)
 
@@ -207,7 +215,28 @@ def _scope(settings: Settings) -> Scope:
     return Scope(projects=settings.swept)
 
 
-def run_started(job: Job, rooms: Rooms) -> events.RunStarted:
+def _plan(path: Path) -> Plan:
+    from core.records.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - what a run without a plan needs not
+
+    try:
+        return read_plan([path], utc_now())
+    except OSError as error:
+        raise UsageError(f"plan: {path} cannot be read: {error.strerror}") from None
+    except NoPlanError as error:
+        raise UsageError(f"plan: {path}: {error}") from None
+
+
+def _refusals(plan: Plan, started: events.RunStarted, job: Job, settings: Settings) -> Iterator[Refusal]:
+    return plan.refusals(
+        job=job.name,
+        environment=settings.environment,
+        policy_digest=started.policy_digest,
+        now=started.now,
+        max_age=settings.plan_max_age,
+    )
+
+
+def run_started(job: Job, rooms: Rooms, plan: Plan | None = None) -> events.RunStarted:
     """The first record of the job's run; its `now` is the instant that the list is judged by."""
     settings, now = rooms.settings, rooms.clock.now()
     for exemption in job.exemptions:
@@ -241,5 +270,5 @@ def run_started(job: Job, rooms: Rooms) -> events.RunStarted:
             "only": None if settings.only is None else list(settings.only[: events.MOST_NAMES]),
             "as_of": settings.as_of,
         },
-        plan=None,
+        plan=None if plan is None else {"run_id": plan.run_id, "digest": plan.digest},
     )

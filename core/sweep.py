@@ -3,15 +3,15 @@
 Which rule judges and which act follows is the job's matter; what Leonardo's answers look like is the client's.
 """
 
-from asyncio import TaskGroup
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from core.concurrently import each
 from core.leonardo.client import LastExchange, Leonardo
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
 from core.records import events
@@ -19,10 +19,9 @@ from core.records.events import Outcome
 from core.records.writer import AuditLog, RecordNotKeptError
 from core.rules.decision import Action, Decision
 from core.rules.guards import Caps, Expectations, FailureStreak, Refusal
+from core.rules.plan import Plan
 from core.run_clock import OutOfTimeError, RunClock
 from core.runtime import MalformedRuntime, Runtime, RuntimeStatus
-
-T = TypeVar("T")
 
 MAYBE_DONE = (ErrorKind.UNAVAILABLE, ErrorKind.UNREADABLE)
 """After such an answer to an act, only the state tells whether it was carried out."""
@@ -93,6 +92,10 @@ class Bounds:
     """Runtimes or projects worked on at a time while nothing is changed."""
     actors: int
     """Runtimes worked on at a time while acting."""
+    plan: Plan | None = None
+    """What the run is held to: it acts on nothing else."""
+    refusals: Sequence[Refusal] = ()
+    """Why the run must not act, as far as that is known before it begins."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,9 +169,10 @@ class Sweep:
         if self._audit.failure is None:
             await self._list()
         if self._lists_read:
-            self._guard(self._bounds.expectations.refusals(listed=self._listed))
+            self._guard([*self._bounds.refusals, *self._bounds.expectations.refusals(listed=self._listed)])
             self._expected(len(self._cases) + len(self._unread))
-            await _each(self._unread, self._bounds.readers, self._read)
+            await each(self._unread, self._bounds.readers, self._read)
+            self._hold_to_plan()
             self._guard_acts()
             await self._treat()
         self._record(self._finished(self._exit_code()))
@@ -182,7 +186,7 @@ class Sweep:
         if self._scope.projects is None:
             await self._list_one(None)
         else:
-            await _each(self._scope.projects, self._bounds.readers, self._list_one)
+            await each(self._scope.projects, self._bounds.readers, self._list_one)
 
     async def _list_one(self, project: str | None) -> None:
         """Judge one list as it streams by; its condemned are only held, and released if it does not end well."""
@@ -233,15 +237,7 @@ class Sweep:
 
     def _unreadable(self, project: str | None, error: LeonardoError) -> None:
         self._failed.append(project or "the list of all runtimes")
-        self._record(
-            events.ProjectUnreadable(
-                severity=events.Severity.ERROR,
-                message=f"could not list {events.fit(project) or 'the runtimes'}: {error}",
-                project=events.fit(project),
-                http_status=error.http_status,
-                error=_detail(error),
-            )
-        )
+        self._record(events.project_unreadable(project, error.http_status, error_detail(error)))
 
     def _report_missing(self, project: str | None, listed: set[str]) -> None:
         for path in self._scope.only or ():
@@ -262,6 +258,12 @@ class Sweep:
     def _guard(self, refusals: Iterable[Refusal]) -> None:
         for refusal in refusals:
             self._refuse(refusal)
+
+    def _hold_to_plan(self) -> None:
+        plan = self._bounds.plan
+        if plan is not None:
+            self._close_all((case for case in self._cases if not plan.allows(case.runtime)), Outcome.NOT_IN_PLAN)
+            self._cases = [case for case in self._cases if plan.allows(case.runtime)]
 
     def _guard_acts(self) -> None:
         tripped = list(self._bounds.caps.refusals(acts=len(self._cases), listed=self._listed))
@@ -291,14 +293,14 @@ class Sweep:
         if self._caps_tripped:  # a live run would stop here: so does its rehearsal
             self._close_all(self._cases, self._act.would)
         else:
-            await _each(self._cases, self._workers, self._attempt)
+            await each(self._cases, self._workers, self._attempt)
         while self._unsettled:
             by_project: defaultdict[str, list[Case]] = defaultdict(list)
             for case in self._unsettled:
                 by_project[case.runtime.project].append(case)
             self._unsettled, self._second_tries = [], []
-            await _each(by_project.values(), self._bounds.readers, self._settle)
-            await _each(sorted(self._second_tries, key=_most_overdue), self._workers, self._attempt)
+            await each(by_project.values(), self._bounds.readers, self._settle)
+            await each(sorted(self._second_tries, key=_most_overdue), self._workers, self._attempt)
 
     def _stopped(self) -> Outcome | None:
         """What becomes of a runtime whose turn comes now, where the run does not act any more."""
@@ -499,7 +501,7 @@ class Sweep:
                 name_creator=self._name_creator,
                 exchanged=events.Exchanged(
                     http_status=case.last.http_status,
-                    error=None if case.last.error is None else _detail(case.last.error),
+                    error=None if case.last.error is None else error_detail(case.last.error),
                     attempts=case.last.acts,
                     trace_id=case.last.trace_id,
                 ),
@@ -557,18 +559,5 @@ def _counts(outcomes: Counter[str]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()) or "none judged"
 
 
-def _detail(error: LeonardoError) -> events.ErrorDetail:
+def error_detail(error: LeonardoError) -> events.ErrorDetail:
     return events.ErrorDetail(kind=error.kind, message=error.message, exception_class=error.exception_class)
-
-
-async def _each(items: Iterable[T], workers: int, work: Callable[[T], Awaitable[None]]) -> None:
-    """Work on every item, in order, so many at a time."""
-    queue = iter(items)
-
-    async def worker() -> None:
-        for item in queue:
-            await work(item)
-
-    async with TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(worker())

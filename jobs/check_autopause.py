@@ -12,6 +12,7 @@ The findings, first match wins (idle: since last access):
 Findings alone are no failure: the exit code is 0.
 """
 
+import argparse
 from datetime import datetime
 
 from core.leonardo.client import Leonardo
@@ -22,7 +23,7 @@ from core.rules.decision import Decision, Reason
 from core.run import SweepingJob, sweep
 from core.runtime import Runtime, RuntimeStatus
 from core.settings.fields import Settings
-from core.settings.flags import RUN_FLAGS, SCOPE_FLAGS
+from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
 from core.sweep import Act
 
 NAME = "check-autopause"
@@ -33,7 +34,9 @@ FLAGS = (
     "autopause_margin",
     "kernel_busy_limit",
     "stuck_after",
-    *RUN_FLAGS,
+    *GUARD_FLAGS,
+    *CONNECTION_FLAGS,
+    *REPORT_FLAGS,
 )
 WORST_FIRST = (
     Reason.AUTOPAUSE_OVERDUE,
@@ -60,7 +63,7 @@ IN_WORDS = {
 """The findings of Running runtimes, beside those in use."""
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, _: argparse.Namespace) -> int:
     policy = settings.autopause_policy
 
     def judge(runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision:  # noqa: ARG001 - each look is judged alike

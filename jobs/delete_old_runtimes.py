@@ -14,6 +14,7 @@ The rule, first match wins (age: since creation; idle: since last access; both a
 The disk is always kept; a runtime without a persistent disk loses its local data.
 """
 
+import argparse
 import re
 from datetime import datetime
 from functools import partial
@@ -27,7 +28,7 @@ from core.rules.deletion import decide, explain
 from core.run import SweepingJob, sweep
 from core.runtime import Runtime, RuntimeStatus
 from core.settings.fields import Settings
-from core.settings.flags import RUN_FLAGS, SCOPE_FLAGS
+from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
 from core.sweep import Act
 
 NAME = "delete-old-runtimes"
@@ -40,7 +41,11 @@ FLAGS = (
     "kernel_busy_limit",
     "autopause_margin",
     "exemptions",
-    *RUN_FLAGS,
+    "plan",
+    "plan_max_age",
+    *GUARD_FLAGS,
+    *CONNECTION_FLAGS,
+    *REPORT_FLAGS,
 )
 
 
@@ -62,7 +67,7 @@ VIEW = View(
 )
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, _: argparse.Namespace) -> int:
     policy = settings.deletion_policy
 
     def judge(runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision:
@@ -77,6 +82,7 @@ def main(settings: Settings) -> int:
         method="DELETE",
         policy=policy.fields,
         exemptions=settings.exemptions,
+        plan=settings.plan,
         view=VIEW,
     )
     return sweep(job, settings)

@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     )
     allow_empty: bool = Field(default=False, description="accept an empty inventory")
     expect_at_least: int = Field(default=0, ge=0, description="refuse an inventory smaller than this (runtimes)")
+    plan: Path | None = Field(
+        default=None, description="audit file of a dry run: delete only what it planned and what is still due"
+    )
+    plan_max_age: Duration = Field(
+        default=timedelta(hours=24), description="refuse a plan that is older than this (duration)"
+    )
     deadline: Duration = Field(default=timedelta(minutes=45), description="end within this, from the start (duration)")
     request_timeout: Duration = Field(
         default=timedelta(seconds=75),
@@ -191,6 +197,7 @@ class Settings(BaseSettings):
             f"max-age-if-idle {format_duration(self.max_age_if_idle)} is above max-age {format_duration(self.max_age)}",
         )
         yield self.as_of is not None and not self.dry_run, "as-of: a live run judges by the clock only"
+        yield self.as_of is not None and self.plan is not None, "as-of: a plan is held to by the clock only"
         yield (
             self.deadline <= least,
             f"deadline: {format_duration(self.deadline)} is not above request-timeout + {SETTLING:g}s"

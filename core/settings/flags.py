@@ -13,18 +13,18 @@ from core.settings.fields import Settings
 
 SCOPE_FLAGS = ("dry_run", "leonardo_url", "sandbox", "projects", "projects_file", "only")
 """What every sweeping job is asked first."""
-RUN_FLAGS = (
-    "as_of",
-    "max_acts",
-    "max_act_share",
-    "allow_empty",
-    "expect_at_least",
+GUARD_FLAGS = ("as_of", "max_acts", "max_act_share", "allow_empty", "expect_at_least")
+"""When a sweeping job must not act."""
+CONNECTION_FLAGS = (
     "deadline",
     "request_timeout",
     "read_concurrency",
     "write_concurrency",
     "auth",
     "impersonate_service_account",
+)
+"""How every job talks to Leonardo."""
+REPORT_FLAGS = (
     "environment",
     "started_by",
     "approved_by",
@@ -33,7 +33,7 @@ RUN_FLAGS = (
     "output",
     "log_level",
 )
-"""How every sweeping job is run."""
+"""What every job says, and where."""
 METAVARS = {
     "projects": "PROJECT",
     "only": "PROJECT/NAME",
@@ -41,6 +41,7 @@ METAVARS = {
     "as_of": "INSTANT",
     "max_act_share": "SHARE",
     "projects_file": "FILE",
+    "plan": "FILE",
     "exemptions": "FILE",
     "audit_file": "FILE",
 }
