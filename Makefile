@@ -20,13 +20,18 @@ $(VENV)/.installed: pyproject.toml tests/constraints.txt
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(VENV)/.installed  ## a dry run, then a live run, against a made-up Leonardo on loopback
-	@port=$$(mktemp); $(CLEAN_ENV) $(BIN)/leo-lifecycle sandbox --port 0 --runtimes 120 > $$port & sandbox=$$!; \
-	trap 'kill $$sandbox; rm -f $$port' EXIT; \
-	until grep -q http $$port; do kill -0 $$sandbox || exit 1; sleep 0.1; done; cat $$port; \
-	job="$(CLEAN_ENV) $(BIN)/leo-lifecycle delete-old-runtimes --auth none --output table --leonardo-url $$(grep -o 'http.*' $$port)"; \
-	printf '\n$$ leo-lifecycle delete-old-runtimes\n'; $$job && \
-	printf '\n$$ leo-lifecycle delete-old-runtimes --no-dry-run\n'; $$job --no-dry-run
+demo: $(VENV)/.installed  ## a dry run, a live run held to it, and what the audit log says, on a made-up Leonardo
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" LIFECYCLE_AUTH=none LIFECYCLE_OUTPUT=table; \
+	unset $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/\1/p' | grep -v -e _AUTH -e _OUTPUT); \
+	served=$$(mktemp); leo-lifecycle sandbox --port 0 --runtimes 120 > $$served & sandbox=$$!; \
+	trap 'kill $$sandbox; rm -f $$served' EXIT; \
+	until grep -q http $$served; do kill -0 $$sandbox || exit 1; sleep 0.1; done; cat $$served; \
+	export LIFECYCLE_LEONARDO_URL=$$(grep -o 'http.*' $$served); logs=audit/demo-$$(date +%Y%m%dT%H%M%S); \
+	leo() { printf '\n$$ leo-lifecycle %s\n' "$$*"; leo-lifecycle "$$@"; }; \
+	leo delete-old-runtimes --audit-file $$logs/plan.jsonl && \
+	leo delete-old-runtimes --no-dry-run --plan $$logs/plan.jsonl --audit-file $$logs/live.jsonl && \
+	leo confirm-deletions --from $$logs --audit-file $$logs/confirmed.jsonl && \
+	leo review-audit-log verify latest --from $$logs --output table
 
 test: lint types contracts unit  ## lint, types, import contracts and tests
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.records.events import (
+    DeletionConfirmed,
     Event,
     Outcome,
     ProjectUnreadable,
@@ -24,6 +25,7 @@ from core.records.events import (
     RuntimeMissing,
 )
 from core.records.view import Column, View, calls_made
+from core.rules.confirmation import NEEDS_A_PERSON
 from core.rules.decision import Reason
 
 MOST_ROWS = 100
@@ -115,6 +117,9 @@ class TableView:
                 ]
             case ProjectUnreadable():
                 self._remarks.append(("red", event.message))
+            case DeletionConfirmed():
+                self._progress.advance(self._treating)
+                self._remarks.append(("yellow" if event.outcome in NEEDS_A_PERSON else "", event.message))
             case RuntimeMissing() | RunRefused():
                 self._remarks.append(("yellow", event.message))
             case RunFinished():

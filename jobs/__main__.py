@@ -21,6 +21,8 @@ PROGRAM = "leo-lifecycle"
 JOBS = {
     "delete-old-runtimes": "delete runtimes that are too old, or old and idle",
     "check-autopause": "check whether Leonardo pauses what is idle",
+    "confirm-deletions": "ask what became of the deletions that were asked for",
+    "review-audit-log": "ask the audit log what was decided, why, and whether it is whole",
     "sandbox": "serve a Leonardo with a made-up fleet on loopback",
 }
 OVERVIEW = (
@@ -30,9 +32,8 @@ OVERVIEW = (
 """
     + "".join(f"  {PROGRAM} {name:<22} {what}\n" for name, what in JOBS.items())
     + f"""
-Try:      {PROGRAM} delete-old-runtimes --sandbox
-Explain:  {PROGRAM} JOB --help
-Settings: flags, {PREFIX}* variables, --config FILE; a dry run unless --no-dry-run
+Try {PROGRAM} delete-old-runtimes --sandbox, and {PROGRAM} JOB --help.
+Settings are flags, {PREFIX}* variables, or --config FILE; nothing is changed without --no-dry-run.
 """
 )
 EXIT_STOPPED = 5
@@ -88,6 +89,7 @@ def _main(argv: Sequence[str], *, may_act: bool) -> int:
     )
     if hasattr(job, "add_arguments"):
         job.add_arguments(parser)
+    if hasattr(job, "serve"):
         return int(job.serve(_parsed(parser, arguments)))
     return _run_job(job, parser, arguments, may_act=may_act)
 
@@ -95,11 +97,12 @@ def _main(argv: Sequence[str], *, may_act: bool) -> int:
 def _run_job(job: ModuleType, parser: argparse.ArgumentParser, arguments: Sequence[str], *, may_act: bool) -> int:
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings, below the environment")
     add_flags(parser, job.FLAGS)
-    flags = vars(_parsed(parser, arguments))
-    settings = load_settings(flags, flags.pop("config"), utc_now())
+    parsed = _parsed(parser, arguments)
+    flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
+    settings = load_settings(flags, parsed.config, utc_now())
     if not (may_act or settings.dry_run):
         raise UsageError("dry-run: this command cannot act, whatever it is told; leo-lifecycle can")
-    return int(job.main(settings))
+    return int(job.main(settings, parsed))
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -16,7 +16,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import Settings
-from jobs import check_autopause, delete_old_runtimes
+from jobs import check_autopause, confirm_deletions, delete_old_runtimes
 from jobs.__main__ import JOBS, main
 from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start
 
@@ -52,7 +52,7 @@ def test_help_explains_each_setting_with_its_default_and_unit(capsys: pytest.Cap
 
 
 def test_every_setting_is_a_flag_of_some_job() -> None:
-    flags = {flag for job in (check_autopause, delete_old_runtimes) for flag in job.FLAGS}
+    flags = {flag for job in (check_autopause, confirm_deletions, delete_old_runtimes) for flag in job.FLAGS}
     assert flags == set(Settings.model_fields)
 
 
@@ -61,7 +61,7 @@ def test_every_setting_is_a_flag_of_some_job() -> None:
     [
         (
             ["delete-everything"],
-            ["there is no job 'delete-everything'; there are delete-old-runtimes, check-autopause, sandbox"],
+            [f"there is no job 'delete-everything'; there are {', '.join(JOBS)}"],
         ),
         (["delete-old-runtimes"], ["leonardo-url is missing (or use --sandbox)"]),
         (

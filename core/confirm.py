@@ -1,0 +1,129 @@
+"""Asks Leonardo what became of earlier deletions, by one list per project; what its answer means is a rule's matter."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import aclosing, suppress
+from datetime import timedelta
+
+from core.concurrently import each
+from core.leonardo.errors import ErrorKind, LeonardoError
+from core.records import events
+from core.records.unconfirmed import Unconfirmed
+from core.records.writer import RecordNotKeptError
+from core.rules.confirmation import NEEDS_A_PERSON, Confirmation, confirm
+from core.run import Rooms
+from core.run_clock import OutOfTimeError
+from core.runtime import Runtime
+from core.sweep import error_detail
+
+SENTENCE = {
+    Confirmation.CONFIRMED: "deleted: {path}",
+    Confirmation.PENDING: "still being deleted: {path}",
+    Confirmation.STUCK: "stuck while being deleted, a person must see to it: {path}",
+    Confirmation.SURVIVED: "its deletion was accepted and lost, the next run may try again: {path} is {status}",
+    Confirmation.NEVER_HAPPENED: "its deletion never happened: {path} is {status}",
+    Confirmation.NOT_VISIBLE: "not in its project's list, not even as deleted: {path}",
+}
+
+
+class Confirming:
+    """One run over the deletions that earlier runs have announced."""
+
+    def __init__(self, rooms: Rooms, *, stuck_after: timedelta) -> None:
+        self._rooms = rooms
+        self._stuck_after = stuck_after
+        self._outcomes: Counter[str] = Counter()
+        self._failed: list[str] = []
+        self._cut_short = False
+        self._lists = 0
+
+    async def run(self, started: events.RunStarted, deletions: Iterable[Unconfirmed]) -> int:
+        """From the first record to the closing one; the exit code."""
+        self._record(started)
+        by_project: defaultdict[str, list[Unconfirmed]] = defaultdict(list)
+        for deletion in deletions:
+            by_project[deletion.project].append(deletion)
+        self._rooms.watcher.expected(len(by_project))
+        await each(by_project.items(), self._rooms.settings.read_concurrency, self._ask)
+        self._record(self._finished(self._exit_code(asked=len(by_project))))
+        with suppress(RecordNotKeptError):
+            await self._rooms.audit.commit()
+        return self._exit_code(asked=len(by_project))
+
+    async def _ask(self, of_project: tuple[str, list[Unconfirmed]]) -> None:
+        project, deletions = of_project
+        wanted = {deletion.runtime_id for deletion in deletions}
+        found: dict[str, Runtime] = {}
+        try:
+            async with aclosing(self._rooms.leonardo.list_runtimes(project, include_deleted=True)) as items:
+                async for item in items:
+                    if isinstance(item, Runtime) and item.id in wanted:
+                        found[item.id] = item
+        except OutOfTimeError:
+            self._cut_short = True
+            self._unreadable(project, LeonardoError(ErrorKind.UNAVAILABLE, "there was no time left to ask"))
+        except LeonardoError as error:
+            self._unreadable(project, error)
+        else:
+            self._lists += 1
+            for deletion in deletions:
+                self._judge(deletion, found.get(deletion.runtime_id))
+
+    def _judge(self, deletion: Unconfirmed, state: Runtime | None) -> None:
+        outcome = confirm(
+            state, accepted=deletion.accepted, instant=self._rooms.clock.now(), stuck_after=self._stuck_after
+        )
+        path = f"{deletion.project}/{deletion.name}"
+        status = None if state is None else state.status
+        needs_a_person = outcome in NEEDS_A_PERSON
+        self._outcomes[outcome] += 1
+        if needs_a_person:
+            self._failed.append(path)
+        self._record(
+            events.DeletionConfirmed(
+                severity=events.Severity.WARNING if needs_a_person else events.Severity.NOTICE,
+                message=SENTENCE[outcome].format(path=path, status=status),
+                runtime_id=deletion.runtime_id,
+                project=deletion.project,
+                name=deletion.name,
+                accepted_run_id=deletion.run_id,
+                outcome=outcome,
+                status=events.fit(status),
+            )
+        )
+
+    def _unreadable(self, project: str, error: LeonardoError) -> None:
+        self._failed.append(project)
+        self._record(events.project_unreadable(project, error.http_status, error_detail(error)))
+
+    def _record(self, event: events.Event) -> None:
+        with suppress(RecordNotKeptError):  # the audit log remembers it, for the exit code
+            self._rooms.audit.write(event)
+
+    def _exit_code(self, *, asked: int) -> int:
+        """The highest that applies of the design's exit codes."""
+        if self._rooms.audit.failure is not None:
+            return 6
+        if self._cut_short:
+            return 5
+        if asked and not self._lists:
+            return 4
+        return 1 if self._failed else 0
+
+    def _finished(self, exit_code: int) -> events.RunFinished:
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in self._outcomes.most_common())
+        return events.RunFinished(
+            severity=events.Severity.NOTICE,
+            message=f"finished with exit code {exit_code}: {counts or 'nothing to confirm'}",
+            listed=0,
+            audited=0,
+            actions={},
+            reasons={},
+            outcomes=dict(self._outcomes),
+            failed=[events.fit(name) or "" for name in self._failed[: events.MOST_NAMES]],
+            calls={kind: self._rooms.leonardo.calls[kind] for kind in ("list", "get", "delete", "stop")},
+            duration_s=round(self._rooms.clock.elapsed(), 3),
+            exit_code=exit_code,
+            refused_by=[],
+            would_be_refused_by=[],
+        )

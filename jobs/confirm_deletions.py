@@ -1,0 +1,86 @@
+"""Confirm what became of the deletions that earlier runs asked for, by their audit files: 202 is not gone.
+
+For each intent to delete that has no confirmed end yet, matched by id in its project's list, deleted ones included:
+
+* Deleted: confirmed, and not asked again;
+* Deleting for less than stuck-after (2 h): pending; for longer: stuck, and a person must see to it;
+* any other status: survived where the deletion had been accepted, else never_happened;
+* not listed at all: not_visible.
+
+Nothing is changed in Leonardo. Anything stuck, survived or not_visible makes the exit code 1.
+"""
+
+import argparse
+from pathlib import Path
+
+from core.confirm import Confirming
+from core.records.events import RunFinished
+from core.records.reader import AuditFiles
+from core.records.unconfirmed import Unconfirmed, unconfirmed
+from core.records.view import View
+from core.run import Job, Rooms, run, run_started
+from core.run_clock import utc_now
+from core.settings.durations import parse_duration
+from core.settings.faults import UsageError
+from core.settings.fields import Settings
+from core.settings.flags import CONNECTION_FLAGS, REPORT_FLAGS
+
+NAME = "confirm-deletions"
+FLAGS = ("leonardo_url", "sandbox", "stuck_after", *CONNECTION_FLAGS, *REPORT_FLAGS)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="places",
+        action="append",
+        type=Path,
+        required=True,
+        metavar="FILE|FOLDER",
+        help="audit files of earlier runs; the flag repeats",
+    )
+    parser.add_argument(
+        "--since", default="48h", metavar="DURATION", help="how far back deletions are asked about (duration) [48h]"
+    )
+
+
+def main(settings: Settings, arguments: argparse.Namespace) -> int:
+    deletions = _unconfirmed(arguments.places, arguments.since)
+    job = Job(
+        name=NAME,
+        in_a_sentence="a deletion that was asked for has happened when Leonardo lists the runtime as deleted",
+        policy={"stuck_after_s": settings.stuck_after.total_seconds()},
+        method=None,
+        view=VIEW,
+    )
+
+    async def work(rooms: Rooms) -> int:
+        confirming = Confirming(rooms, stuck_after=settings.stuck_after)
+        return await confirming.run(run_started(job, rooms), deletions)
+
+    return run(job, settings, work)
+
+
+def _unconfirmed(places: list[Path], since: str) -> list[Unconfirmed]:
+    try:
+        reach = parse_duration(since)
+        files = AuditFiles(places)
+        return unconfirmed(files, utc_now() - reach)
+    except ValueError as error:
+        raise UsageError(f"--since: {error}") from None
+    except OSError as error:
+        raise UsageError(f"--from: {error.filename} cannot be read: {error.strerror}") from None
+
+
+def _verdict(finished: RunFinished) -> str:
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
+    return f"{counts or 'Nothing to confirm'}."
+
+
+VIEW = View(
+    title="",
+    is_row=lambda _: False,
+    order=lambda _: 0,
+    columns=(),
+    verdict=_verdict,
+)
