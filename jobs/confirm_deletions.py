@@ -23,22 +23,14 @@ from core.run_clock import utc_now
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
-from core.settings.flags import CONNECTION_FLAGS, REPORT_FLAGS
+from core.settings.flags import CONNECTION_FLAGS, REPORT_FLAGS, add_places
 
 NAME = "confirm-deletions"
 FLAGS = ("leonardo_url", "sandbox", "stuck_after", *CONNECTION_FLAGS, *REPORT_FLAGS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--from",
-        dest="places",
-        action="append",
-        type=Path,
-        required=True,
-        metavar="FILE|FOLDER",
-        help="audit files of earlier runs; the flag repeats",
-    )
+    add_places(parser)
     parser.add_argument(
         "--since", default="48h", metavar="DURATION", help="how far back deletions are asked about (duration) [48h]"
     )

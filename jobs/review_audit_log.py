@@ -16,7 +16,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import msgspec
 
@@ -26,6 +25,7 @@ from core.records.verify import Verification, verify
 from core.run_clock import utc_now
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
+from core.settings.flags import add_places
 
 WITHIN = "3d"
 EXIT_DONE = 0
@@ -44,15 +44,7 @@ ARGUMENTS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", choices=list(ARGUMENTS), metavar="QUESTION", help=" | ".join(ARGUMENTS))
     parser.add_argument("words", nargs="*", metavar="RUN_ID|PROJECT/NAME", help="what the question is about")
-    parser.add_argument(
-        "--from",
-        dest="places",
-        action="append",
-        type=Path,
-        required=True,
-        metavar="FILE|FOLDER",
-        help="an audit file, or a folder of them; repeats",
-    )
+    add_places(parser)
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
     parser.add_argument(
         "--output",
@@ -91,11 +83,9 @@ def _checked(arguments: argparse.Namespace) -> timedelta:
     if arguments.question == "why" and not all(arguments.words[0].partition("/")):
         raise UsageError(f"why: {arguments.words[0]!r} is not PROJECT/NAME")
     try:
-        within = parse_duration(arguments.within)
+        return parse_duration(arguments.within)
     except ValueError as error:
         raise UsageError(f"within: {error}") from None
-    assert isinstance(within, timedelta)  # noqa: S101 - what it parses to
-    return within
 
 
 def _drawing(output: str) -> Callable[[object], None] | None:

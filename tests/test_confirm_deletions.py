@@ -170,6 +170,23 @@ def test_the_records_of_a_confirmation_are_whole(run: Run) -> None:
     assert (ended.code, [verdict["faults"] for verdict in json.loads(ended.out)["runs"]]) == (0, [[], []])
 
 
+def test_a_wait_that_does_not_fit_ends_the_run_early(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        run(*live(server))
+        server.faults.add(Fault(call="confirming_list", status=503, headers={"Retry-After": "7200"}))
+        ended = run(*confirming(server))
+    assert (ended.code, ended.finished["failed"], confirmed(ended)) == (5, ["terra-1"], [])
+    (unreadable,) = ended.events("project_unreadable")
+    assert unreadable["error"]["message"] == "there was no time left to ask"
+
+
+def test_a_record_that_cannot_be_kept_is_told_by_the_exit_code(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)], deletion_takes=timedelta(0))) as server:
+        run(*live(server))
+        ended = run(*confirming(server)[:-2], "--audit-file", "/dev/full")
+    assert (ended.code, ended.finished["exit_code"]) == (6, 6)
+
+
 def test_a_person_sees_what_needs_one(run: Run) -> None:
     with serving(Leonardo([a_machine(1)], deletion_takes=None)) as server:
         run(*live(server))

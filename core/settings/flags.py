@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -65,6 +66,19 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
                 metavar=METAVARS.get(name, _metavar(info)),
                 help=text,
             )
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """`--from`, for the jobs that read audit records."""
+    parser.add_argument(
+        "--from",
+        dest="places",
+        action="append",
+        type=Path,
+        required=True,
+        metavar="FILE|FOLDER",
+        help="audit files of earlier runs, also as a Cloud Logging sink writes them; the flag repeats",
+    )
 
 
 def _default_text(info: FieldInfo) -> str:
