@@ -17,12 +17,12 @@ from core.runtime import Runtime
 from core.sweep import error_detail
 
 SENTENCE = {
-    Confirmation.CONFIRMED: "deleted: {path}",
-    Confirmation.PENDING: "still being deleted: {path}",
-    Confirmation.STUCK: "stuck while being deleted, a person must see to it: {path}",
-    Confirmation.SURVIVED: "its deletion was accepted and lost, the next run may try again: {path} is {status}",
-    Confirmation.NEVER_HAPPENED: "its deletion never happened: {path} is {status}",
-    Confirmation.NOT_VISIBLE: "not in its project's list, not even as deleted: {path}",
+    Confirmation.CONFIRMED: "confirmed {path}: it is deleted",
+    Confirmation.PENDING: "pending {path}: it is still being deleted",
+    Confirmation.STUCK: "stuck {path}: it is being deleted for too long, a person must see to it",
+    Confirmation.SURVIVED: "survived {path}: its deletion was accepted and lost, it is {status}",
+    Confirmation.NEVER_HAPPENED: "never happened {path}: it is {status}",
+    Confirmation.NOT_VISIBLE: "not visible {path}: its project does not list it, not even as deleted",
 }
 
 

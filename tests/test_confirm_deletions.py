@@ -192,8 +192,9 @@ def test_a_person_sees_what_needs_one(run: Run) -> None:
         run(*live(server))
         server.leonardo.machine("terra-1", "all-of-us-1").accessed -= 3 * HOUR
         ended = run(*(word if word != "json" else "table" for word in confirming(server)))
-    assert "stuck while being deleted, a person must see to it: terra-1/all-of-us-1" in ended.out
-    assert "1 stuck. Exit code 1 after" in " ".join(ended.out.split())
+    seen = " ".join(ended.out.split())
+    assert "stuck terra-1/all-of-us-1: it is being deleted for too long, a person must see to it" in seen
+    assert "1 stuck. Exit code 1 after" in seen
 
 
 def test_a_wrong_place_or_reach_is_a_usage_error(run: Run) -> None:
