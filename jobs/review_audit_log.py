@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -37,6 +38,7 @@ ARGUMENTS = {
     "diff": (2, 2, "RUN_A and RUN_B"),
     "verify": (0, None, "any number of RUN_IDs"),
     "upcoming": (0, 0, "no argument"),
+    "report": (0, 0, "no argument"),
 }
 """How many words each question takes, and which."""
 
@@ -45,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", choices=list(ARGUMENTS), metavar="QUESTION", help=" | ".join(ARGUMENTS))
     parser.add_argument("words", nargs="*", metavar="RUN_ID|PROJECT/NAME", help="what the question is about")
     add_places(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="for report: where to write it")
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
     parser.add_argument(
         "--output",
@@ -57,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def serve(arguments: argparse.Namespace) -> int:
     """Answer one question. Raises UsageError where it cannot be asked, or where nothing is known."""
     within = _checked(arguments)
+    if arguments.question == "report":
+        return _report(arguments.places, arguments.html)
     draw = _drawing(arguments.output)
     try:
         log = AuditFiles(arguments.places)
@@ -76,10 +81,26 @@ def serve(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _report(places: list[Path], out: Path) -> int:
+    try:
+        from core.records.report import write_report  # noqa: PLC0415 - charts take a while to import
+    except ImportError as error:
+        raise UsageError(f"report: {error.name} is not installed; install leo-lifecycle[report]") from None
+    try:
+        log = AuditFiles(places)
+        write_report(_some(log), out, utc_now(), log=log)
+    except OSError as error:
+        raise UsageError(f"report: {error.filename}: {error.strerror or error}") from None
+    print(f"the report is in {out}")
+    return EXIT_DONE
+
+
 def _checked(arguments: argparse.Namespace) -> timedelta:
     least, most, what = ARGUMENTS[arguments.question]
     if len(arguments.words) < least or (most is not None and len(arguments.words) > most):
         raise UsageError(f"{arguments.question} takes {what}")
+    if (arguments.question == "report") != (arguments.html is not None):
+        raise UsageError("--html FILE goes with report, and with nothing else")
     if arguments.question == "why" and not all(arguments.words[0].partition("/")):
         raise UsageError(f"why: {arguments.words[0]!r} is not PROJECT/NAME")
     try:

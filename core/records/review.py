@@ -190,14 +190,14 @@ class Upcoming(msgspec.Struct, frozen=True, kw_only=True):
 
 def runs(records: Iterable[Record], now: datetime) -> Runs:
     """Every run on one line, in the order of time, and what fails again and again."""
-    seen: dict[str, _Run] = {}
+    seen: dict[str, RunSummary] = {}
     for record in records:
-        seen.setdefault(record.run_id, _Run(record)).add(record)
-    in_time = sorted(seen.values(), key=_Run.order)
+        seen.setdefault(record.run_id, RunSummary(record)).add(record)
+    in_time = sorted(seen.values(), key=RunSummary.order)
     return Runs(runs=[run.line(now) for run in in_time], failing=list(_failing(in_time)))
 
 
-class _Run:
+class RunSummary:
     """One run as its records come by, in counts."""
 
     def __init__(self, first: Record) -> None:
@@ -266,14 +266,14 @@ class _Run:
         )
 
 
-def _failing(in_time: list[_Run]) -> Iterator[Failing]:
+def _failing(in_time: list[RunSummary]) -> Iterator[Failing]:
     """Who failed in the last runs of a job, at least two in a row."""
 
-    def kind(run: _Run) -> tuple[str, str]:
+    def kind(run: RunSummary) -> tuple[str, str]:
         return run.first.job, run.first.environment
 
     for (job, environment), of_kind in groupby(sorted(in_time, key=kind), kind):
-        streaks: dict[str, list[_Run]] = {}
+        streaks: dict[str, list[RunSummary]] = {}
         for run in of_kind:
             streaks = {path: [*streaks.get(path, []), run] for path in run.failed}
         for path, failed_in in sorted(streaks.items()):
@@ -338,9 +338,9 @@ def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
     """What one run (or the `latest`) did. Raises UnknownError."""
     _, chosen = of_runs(records, [run_id])
     acts: list[ActLine] = []
-    seen: _Run | None = None
+    seen: RunSummary | None = None
     for record in chosen:
-        seen = seen or _Run(record)
+        seen = seen or RunSummary(record)
         seen.add(record)
         if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
             acts.append(_act_line(record))
@@ -508,7 +508,7 @@ class _Side:
     """One of two runs that are compared: two large ones are held at the same time, so that most is left out."""
 
     def __init__(self, first: Record) -> None:
-        self.run = _Run(first)
+        self.run = RunSummary(first)
         self.condemned: dict[str, Record] = {}
         self.others: dict[str, _Seen] = {}
 
@@ -663,11 +663,11 @@ def _why_not_earlier(record: Record, earlier: _Side, later: _Side) -> tuple[str,
 
 def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
     """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
-    _, chosen = of_runs(records, [LATEST], is_latest=_of_the_fleet)
-    seen: _Run | None = None
+    _, chosen = of_runs(records, [LATEST], is_latest=of_the_fleet)
+    seen: RunSummary | None = None
     due: list[Due] = []
     for record in chosen:
-        seen = seen or _Run(record)
+        seen = seen or RunSummary(record)
         seen.add(record)
         if (
             record.event == "runtime_audited"
@@ -693,5 +693,5 @@ def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upc
     return Upcoming(run=seen.line(now), until=now + within, due=due)
 
 
-def _of_the_fleet(started: Record) -> bool:
+def of_the_fleet(started: Record) -> bool:
     return started.job == DELETION_JOB and (started.scope is None or started.scope.only is None)
