@@ -138,6 +138,9 @@ def test_a_run_killed_between_intent_and_outcome_is_settled(run: Run, tmp_path: 
             assert process.poll() is None
         process.kill()
         finish(process)
+        verified = run("review-audit-log", "verify", "--from", "audit", "--output", "json")
+        (killed,) = json.loads(verified.out)["runs"]
+        assert (killed["state"], killed["in_doubt"]) == ("open", ["terra-1/all-of-us-1 (1)"])
         assert confirmed(run(*confirming(server))) == [("all-of-us-1", "confirmed", "Deleted")]
 
 

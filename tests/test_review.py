@@ -324,7 +324,7 @@ def test_a_run_that_may_still_be_going_is_open_and_not_wrong(live: list[Line], t
     begun = datetime.fromisoformat(live[0]["time"])
     for minutes, state in ((0, "open"), (54, "open"), (56, "cut_off")):
         (verdict,) = verdicts(path, begun + timedelta(minutes=minutes))
-        assert (verdict.state, verdict.ok, len(verdict.in_doubt)) == (state, state == "open", int(state != "open"))
+        assert (verdict.state, verdict.ok, len(verdict.in_doubt)) == (state, state == "open", 1)
 
 
 def as_tasks(run: Run, count: int) -> list[Line]:

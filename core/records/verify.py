@@ -154,10 +154,8 @@ class _Run:
             faults.append(f"there is no record of task {_numbers(absent)} of {first.task_count}")
         for index, task in sorted(self._tasks.items()):
             name = f"task {index}: " if first.task_count > 1 else ""
-            doubtful = task.without_outcome()
             faults += [name + fault for fault in task.all_faults(still_open=state == "open")]
-            if state != "open":
-                in_doubt += doubtful
+            in_doubt += task.without_outcome()  # a run that is open may have been killed: the log alone cannot tell
         return Verdict(
             run_id=first.run_id,
             job=first.job,
