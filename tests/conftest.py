@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jsonschema
 import pytest
 
@@ -18,6 +19,9 @@ from core.records.events import schema
 from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.server import SandboxServer
 from jobs.__main__ import main
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no fault of the program
+hypothesis.settings.load_profile("untimed")
 
 LEO = str(Path(sys.executable).with_name("leo-lifecycle"))
 DRY = LEO + "-dry-run"
