@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from datetime import timedelta
 
 from core.concurrently import each
@@ -52,13 +52,8 @@ class Confirming:
 
     async def _ask(self, of_project: tuple[str, list[Unconfirmed]]) -> None:
         project, deletions = of_project
-        wanted = {deletion.runtime_id for deletion in deletions}
-        found: dict[str, Runtime] = {}
         try:
-            async with aclosing(self._rooms.leonardo.list_runtimes(project, include_deleted=True)) as items:
-                async for item in items:
-                    if isinstance(item, Runtime) and item.id in wanted:
-                        found[item.id] = item
+            found = await self._rooms.leonardo.find_runtimes(project, {d.runtime_id for d in deletions})
         except OutOfTimeError:
             self._cut_short = True
             self._unreadable(project, LeonardoError(ErrorKind.UNAVAILABLE, "there was no time left to ask"))

@@ -236,7 +236,7 @@ class Sweep:
             held.append(case)
 
     def _unreadable(self, project: str | None, error: LeonardoError) -> None:
-        self._failed.append(project or "the list of all runtimes")
+        self._failed.append(project or events.ALL_RUNTIMES)
         self._record(events.project_unreadable(project, error.http_status, error_detail(error)))
 
     def _report_missing(self, project: str | None, listed: set[str]) -> None:
@@ -329,9 +329,7 @@ class Sweep:
         """Fetch what the list does not tell, and judge by it."""
         if stopped := self._stopped():
             self._give_up(case, stopped)
-        elif looked := await self._look(case):
-            if self._kept(case, looked, Outcome.KEPT):
-                return
+        elif (looked := await self._look(case)) and not self._kept(case, looked, Outcome.KEPT):
             self._cases.append(case)
 
     async def _attempt(self, case: Case) -> None:
@@ -438,18 +436,13 @@ class Sweep:
 
     async def _settle(self, cases: list[Case]) -> None:
         """Read what became of one project's unsettled runtimes from its list: a 404 proves nothing."""
-        wanted = {case.runtime.id for case in cases}
         found: dict[str, Runtime] = {}
         try:
-            project = cases[0].runtime.project
-            async with aclosing(self._leonardo.list_runtimes(project, include_deleted=True)) as items:
-                async for item in items:
-                    if isinstance(item, Runtime) and item.id in wanted:
-                        found[item.id] = item
+            found = await self._leonardo.find_runtimes(cases[0].runtime.project, {case.runtime.id for case in cases})
         except OutOfTimeError:
-            self._cut_short, found = True, {}
+            self._cut_short = True
         except LeonardoError:
-            found = {}
+            pass  # each case says for itself what it means that its state cannot be read
         for case in cases:
             self._settle_one(case, found.get(case.runtime.id))
 

@@ -5,7 +5,7 @@ import secrets
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -152,6 +152,14 @@ class Leonardo:
                     if begun:  # its items are on record: a second list could not be told from the first
                         raise LeonardoError(ErrorKind.UNREADABLE, f"the list broke off: {error.message}") from None
                     raise
+
+    async def find_runtimes(self, project: str, ids: Collection[str]) -> dict[str, Runtime]:
+        """These incarnations by id, as their project's list shows them, deleted ones included.
+
+        One that is not listed is not in the answer: a 404 to its name would prove nothing. Raises as `list_runtimes`.
+        """
+        async with aclosing(self.list_runtimes(project, include_deleted=True)) as items:
+            return {item.id: item async for item in items if isinstance(item, Runtime) and item.id in ids}
 
     async def get_runtime(self, project: str, name: str, last: LastExchange) -> Runtime:
         """One runtime by name, whichever incarnation holds it now. Raises LeonardoError, OutOfTimeError."""

@@ -17,6 +17,8 @@ from core.runtime import Disk, MalformedRuntime, Runtime
 
 SCHEMA: Final = "leo-lifecycle/audit/v1"
 MOST_NAMES = 100
+ALL_RUNTIMES = "the list of all runtimes"
+"""How the unscoped list is named among what failed."""
 LONGEST_TEXT = 1000
 """Characters of a text from outside that a record keeps: a record must stay under 64 KB to be one log entry."""
 

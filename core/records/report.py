@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.records.events import Outcome
+from core.records.events import ALL_RUNTIMES, Outcome
 from core.records.reader import AuditFiles, Record
 from core.records.rejudge import PolicyNotRecordedError, deletion_policy
 from core.records.review import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, of_the_fleet
@@ -228,7 +228,7 @@ def _order(started: Record) -> tuple[datetime, str]:
 
 def _row(record: Record) -> Row:
     audited = record.event == "runtime_audited"
-    alone = record.project or "the list of all runtimes"
+    alone = record.project or ALL_RUNTIMES
     message = record.message if not audited or record.reason == Reason.MALFORMED else None
     return Row(
         at=record.time or record.judged_at,

@@ -13,7 +13,7 @@ from sys import intern
 import msgspec
 from msgspec import UNSET
 
-from core.records.events import MOST_NAMES, WORDS, Outcome
+from core.records.events import ALL_RUNTIMES, MOST_NAMES, WORDS, Outcome
 from core.records.reader import Record
 from core.records.rejudge import (
     AUTOPAUSE_JOB,
@@ -226,7 +226,7 @@ class RunSummary:
                     self.failed[record.path] = record.message
             case "project_unreadable":
                 self.unread.add(record.project)
-                self.failed[record.project or "the list of all runtimes"] = record.message
+                self.failed[record.project or ALL_RUNTIMES] = record.message
             case "runtime_missing":
                 self.failed[record.path] = record.message
             case "run_refused":

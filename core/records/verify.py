@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from core.records.events import MOST_NAMES, Outcome
+from core.records.events import ALL_RUNTIMES, MOST_NAMES, Outcome
 from core.records.reader import Fault, Record
 from core.records.rejudge import (
     DELETION_JOB,
@@ -229,7 +229,7 @@ class _Task:
                 self._guards.add(record.guard or "")
             case "project_unreadable":
                 self._unreadable += 1
-                self._failed[record.project or "the list of all runtimes"] += 1
+                self._failed[record.project or ALL_RUNTIMES] += 1
             case "runtime_missing":
                 self._failed[record.path] += 1
             case _:
