@@ -52,7 +52,7 @@ class SweepingJob(Job):
     explain: Explain
     act: Callable[[Leonardo], Act]
     look_first: Callable[[Decision], bool] = lambda _: False
-    plan: Path | None = None
+    plan: str | None = None
     """The audit file of the dry run that it is held to."""
 
 
@@ -215,15 +215,15 @@ def _scope(settings: Settings) -> Scope:
     return Scope(projects=settings.swept)
 
 
-def _plan(path: Path) -> Plan:
+def _plan(place: str) -> Plan:
     from core.records.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - what a run without a plan needs not
 
     try:
-        return read_plan([path], utc_now())
+        return read_plan([Path(place)], utc_now())
     except OSError as error:
-        raise UsageError(f"plan: {path} cannot be read: {error.strerror}") from None
+        raise UsageError(f"plan: {place} cannot be read: {error.strerror}") from None
     except NoPlanError as error:
-        raise UsageError(f"plan: {path}: {error}") from None
+        raise UsageError(f"plan: {place}: {error}") from None
 
 
 def _refusals(plan: Plan, started: events.RunStarted, job: Job, settings: Settings) -> Iterator[Refusal]:

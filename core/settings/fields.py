@@ -108,8 +108,10 @@ class Settings(BaseSettings):
     )
     allow_empty: bool = Field(default=False, description="accept an empty inventory")
     expect_at_least: int = Field(default=0, ge=0, description="refuse an inventory smaller than this (runtimes)")
-    plan: Path | None = Field(
-        default=None, description="audit file of a dry run: delete only what it planned and what is still due"
+    plan: str | None = Field(
+        default=None,
+        min_length=1,
+        description="audit file or run id of a dry run: act only on what it planned and what is still due",
     )
     plan_max_age: Duration = Field(
         default=timedelta(hours=24), description="refuse a plan that is older than this (duration)"
@@ -124,6 +126,18 @@ class Settings(BaseSettings):
     audit_file: Path | None = Field(
         default=None,
         description="append every record to this file too; with a table the default is audit/<run_id>.jsonl",
+    )
+    audit_cloud_log: str | None = Field(
+        default=None, description="projects/P/logs/NAME: also keep every record there, acknowledged before each act"
+    )
+    google_project: str | None = Field(
+        default=None, min_length=1, description="project of the Cloud Run job; none: the metadata server is asked"
+    )
+    google_region: str | None = Field(
+        default=None, min_length=1, description="region of the Cloud Run job; none: the metadata server is asked"
+    )
+    google_emulator: str | None = Field(
+        default=None, description="HOST:PORT on loopback that stands in for all of Google, in plaintext"
     )
     started_by: str | None = Field(
         default=None, max_length=200, description="who started the run, for its first record"
@@ -159,6 +173,21 @@ class Settings(BaseSettings):
             raise ValueError("plain http is for loopback only: the token would travel in the clear")
         return url
 
+    @field_validator("audit_cloud_log")
+    @classmethod
+    def _log_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"projects/[a-z0-9:.-]+/logs/[A-Za-z0-9_.%-]+", name):
+            raise ValueError(f"{name!r} is not projects/P/logs/NAME (a slash inside NAME is written %2F)")
+        return name
+
+    @field_validator("google_emulator")
+    @classmethod
+    def _on_loopback(cls, address: str | None) -> str | None:
+        host, _, port = (address or "").rpartition(":")
+        if address is not None and not (is_loopback(host) and port.isdecimal() and int(port) < 2**16):
+            raise ValueError(f"{address!r} is not HOST:PORT on loopback")
+        return address
+
     @field_validator("only")
     @classmethod
     def _project_and_name(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -191,6 +220,10 @@ class Settings(BaseSettings):
         yield (
             self.auth == "none" and self.leonardo_url is not None and not is_loopback(host),
             "auth: none is for a Leonardo on loopback only",
+        )
+        yield (
+            self.google_emulator is not None and not self.dry_run and not self.sandbox and not is_loopback(host),
+            "google-emulator: a live run may use it with a Leonardo on loopback only",
         )
         yield (
             self.max_age_if_idle > self.max_age,

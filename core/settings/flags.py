@@ -23,13 +23,17 @@ CONNECTION_FLAGS = (
     "write_concurrency",
     "auth",
     "impersonate_service_account",
+    "google_project",
+    "google_region",
+    "google_emulator",
 )
-"""How every job talks to Leonardo."""
+"""How every job talks to Leonardo and to Google."""
 REPORT_FLAGS = (
     "environment",
     "started_by",
     "approved_by",
     "audit_file",
+    "audit_cloud_log",
     "audit_creator",
     "output",
     "log_level",
@@ -42,9 +46,11 @@ METAVARS = {
     "as_of": "INSTANT",
     "max_act_share": "SHARE",
     "projects_file": "FILE",
-    "plan": "FILE",
+    "plan": "FILE|RUN_ID",
     "exemptions": "FILE",
     "audit_file": "FILE",
+    "audit_cloud_log": "LOG",
+    "google_emulator": "HOST:PORT",
 }
 
 
