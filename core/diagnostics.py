@@ -2,7 +2,9 @@
 
 import logging
 import os
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 import structlog
@@ -37,3 +39,26 @@ def to_stderr(level: str, *, as_json: bool) -> None:
 def _severity(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event["severity"] = event.pop("level").upper()
     return event
+
+
+EVERY_SO_MANY = 20_000
+"""Records read between two lines about it, where no terminal can show them on one."""
+
+
+@contextmanager
+def reading() -> Iterator[Callable[[int], None]]:
+    """While this is open, what it gives is told how many records a long read has brought so far."""
+    stderr = _Stderr()
+    terminal = sys.stderr.isatty()
+
+    def show(count: int) -> None:
+        if terminal:
+            stderr.write(f"\r{count:,} records read")
+        elif count % EVERY_SO_MANY == 0 and count:
+            stderr.write(f"{count:,} records read\n")
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            stderr.write("\r\x1b[K")

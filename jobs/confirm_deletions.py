@@ -1,4 +1,4 @@
-"""Confirm what became of the deletions that earlier runs asked for, by their audit files: 202 is not gone.
+"""Confirm what became of the deletions that earlier runs asked for, by their audit records: 202 is not gone.
 
 For each intent to delete that has no confirmed end yet, matched by id in its project's list, deleted ones included:
 
@@ -11,12 +11,12 @@ Nothing is changed in Leonardo. Anything stuck, survived or not_visible makes th
 """
 
 import argparse
-from pathlib import Path
 
 from core.confirm import Confirming
+from core.places import cannot_be_read, open_places
 from core.records.events import RunFinished
-from core.records.reader import AuditFiles
-from core.records.unconfirmed import Unconfirmed, unconfirmed
+from core.records.reader import AuditRecords
+from core.records.unconfirmed import TOLD, Unconfirmed, unconfirmed
 from core.records.view import View
 from core.run import Job, Rooms, run, run_started
 from core.run_clock import utc_now
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(settings: Settings, arguments: argparse.Namespace) -> int:
-    deletions = _unconfirmed(arguments.places, arguments.since)
+    deletions = _unconfirmed(settings, arguments.places, arguments.since)
     job = Job(
         name=NAME,
         in_a_sentence="a deletion that was asked for has happened when Leonardo lists the runtime as deleted",
@@ -53,15 +53,15 @@ def main(settings: Settings, arguments: argparse.Namespace) -> int:
     return run(job, settings, work)
 
 
-def _unconfirmed(places: list[Path], since: str) -> list[Unconfirmed]:
+def _unconfirmed(settings: Settings, places: list[str], since: str) -> list[Unconfirmed]:
     try:
-        reach = parse_duration(since)
-        files = AuditFiles(places)
-        return unconfirmed(files, utc_now() - reach)
+        begin = utc_now() - parse_duration(since)
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
+    try:
+        return unconfirmed(AuditRecords(open_places(places, begin, settings), lambda _: TOLD), begin)
     except OSError as error:
-        raise UsageError(f"--from: {error.filename} cannot be read: {error.strerror}") from None
+        raise UsageError(f"--from: {cannot_be_read(error)}") from None
 
 
 def _verdict(finished: RunFinished) -> str:

@@ -8,27 +8,35 @@ Questions:
   verify [RUN_ID ...]  whether the log is whole and honest; exit code 1 where anything is off
   upcoming             what the latest run says will be deleted, by project and creator
 
-Logs are JSON Lines as the jobs write them, or as a Cloud Logging sink does, also compressed (.gz), in any order.
+Logs are JSON Lines as the jobs write them, or as a Cloud Logging sink does, also compressed (.gz), in any order; or
+Cloud Logging itself, at most 55 reads of 1000 records a minute.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from core.diagnostics import reading
+from core.places import CLOUD_LOGGING, cannot_be_read, open_places
 from core.records import review
-from core.records.reader import AuditFiles, Record
+from core.records.events import EVENTS, RuntimeAudited
+from core.records.reader import AuditRecords, Record
 from core.records.verify import Verification, verify
+from core.records.wanted import EVERYTHING, Match, Wanted
 from core.run_clock import utc_now
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
-from core.settings.flags import add_places
+from core.settings.flags import add_flags, add_places
+from core.settings.reading import load_google_settings
 
 WITHIN = "3d"
+SINCE = "7d"
 EXIT_DONE = 0
 EXIT_OFF = 1
 ARGUMENTS = {
@@ -41,12 +49,17 @@ ARGUMENTS = {
     "report": (0, 0, "no argument"),
 }
 """How many words each question takes, and which."""
+BESIDE_DECISIONS = tuple(str(event.__struct_config__.tag) for event in EVENTS if event is not RuntimeAudited)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", choices=list(ARGUMENTS), metavar="QUESTION", help=" | ".join(ARGUMENTS))
     parser.add_argument("words", nargs="*", metavar="RUN_ID|PROJECT/NAME", help="what the question is about")
     add_places(parser)
+    parser.add_argument(
+        "--since", metavar="DURATION", help=f"with --from cloud-logging: how far back it is read [{SINCE}]"
+    )
+    add_flags(parser, ("audit_cloud_log", "google_emulator"))
     parser.add_argument("--html", type=Path, metavar="FILE", help="for report: where to write it")
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
     parser.add_argument(
@@ -61,13 +74,14 @@ def serve(arguments: argparse.Namespace) -> int:
     """Answer one question. Raises UsageError where it cannot be asked, or where nothing is known."""
     within = _checked(arguments)
     if arguments.question == "report":
-        return _report(arguments.places, arguments.html)
+        return _report(arguments)
     draw = _drawing(arguments.output)
     try:
-        log = AuditFiles(arguments.places)
-        answer = _answer(arguments.question, arguments.words, log, within, utc_now())
+        with reading() as read:
+            log = _log(arguments, read)
+            answer = _answer(arguments.question, arguments.words, log, within, utc_now())
     except OSError as error:
-        raise UsageError(f"from: {error.filename} cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"from: {cannot_be_read(error)}") from None
     except review.UnknownError as error:
         raise UsageError(str(error)) from None
     if draw is None:
@@ -81,18 +95,50 @@ def serve(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _report(places: list[Path], out: Path) -> int:
+def _report(arguments: argparse.Namespace) -> int:
     try:
         from core.records.report import write_report  # noqa: PLC0415 - charts take a while to import
     except ImportError as error:
         raise UsageError(f"report: {error.name} is not installed; install leo-lifecycle[report]") from None
     try:
-        log = AuditFiles(places)
-        write_report(_some(log), out, utc_now(), log=log)
+        with reading() as read:
+            log = _log(arguments, read)
+            write_report(_some(log), arguments.html, utc_now(), log=log)
     except OSError as error:
-        raise UsageError(f"report: {error.filename}: {error.strerror or error}") from None
-    print(f"the report is in {out}")
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise UsageError(f"report: {reason}") from None
+    print(f"the report is in {arguments.html}")
     return EXIT_DONE
+
+
+def _log(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
+    """The records in the places that were named, as far as the question is about them. Raises UsageError, OSError."""
+    if arguments.since is not None and CLOUD_LOGGING not in arguments.places:
+        raise UsageError("--since goes with --from cloud-logging; files are read whole")
+    try:
+        begin = utc_now() - parse_duration(arguments.since or SINCE)
+    except ValueError as error:
+        raise UsageError(f"--since: {error}") from None
+    source = open_places(arguments.places, begin, load_google_settings(vars(arguments)), read=read)
+    return AuditRecords(source, partial(_wanted, arguments.question, arguments.words))
+
+
+def _wanted(question: str, words: list[str], openings: Sequence[Record]) -> Wanted:
+    """What of a log the question is about, beside the first records of runs. Raises review.UnknownError."""
+    match question:
+        case "why":
+            return (Match(path=words[0]),)
+        case "run" | "verify" if words:
+            return (Match(run_ids=tuple(review.run_ids(openings, words))),)
+        case "diff":
+            ids = review.run_ids(openings, words)
+            return (Match(run_ids=tuple(ids)), Match(outcomes=tuple(sorted(review.ACCEPTED))))
+        case "upcoming":
+            return (Match(run_ids=tuple(review.run_ids(openings, [review.LATEST], is_latest=review.of_the_fleet))),)
+        case "runs":  # its closing record counts what a run kept
+            return (Match(events=BESIDE_DECISIONS), Match(severities=("WARNING", "ERROR")))
+        case _:
+            return EVERYTHING
 
 
 def _checked(arguments: argparse.Namespace) -> timedelta:
@@ -120,7 +166,7 @@ def _drawing(output: str) -> Callable[[object], None] | None:
     return answers.draw
 
 
-def _answer(question: str, words: list[str], log: AuditFiles, within: timedelta, now: datetime) -> object:
+def _answer(question: str, words: list[str], log: AuditRecords, within: timedelta, now: datetime) -> object:
     match question:
         case "runs":
             answer: object = review.runs(_some(log), now)
@@ -137,7 +183,7 @@ def _answer(question: str, words: list[str], log: AuditFiles, within: timedelta,
     return answer
 
 
-def _verified(run_ids: list[str], log: AuditFiles, now: datetime) -> Verification:
+def _verified(run_ids: list[str], log: AuditRecords, now: datetime) -> Verification:
     records: Iterable[Record] = _some(log)
     if run_ids:
         _, records = review.of_runs(records, run_ids)
@@ -153,7 +199,7 @@ def _verified(run_ids: list[str], log: AuditFiles, now: datetime) -> Verificatio
     )
 
 
-def _some(log: AuditFiles) -> Iterator[Record]:
+def _some(log: AuditRecords) -> Iterator[Record]:
     """The records, of which there must be one."""
     yield from log
     if not log.records:

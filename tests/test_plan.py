@@ -168,7 +168,7 @@ def test_a_file_that_is_no_plan_is_a_usage_error(run: Run, tmp_path: Path) -> No
         empty = run(*delete(server, *LIVE))
         assert (empty.code, empty.err) == (
             2,
-            "leo-lifecycle: plan: plan.jsonl: it holds 0 runs; a plan is the audit file of one dry run\n",
+            "leo-lifecycle: plan: plan.jsonl: it holds 0 runs; a plan is the record of one dry run\n",
         )
         assert calls(server) == []
     planned(run, fleet=fleet)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.records.reader import AuditFiles, Record
+from core.records.files import AuditFiles
+from core.records.reader import AuditRecords, Record
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
 from tests.conftest import Ended, a_machine, delete
@@ -52,12 +53,12 @@ def written(lines: list[Line]) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def read(*places: Path) -> tuple[list[Record], AuditFiles]:
-    files = AuditFiles(places)
+def read(*places: Path) -> tuple[list[Record], AuditRecords]:
+    files = AuditRecords(AuditFiles(places))
     return list(files), files
 
 
-def whats(files: AuditFiles) -> list[str]:
+def whats(files: AuditRecords) -> list[str]:
     return [fault.what for fault in files.faults]
 
 
@@ -95,13 +96,14 @@ def test_the_records_that_open_runs_come_first_whatever_the_order(lines: list[Li
 def test_the_same_file_twice_counts_once(lines: list[Line], tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(written(lines))
     (tmp_path / "b.jsonl").write_bytes(written(lines[:2]))
-    records, files = read(tmp_path, tmp_path / "a.jsonl")
-    assert (len(files.files), len(records), files.repeated, files.faults) == (2, len(lines), 2, [])
+    records, files = read(tmp_path, tmp_path / "a.jsonl", tmp_path)
+    assert len(AuditFiles([tmp_path, tmp_path / "a.jsonl"]).files) == 2
+    assert (len(records), files.repeated, files.faults) == (len(lines), 2, [])
 
 
 def test_iterating_again_reads_again(lines: list[Line], tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(written([*lines, lines[1]]))
-    files = AuditFiles([tmp_path])
+    files = AuditRecords(AuditFiles([tmp_path]))
     assert [len(list(files)) for _ in range(2)] == [len(lines)] * 2
     assert files.repeated == 1
 
@@ -210,6 +212,6 @@ def test_a_compressed_file_that_ends_early_is_torn_and_one_that_is_damaged_a_fau
 
 def test_a_place_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no log"):
-        AuditFiles([tmp_path])
+        AuditRecords(AuditFiles([tmp_path]))
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        AuditFiles([tmp_path / "nowhere"])
+        AuditRecords(AuditFiles([tmp_path / "nowhere"]))

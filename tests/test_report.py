@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from core.records import report, review
-from core.records.reader import AuditFiles, Record
+from core.records.files import AuditFiles
+from core.records.reader import AuditRecords, Record
 from core.records.report import write_report
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
@@ -80,7 +81,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def log(run: Run, tmp_path: Path) -> AuditFiles:
+def log(run: Run, tmp_path: Path) -> AuditRecords:
     """Two dry runs, a live one with a failure, an autopause check, and names that try to be markup.
 
     Leonardo knows no such names, so that a second look at them fails.
@@ -100,12 +101,12 @@ def log(run: Run, tmp_path: Path) -> AuditFiles:
     with serving(Leonardo([*fleet, overdue(6)]), faults=faults) as server:
         for arguments in (delete(server), delete(server, *LIVE), delete(server), check(server)):
             run(*arguments, *kept)
-    return AuditFiles([file])
+    return AuditRecords(AuditFiles([file]))
 
 
-def reported(records: AuditFiles | list[Record], tmp_path: Path, at: datetime | None = None) -> Page:
+def reported(records: AuditRecords | list[Record], tmp_path: Path, at: datetime | None = None) -> Page:
     out = tmp_path / "report.html"
-    write_report(records, out, at or now(), log=records if isinstance(records, AuditFiles) else None)
+    write_report(records, out, at or now(), log=records if isinstance(records, AuditRecords) else None)
     return Page(out)
 
 
@@ -121,7 +122,7 @@ def numbers(page: Page, key: str) -> dict[str, list[int]]:
     return {name: [int(n) for n in re.findall(r'<td class="n">(\d+)</td>', cells)] for name, cells in rows}
 
 
-def test_the_page_loads_nothing_and_every_id_stands_once(log: AuditFiles, tmp_path: Path) -> None:
+def test_the_page_loads_nothing_and_every_id_stands_once(log: AuditRecords, tmp_path: Path) -> None:
     page = reported(log, tmp_path)
     assert [address for address in page.addresses if not address.startswith("#")] == []
     assert not re.search(r"https?://|@import|url\((?!#)", page.text)
@@ -129,7 +130,7 @@ def test_the_page_loads_nothing_and_every_id_stands_once(log: AuditFiles, tmp_pa
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_the_runs_are_those_that_review_tells_of(log: AuditFiles, tmp_path: Path) -> None:
+def test_the_runs_are_those_that_review_tells_of(log: AuditRecords, tmp_path: Path) -> None:
     at = now()
     rows = reported(log, tmp_path, at).rows("runs")
     expected = review.runs(log, at).runs[::-1]
@@ -140,7 +141,7 @@ def test_the_runs_are_those_that_review_tells_of(log: AuditFiles, tmp_path: Path
     assert [r["Acted"] for r in rows] == ["0", "0", "3", "0"]
 
 
-def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditFiles, tmp_path: Path) -> None:
+def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords, tmp_path: Path) -> None:
     page = reported(log, tmp_path)
     answers = [review.run(log, line.run_id, now()) for line in review.runs(log, now()).runs]
     acts = sorted((a.run.run_id, f"{act.project}/{act.name}", act.outcome) for a in answers for act in a.acts)
@@ -153,7 +154,7 @@ def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditFiles, t
     assert len(page.rows("failures")) == sum(len(answer.failures) for answer in answers)
 
 
-def test_the_charts_say_their_numbers(log: AuditFiles, tmp_path: Path) -> None:
+def test_the_charts_say_their_numbers(log: AuditRecords, tmp_path: Path) -> None:
     page = reported(log, tmp_path)
     assert numbers(page, "reasons") == {"max_age": [1, 3], "max_age_if_idle": [2, 2]}
     age, idle, upcoming = (numbers(page, key) for key in ("age", "idle", "upcoming"))
@@ -168,7 +169,7 @@ def test_the_charts_say_their_numbers(log: AuditFiles, tmp_path: Path) -> None:
 
 
 def test_every_drawing_has_a_title_a_description_and_follows_the_colours_of_the_page(
-    log: AuditFiles, tmp_path: Path
+    log: AuditRecords, tmp_path: Path
 ) -> None:
     page = reported(log, tmp_path)
     drawings = re.findall(r"<svg.*?</svg>", page.text, re.DOTALL)
@@ -179,7 +180,7 @@ def test_every_drawing_has_a_title_a_description_and_follows_the_colours_of_the_
         assert "#a1b0" not in drawing
 
 
-def test_names_stay_text(log: AuditFiles, tmp_path: Path) -> None:
+def test_names_stay_text(log: AuditRecords, tmp_path: Path) -> None:
     page = reported(log, tmp_path)
     assert page.text.count("<script>") == 1
     assert {f"terra-1/{SCRIPT}", f"terra-2/{QUOTED}"} <= {row["Runtime"] for row in page.rows("acts")}
@@ -193,10 +194,11 @@ def test_words_that_a_chart_shows_stay_text_too(tmp_path: Path) -> None:
     assert "--&gt;&lt;script&gt;$x^{$" in chart(page, "reasons").partition("<svg")[2].partition("</svg")[0]
 
 
-def test_a_whole_log_is_said_to_be_whole_and_another_is_not(log: AuditFiles, tmp_path: Path) -> None:
+def test_a_whole_log_is_said_to_be_whole_and_another_is_not(log: AuditRecords, tmp_path: Path) -> None:
     assert "The log is whole: nothing is off in 4 runs." in reported(log, tmp_path).text
-    lines = log.files[0].read_text().splitlines(keepends=True)
-    log.files[0].write_text("".join([*lines[:3], *lines[4:], lines[0].replace('"dry_run":true', '"dry_run":false')]))
+    (file,) = AuditFiles([tmp_path]).files
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:3], *lines[4:], lines[0].replace('"dry_run":true', '"dry_run":false')]))
     page = reported(log, tmp_path)
     assert "The log is not whole: 1 run of 4 off, 1 fault in the files." in page.text
     assert "is here with other content than before" in page.text
@@ -213,7 +215,7 @@ def test_no_record_makes_a_page_that_says_so(tmp_path: Path) -> None:
 def test_one_run_makes_a_page(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "one.jsonl"
     run("delete-old-runtimes", "--sandbox", "--output", "json", "--audit-file", str(file))
-    page = reported(AuditFiles([file]), tmp_path)
+    page = reported(AuditRecords(AuditFiles([file])), tmp_path)
     assert len(page.rows("runs")) == 1
     assert set(numbers(page, "upcoming"))
 
@@ -222,7 +224,7 @@ def test_without_a_sweep_of_the_fleet_there_is_no_histogram(run: Run, tmp_path: 
     file = tmp_path / "check.jsonl"
     with serving(Leonardo([overdue(1)])) as server:
         run(*check(server, "--stop-overdue", *LIVE), "--audit-file", str(file))
-    page = reported(AuditFiles([file]), tmp_path)
+    page = reported(AuditRecords(AuditFiles([file])), tmp_path)
     assert [(r["Job"], r["Acted"]) for r in page.rows("runs")] == [("check-autopause", "1")]
     assert "runs-over-time" in page.ids
     assert not {"age", "idle", "upcoming", "reasons"} & {*page.ids}
@@ -232,7 +234,7 @@ def test_a_project_that_could_not_be_listed_is_a_failure(run: Run, tmp_path: Pat
     file = tmp_path / "unread.jsonl"
     with serving(Leonardo([a_machine(1)]), faults=[Fault(call="list", project="terra-2", status=403)]) as server:
         run(*delete(server, "--project", "terra-1", "--project", "terra-2"), "--audit-file", str(file))
-    (row,) = reported(AuditFiles([file]), tmp_path).rows("failures")
+    (row,) = reported(AuditRecords(AuditFiles([file])), tmp_path).rows("failures")
     assert (row["Runtime"], row["Outcome"]) == ("terra-2", "project unreadable")
 
 
@@ -292,7 +294,7 @@ def seen(page: Path, *how: str) -> dict[str, str]:
 
 @in_a_browser
 def test_in_a_browser_the_names_stay_text_the_search_works_and_a_phone_does_not_scroll_sideways(
-    log: AuditFiles, tmp_path: Path
+    log: AuditRecords, tmp_path: Path
 ) -> None:
     page = reported(log, tmp_path)
     found = seen(tmp_path / "report.html")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from core.records import events
 from core.records.events import Outcome
-from core.records.reader import AuditFiles, Record
+from core.records.files import AuditFiles
+from core.records.reader import AuditRecords, Record
 from core.records.rejudge import rules_of
 from core.records.verify import Verdict, verify
 from core.records.writer import AuditFile, AuditLog, RunIdentity
@@ -43,7 +44,7 @@ def written(path: Path, lines: list[Line]) -> Path:
 
 
 def verdicts(path: Path, now: datetime = LATER) -> list[Verdict]:
-    files = AuditFiles([path])
+    files = AuditRecords(AuditFiles([path]))
     found = verify(files, now)
     assert files.faults == []
     return found
@@ -270,7 +271,7 @@ def test_an_exemption_that_the_run_did_not_have_is_caught(live: list[Line], tmp_
 
 def test_a_repeated_record_with_a_change_is_caught(live: list[Line], tmp_path: Path) -> None:
     written(tmp_path / "a.jsonl", [*live, {**of(live, 4), "status": "Running", "creator": "x"}])
-    files = AuditFiles([tmp_path / "a.jsonl"])
+    files = AuditRecords(AuditFiles([tmp_path / "a.jsonl"]))
     (verdict,) = verify(files, LATER)
     assert verdict.ok
     assert [fault.what for fault in files.faults] == [

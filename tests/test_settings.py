@@ -784,13 +784,15 @@ def test_the_rules_get_what_was_set() -> None:
         stuck_after=timedelta(hours=3),
         stop_overdue=True,
     )
-    assert settings.caps == Caps(max_acts=7, max_act_share=0.5)
-    assert settings.expectations == Expectations(allow_empty=True, expect_at_least=3)
+    assert settings.caps(tasks=1) == Caps(max_acts=7, max_act_share=0.5)
+    assert settings.expectations(tasks=1) == Expectations(allow_empty=True, expect_at_least=3)
 
 
 def test_nothing_is_expected_of_single_runtimes() -> None:
-    assert load(only=["a/x"], expect_at_least="3").expectations == Expectations(allow_empty=True, expect_at_least=0)
-    assert load(expect_at_least="3").expectations == Expectations(allow_empty=False, expect_at_least=3)
+    assert load(only=["a/x"], expect_at_least="3").expectations(tasks=1) == Expectations(
+        allow_empty=True, expect_at_least=0
+    )
+    assert load(expect_at_least="3").expectations(tasks=1) == Expectations(allow_empty=False, expect_at_least=3)
 
 
 # Defaults and help

@@ -1,11 +1,10 @@
-"""Reads a dry run's audit file as a plan; whether a run may be held to it is said in `core.rules.plan`."""
+"""Reads a dry run's records as a plan; whether a run may be held to it is said in `core.rules.plan`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 from core.records.events import Outcome
-from core.records.reader import AuditFiles, Record
+from core.records.reader import AuditRecords, Record
 from core.records.verify import verify
 from core.rules.plan import Plan
 
@@ -13,17 +12,18 @@ PLANNED = frozenset({Outcome.WOULD_DELETE, Outcome.WOULD_STOP})
 
 
 class NoPlanError(Exception):
-    """The files hold no run, or more than one."""
+    """The records are those of no run, or of more than one."""
 
 
-def read_plan(places: Iterable[Path], now: datetime) -> Plan:
-    """The one run that the files hold. Raises OSError, NoPlanError."""
-    files = AuditFiles(places)
+def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None) -> Plan:
+    """The run of this id, or else the one run that is on record. Raises OSError, NoPlanError."""
     planned: set[tuple[str, str]] = set()
     openings: list[Record] = []
 
     def noting() -> Iterator[Record]:
-        for record in files:
+        for record in records:
+            if run_id not in (None, record.run_id):
+                continue
             if record.event == "run_started":
                 openings.append(record)
             elif record.outcome in PLANNED and record.runtime_id is not None:
@@ -32,10 +32,10 @@ def read_plan(places: Iterable[Path], now: datetime) -> Plan:
 
     verdicts = verify(noting(), now)
     if len(verdicts) != 1 or not openings:
-        raise NoPlanError(f"it holds {len(openings)} runs; a plan is the audit file of one dry run")
+        raise NoPlanError(f"it holds {len(openings)} runs; a plan is the record of one dry run")
     (verdict,), started = verdicts, openings[0]
     unfinished = () if verdict.state == "finished" else ("it has no closing record",)
-    unread = (f"{fault.place}: {fault.what}" for fault in (*files.faults, *files.torn))
+    unread = (f"{fault.place}: {fault.what}" for fault in (*records.faults, *records.torn))
     return Plan(
         run_id=started.run_id,
         job=started.job,

@@ -1,24 +1,18 @@
-"""Reads audit records back, from files of any order and age; what they answer is asked in `review`."""
+"""Reads audit records back, each once, from wherever lines of them come; what they answer is asked in `review`."""
 
-import errno
-import gzip
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
+from core.records.wanted import EVERYTHING, OPENINGS, Wanted
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".log")
-"""What is read out of a folder, also with `.gz` behind it; a file that is named is read whatever its name."""
 CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""
-OPENING = b"run_started"
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
@@ -51,6 +45,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     seq: int = -1
     task_index: int = 0
     task_count: int = 1
+    truncated: list[str] | None = None
 
     version: str | None = None
     actor: str | None = None
@@ -90,6 +85,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     autopause_threshold_min: int | None = None
     overdue_s: float | UnsetType | None = UNSET
     accepted_run_id: str | None = None
+
+    older_execution: str | None = None
 
     guard: str | None = None
     detail: str | None = None
@@ -139,19 +136,38 @@ class Fault(msgspec.Struct, frozen=True):
     what: str
 
 
-class AuditFiles:
-    """The records in files and folders: each once, and those that open a run before all others.
+class Line(NamedTuple):
+    """One line of a log, and where it stands."""
 
-    Iterating reads the files anew each time; afterwards `records`, `repeated`, `foreign`, `torn` and `faults` tell what
-    was met on the way.
+    place: str
+    text: bytes
+    may_be_torn: bool = False
+    """Whether its writer may have been killed over it: nothing follows, or the next run does."""
+
+
+class Source(Protocol):
+    """Where lines come from."""
+
+    torn: list[Fault]
+    """Where it ends early; it grows while lines are read."""
+    faults: list[Fault]
+    """Where it cannot be read; it grows while lines are read."""
+
+    def lines(self, wanted: Wanted) -> Iterator[Line]:
+        """At least the wanted lines, anew each time. Raises OSError."""
+
+
+class AuditRecords:
+    """The records of a source: each once, and those that open a run before all others.
+
+    Iterating reads the source anew each time; afterwards `records`, `repeated`, `foreign`, `torn` and `faults` tell
+    what was met on the way.
     """
 
-    def __init__(self, places: Iterable[Path]) -> None:
-        """Raises OSError where a place cannot be read, or where a folder holds no log."""
-        self.files = list(dict.fromkeys(file for place in places for file in _files(place)))
-        for file in self.files:
-            with file.open("rb"):
-                pass
+    def __init__(self, source: Source, wanted: Callable[[Sequence[Record]], Wanted] = lambda _: EVERYTHING) -> None:
+        """`wanted` tells, by the records that open runs, which others need to be read."""
+        self._source = source
+        self._wanted = wanted
         self._begin()
 
     def _begin(self) -> None:
@@ -165,54 +181,44 @@ class AuditFiles:
         self.faults: list[Fault] = []
         self._digests: dict[str, dict[int | str, bytes]] = {}
 
-    def __iter__(self) -> Iterator[Record]:
-        """Raises OSError where a file cannot be read any more."""
+    def _openings(self) -> Iterator[Record]:
         self._begin()
-        for place, line, _ in self._lines(OPENING):
+        for line in self._source.lines(OPENINGS):
             with suppress(*UNREADABLE):
-                record = _read(line)
-                if record is not None and record.event == "run_started" and self._is_new(place, record):
+                record = _read(line.text)
+                if record is not None and record.event == "run_started" and self._is_new(line.place, record):
                     yield record
-        openings, self.repeated = self.records, 0
-        for place, line, following in self._lines():
+
+    def __iter__(self) -> Iterator[Record]:
+        """Raises OSError where the source cannot be read any more."""
+        openings: list[Record] = []
+        for opening in self._openings():
+            openings.append(opening)
+            yield opening
+        met_again: set[str] = set()
+        self.repeated = 0
+        for line in self._source.lines(self._wanted(openings) if openings else EVERYTHING):
             try:
-                record = _read(line)
+                record = _read(line.text)
             except UNREADABLE as error:
-                self._not_read(place, line, following, str(error))
+                self._not_read(line, str(error))
                 continue
             if record is None:
                 self.foreign += 1
-            elif self._is_new(place, record):
+            elif self._is_new(line.place, record):
                 yield record
-        self.repeated -= openings
-        self.torn, self.faults = list(dict.fromkeys(self.torn)), list(dict.fromkeys(self.faults))
+            elif record.event == "run_started":
+                met_again.add(f"{record.run_id}-{record.task_index}-{record.seq}-{record.insert_id}")
+        self.repeated -= len(met_again)
+        self.torn = list(dict.fromkeys([*self._source.torn, *self.torn]))
+        self.faults = list(dict.fromkeys([*self._source.faults, *self.faults]))
         self._digests = {}
 
-    def _lines(self, wanted: bytes = b"") -> Iterator[tuple[str, bytes, bytes | None]]:
-        """Each line that holds what is wanted and is not blank, where it stands, and the next such line."""
-        for file in self.files:
-            name, number = str(file), 0
-            place, line = "", b""
-            with _opened(file) as stream:
-                try:
-                    for number, raw in enumerate(stream, 1):
-                        if wanted not in raw or not (following := raw.strip()):
-                            continue
-                        if line:
-                            yield place, line, following
-                        place, line = f"{name}:{number}", following
-                except EOFError:
-                    self.torn.append(Fault(f"{file}:{number + 1}", "the compressed file ends early"))
-                except (gzip.BadGzipFile, zlib.error) as error:
-                    self.faults.append(Fault(f"{file}:{number + 1}", f"the file is not readable: {error}"))
-            if line:
-                yield place, line, None
-
-    def _not_read(self, place: str, line: bytes, following: bytes | None, why: str) -> None:
-        if why == CUT and (following is None or OPENING in following):  # the next run begins on a line of its own
-            self.torn.append(Fault(place, "the line is torn: its writer was cut off"))
-        elif _ours(line):
-            self.faults.append(Fault(place, f"the line is not readable as a record: {why}"))
+    def _not_read(self, line: Line, why: str) -> None:
+        if why == CUT and line.may_be_torn:
+            self.torn.append(Fault(line.place, "the line is torn: its writer was cut off"))
+        elif _ours(line.text):
+            self.faults.append(Fault(line.place, f"the line is not readable as a record: {why}"))
         else:
             self.foreign += 1
 
@@ -236,23 +242,6 @@ class AuditFiles:
             if labels is not None and labels.get(name, value) != value:
                 self.faults.append(Fault(place, f"record {identity} has another label {name}"))
         return True
-
-
-def _files(place: Path) -> list[Path]:
-    if not place.is_dir():
-        return [place.resolve(strict=True)]
-    found = [
-        path.resolve()
-        for path in sorted(place.rglob("*"))
-        if path.is_file() and path.name.removesuffix(".gz").endswith(SUFFIXES)
-    ]
-    if not found:
-        raise FileNotFoundError(errno.ENOENT, "the folder holds no log", str(place))
-    return found
-
-
-def _opened(file: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
 
 
 def _read(line: bytes) -> Record | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.records.events import ALL_RUNTIMES, Outcome
-from core.records.reader import AuditFiles, Record
+from core.records.reader import AuditRecords, Record
 from core.records.rejudge import PolicyNotRecordedError, deletion_policy
 from core.records.review import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, of_the_fleet
 from core.records.verify import FAILED, Verdict, verify
@@ -244,7 +244,7 @@ def _row(record: Record) -> Row:
     )
 
 
-def write_report(records: Iterable[Record], out: Path, now: datetime, *, log: AuditFiles | None = None) -> None:
+def write_report(records: Iterable[Record], out: Path, now: datetime, *, log: AuditRecords | None = None) -> None:
     """Write the page about these records, each run's `run_started` before its others.
 
     Where they come out of `log`, what was wrong with its files is told too. Raises OSError where `out` cannot be
@@ -255,7 +255,7 @@ def write_report(records: Iterable[Record], out: Path, now: datetime, *, log: Au
     out.write_text(_page(gathered, _verdict(verdicts, log)), encoding="utf-8")
 
 
-def _verdict(verdicts: Sequence[Verdict], log: AuditFiles | None) -> dict[str, Any]:
+def _verdict(verdicts: Sequence[Verdict], log: AuditRecords | None) -> dict[str, Any]:
     """Whether the log is whole and honest, in a line, and what is not."""
     off = [verdict for verdict in verdicts if not verdict.ok]
     faults = [f"{fault.place}: {fault.what}" for fault in (log.faults if log else ())]

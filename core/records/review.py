@@ -246,9 +246,7 @@ class RunSummary:
     def line(self, now: datetime) -> RunLine:
         started = self.started
         codes = [closing.exit_code for closing in self.closings.values() if closing.exit_code is not None]
-        outcomes: Counter[str] = Counter()
-        for (outcome, _), count in self.counts.items():
-            outcomes[outcome] += count
+        listed, outcomes = self._counted()
         return RunLine(
             run_id=self.first.run_id,
             started_at=None if started is None else started.time,
@@ -256,7 +254,7 @@ class RunSummary:
             environment=self.first.environment,
             dry_run=self.first.dry_run,
             who=None if started is None else started.approved_by or started.started_by or started.actor,
-            listed=self.listed,
+            listed=listed,
             acted=sum(outcomes[outcome] for outcome in (Outcome.DELETION_ACCEPTED, Outcome.STOP_ACCEPTED)),
             would_act=sum(outcomes[outcome] for outcome in WOULD),
             failed=len(self.failed),
@@ -264,6 +262,17 @@ class RunSummary:
             exit_code=max(codes) if self.finished and codes else None,
             refused_by=sorted(self.refused_by),
         )
+
+    def _counted(self) -> tuple[int, Counter[str]]:
+        """How many were listed, and how they ended: by the closing records, which all tasks of a whole run have."""
+        outcomes: Counter[str] = Counter()
+        if self.finished:
+            for closing in self.closings.values():
+                outcomes.update(closing.outcomes or {})
+            return sum(closing.listed or 0 for closing in self.closings.values()), outcomes
+        for (outcome, _), count in self.counts.items():
+            outcomes[outcome] += count
+        return self.listed, outcomes
 
 
 def _failing(in_time: list[RunSummary]) -> Iterator[Failing]:
@@ -311,7 +320,7 @@ def of_runs(
             behind.append(record)
             break
         openings.append(record)
-    ids = [_latest([o for o in openings if is_latest(o)]) if run_id == LATEST else run_id for run_id in wanted]
+    ids = run_ids(openings, wanted, is_latest=is_latest)
 
     def chosen() -> Iterator[Record]:
         known: set[str] = set()
@@ -326,6 +335,14 @@ def of_runs(
                 raise UnknownError(f"there is no record of run {run_id!r}{hint}")
 
     return ids, chosen()
+
+
+def run_ids(
+    openings: Iterable[Record], wanted: Iterable[str], *, is_latest: Callable[[Record], bool] = lambda _: True
+) -> list[str]:
+    """The ids of the wanted runs, `latest` resolved by their first records. Raises UnknownError where none is."""
+    candidates = [opening for opening in openings if is_latest(opening)]
+    return [_latest(candidates) if run_id == LATEST else run_id for run_id in wanted]
 
 
 def _latest(openings: list[Record]) -> str:

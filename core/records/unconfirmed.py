@@ -6,12 +6,18 @@ from datetime import datetime
 
 from core.records.events import Outcome
 from core.records.reader import Record
+from core.records.wanted import Match, Wanted
 from core.rules.confirmation import Confirmation
 
 SETTLED = frozenset(
     {Outcome.ALREADY_DELETING, Outcome.CONFLICT, Outcome.GONE, Outcome.REPLACED, Outcome.SPARED, Outcome.NOT_ATTEMPTED}
 )
 """Ends after which nothing is open, though there was an intent; NOT_ATTEMPTED only where nothing was sent."""
+TOLD: Wanted = (
+    Match(events=("deletion_requested", "deletion_confirmed")),
+    Match(outcomes=(*sorted(SETTLED), Outcome.DELETION_ACCEPTED, Outcome.FAILED, Outcome.IN_DOUBT)),
+)
+"""What tells of deletions: all else need not be read."""
 
 
 @dataclass(frozen=True, slots=True)

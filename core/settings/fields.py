@@ -50,10 +50,42 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-class Settings(BaseSettings):
-    """The settings of every job; the design's table is their contract."""
+class GoogleSettings(BaseSettings):
+    """Where on Google Cloud the jobs live and their log is: all that a command needs which runs no job itself."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    audit_cloud_log: str | None = Field(
+        default=None, description="projects/P/logs/NAME: also keep every record there, acknowledged before each act"
+    )
+    google_project: str | None = Field(
+        default=None, min_length=1, description="project of the Cloud Run job; none: the metadata server is asked"
+    )
+    google_region: str | None = Field(
+        default=None, min_length=1, description="region of the Cloud Run job; none: the metadata server is asked"
+    )
+    google_emulator: str | None = Field(
+        default=None, description="HOST:PORT on loopback that stands in for all of Google, in plaintext"
+    )
+
+    @field_validator("audit_cloud_log")
+    @classmethod
+    def _log_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"projects/[a-z0-9:.-]+/logs/[A-Za-z0-9_.%-]+", name):
+            raise ValueError(f"{name!r} is not projects/P/logs/NAME (a slash inside NAME is written %2F)")
+        return name
+
+    @field_validator("google_emulator")
+    @classmethod
+    def _on_loopback(cls, address: str | None) -> str | None:
+        host, _, port = (address or "").rpartition(":")
+        if address is not None and not (is_loopback(host) and port.isdecimal() and int(port) < 2**16):
+            raise ValueError(f"{address!r} is not HOST:PORT on loopback")
+        return address
+
+
+class Settings(GoogleSettings):
+    """The settings of every job; the design's table is their contract."""
 
     environment: str = Field(default="local", min_length=1, max_length=100, description="free word, on every record")
     leonardo_url: str | None = Field(default=None, description="base URL of Leonardo; required, or --sandbox")
@@ -127,18 +159,6 @@ class Settings(BaseSettings):
         default=None,
         description="append every record to this file too; with a table the default is audit/<run_id>.jsonl",
     )
-    audit_cloud_log: str | None = Field(
-        default=None, description="projects/P/logs/NAME: also keep every record there, acknowledged before each act"
-    )
-    google_project: str | None = Field(
-        default=None, min_length=1, description="project of the Cloud Run job; none: the metadata server is asked"
-    )
-    google_region: str | None = Field(
-        default=None, min_length=1, description="region of the Cloud Run job; none: the metadata server is asked"
-    )
-    google_emulator: str | None = Field(
-        default=None, description="HOST:PORT on loopback that stands in for all of Google, in plaintext"
-    )
     started_by: str | None = Field(
         default=None, max_length=200, description="who started the run, for its first record"
     )
@@ -172,21 +192,6 @@ class Settings(BaseSettings):
         if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise ValueError("plain http is for loopback only: the token would travel in the clear")
         return url
-
-    @field_validator("audit_cloud_log")
-    @classmethod
-    def _log_name(cls, name: str | None) -> str | None:
-        if name is not None and not re.fullmatch(r"projects/[a-z0-9:.-]+/logs/[A-Za-z0-9_.%-]+", name):
-            raise ValueError(f"{name!r} is not projects/P/logs/NAME (a slash inside NAME is written %2F)")
-        return name
-
-    @field_validator("google_emulator")
-    @classmethod
-    def _on_loopback(cls, address: str | None) -> str | None:
-        host, _, port = (address or "").rpartition(":")
-        if address is not None and not (is_loopback(host) and port.isdecimal() and int(port) < 2**16):
-            raise ValueError(f"{address!r} is not HOST:PORT on loopback")
-        return address
 
     @field_validator("only")
     @classmethod
@@ -278,14 +283,13 @@ class Settings(BaseSettings):
     def _autopause_limits(self) -> AutopauseLimits:
         return AutopauseLimits(kernel_busy_limit=self.kernel_busy_limit, margin=self.autopause_margin)
 
-    @property
-    def caps(self) -> Caps:
-        return Caps(max_acts=self.max_acts, max_act_share=self.max_act_share)
+    def caps(self, *, tasks: int) -> Caps:
+        """Of each of so many tasks that share a run."""
+        return Caps(max_acts=-(-self.max_acts // tasks), max_act_share=self.max_act_share)
 
-    @property
-    def expectations(self) -> Expectations:
-        """Nothing is expected of an inventory that was narrowed to single runtimes."""
-        if self.only:
+    def expectations(self, *, tasks: int) -> Expectations:
+        """Nothing is expected of an inventory that was narrowed to single runtimes, or to a task's share."""
+        if self.only or tasks > 1:
             return Expectations(allow_empty=True, expect_at_least=0)
         return Expectations(allow_empty=self.allow_empty, expect_at_least=self.expect_at_least)
 

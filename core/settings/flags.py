@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -80,10 +79,10 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="places",
         action="append",
-        type=Path,
         required=True,
-        metavar="FILE|FOLDER",
-        help="audit files of earlier runs, also as a Cloud Logging sink writes them; the flag repeats",
+        metavar="FILE|FOLDER|cloud-logging",
+        help="audit files of earlier runs, also as a Cloud Logging sink writes them, or Cloud Logging itself,"
+        " which audit-cloud-log names; the flag repeats",
     )
 
 

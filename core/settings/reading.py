@@ -5,16 +5,17 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from core.rules.exemptions import LONGEST
 from core.settings.faults import UsageError, flag_of, reason_of
-from core.settings.fields import PREFIX, Settings
+from core.settings.fields import PREFIX, GoogleSettings, Settings
 from core.settings.yaml_text import load_yaml, read_text
 
+S = TypeVar("S", bound=GoogleSettings)
 CLOSE = 0.75
 """How alike a misspelt name must be to one that there is, to be asked about."""
 
@@ -26,8 +27,33 @@ def load_settings(flags: Mapping[str, object], config: Path | None, now: datetim
         in_file = {} if config is None else _config_values(config)
     except ValueError as error:
         raise UsageError(*faults, f"config: {error}") from None
+    settings = _read(Settings, flags, in_file, config, faults)
+    faults += [
+        f"exemptions: {exemption.reason!r} lasts until {exemption.until:%Y-%m-%d}, more than {LONGEST.days} days ahead"
+        for exemption in settings.exemptions
+        if exemption.until > now + LONGEST
+    ]
+    if faults:
+        raise UsageError(*faults)
+    return settings
 
-    class Sources(Settings):
+
+def load_google_settings(flags: Mapping[str, object]) -> GoogleSettings:
+    """Flags over the environment, for a command that runs no job itself. Raises UsageError."""
+    known = {name: value for name, value in flags.items() if name in GoogleSettings.model_fields}
+    faults = list(_unknown_variables(os.environ))
+    settings = _read(GoogleSettings, known, {}, None, faults)
+    if faults:
+        raise UsageError(*faults)
+    return settings
+
+
+def _read(
+    kind: type[S], flags: Mapping[str, object], in_file: dict[str, Any], config: Path | None, faults: list[str]
+) -> S:
+    """Raises UsageError with the faults found before, and those of the values."""
+
+    class Sources(kind):  # type: ignore[valid-type, misc]
         @classmethod
         def settings_customise_sources(
             cls,
@@ -40,19 +66,11 @@ def load_settings(flags: Mapping[str, object], config: Path | None, now: datetim
             return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=in_file)
 
     try:
-        settings = Sources(**flags)  # type: ignore[arg-type]
+        return cast("S", Sources(**flags))
     except ValidationError as error:
         raise UsageError(*faults, *(_fault(e, flags, config) for e in error.errors())) from None
     except UsageError as error:
         raise UsageError(*faults, *error.faults) from None
-    faults += [
-        f"exemptions: {exemption.reason!r} lasts until {exemption.until:%Y-%m-%d}, more than {LONGEST.days} days ahead"
-        for exemption in settings.exemptions
-        if exemption.until > now + LONGEST
-    ]
-    if faults:
-        raise UsageError(*faults)
-    return settings
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
