@@ -27,21 +27,18 @@ class Memory:
     """Keeps lines, and counts the efforts to make them durable."""
 
     name = "memory"
+    waiting = 0
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.durable: list[int] = []
         """How many lines each effort covered."""
-        self.closed = False
 
     def write(self, line: bytes) -> None:
         self.lines.append(line)
 
-    def make_durable(self) -> None:
+    async def make_durable(self) -> None:
         self.durable.append(len(self.lines))
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class Gated(Memory):
@@ -49,12 +46,12 @@ class Gated(Memory):
 
     def __init__(self) -> None:
         super().__init__()
-        self.entered, self.let = threading.Event(), threading.Event()
+        self.entered, self.let = asyncio.Event(), asyncio.Event()
 
-    def make_durable(self) -> None:
-        super().make_durable()
+    async def make_durable(self) -> None:
+        await super().make_durable()
         self.entered.set()
-        assert self.let.wait(30)
+        await self.let.wait()
 
 
 class Dying(Gated):
@@ -65,8 +62,8 @@ class Dying(Gated):
             raise OSError(28, "No space left on device")
         super().write(line)
 
-    def make_durable(self) -> None:
-        super().make_durable()
+    async def make_durable(self) -> None:
+        await super().make_durable()
         raise OSError(5, "Input/output error")
 
 
@@ -147,6 +144,7 @@ def test_a_record_is_the_event_and_what_is_common_to_the_run() -> None:
         "seq": 0,
         "task_index": 2,
         "task_count": 3,
+        "truncated": None,
     }
 
 
@@ -342,13 +340,13 @@ def test_a_commit_returns_only_when_the_effort_has_ended_and_covers_nothing_late
     async def run() -> None:
         write_all(log, 1)
         first = asyncio.create_task(commit("first"))
-        await asyncio.to_thread(gated.entered.wait, 30)
+        await gated.entered.wait()
         write_all(log, 2)
         second = asyncio.create_task(commit("second"))
-        await asyncio.to_thread(gated.entered.wait, 30)
+        await gated.entered.wait()
         write_all(log, 3)
         third = asyncio.create_task(commit("third"))
-        await asyncio.to_thread(gated.entered.wait, 30)
+        await gated.entered.wait()
         order.append("let")
         gated.let.set()
         await asyncio.gather(first, second, third)
@@ -438,7 +436,7 @@ def test_a_sink_that_fails_to_write_while_it_is_made_durable_is_one_lost_sink() 
     async def run() -> None:
         write_all(log, 1)
         commit = asyncio.create_task(log.commit())
-        await asyncio.to_thread(dying.entered.wait, 30)
+        await dying.entered.wait()
         with pytest.raises(RecordNotKeptError, match=r"^memory: No space left on device$"):
             write_all(log, 2)
         dying.let.set()

@@ -118,6 +118,8 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     task_index: int
     task_count: int
+    truncated: list[str] | None = None
+    """Fields of which a part was left out, so that the record fits into one log entry."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -217,6 +219,12 @@ class RunRefused(Event, frozen=True, kw_only=True, tag="run_refused"):
     listed: int
 
 
+class RunSkipped(Event, frozen=True, kw_only=True, tag="run_skipped"):
+    """An older live run of the same job was still going: nothing was listed."""
+
+    older_execution: str
+
+
 class DeletionConfirmed(Event, frozen=True, kw_only=True, tag="deletion_confirmed"):
     """What became of a deletion that a run had asked for."""
 
@@ -252,6 +260,7 @@ EVENTS: tuple[type[Event], ...] = (
     ProjectUnreadable,
     RuntimeMissing,
     RunRefused,
+    RunSkipped,
     DeletionConfirmed,
     RunFinished,
 )

@@ -49,6 +49,8 @@ def _autopause_limits(policy: Mapping[str, bool | float]) -> AutopauseLimits:
 def deletion_policy(started: Record) -> DeletionPolicy:
     """The limits and exemptions that a deletion run wrote down. Raises PolicyNotRecordedError."""
     policy = started.policy or {}
+    if "exemptions" in (started.truncated or ()):
+        raise PolicyNotRecordedError("its exemptions were too long for one record")
     return DeletionPolicy(
         max_age=_duration(policy, "max_age_s"),
         max_age_if_idle=_duration(policy, "max_age_if_idle_s"),

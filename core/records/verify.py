@@ -131,7 +131,8 @@ class _Run:
         task.add(record)
 
     def _open(self, record: Record) -> None:
-        if record.policy_digest is not None and digest_of(record) != record.policy_digest:
+        whole = "exemptions" not in (record.truncated or ())
+        if whole and record.policy_digest is not None and digest_of(record) != record.policy_digest:
             self._faults.append(f"{_where(record)} has a policy or exemptions that its digest does not belong to")
         if self._started is not None:
             if self._started.policy_digest != record.policy_digest:
@@ -199,6 +200,7 @@ class _Task:
         self._failed: Counter[str] = Counter()
         self._guards: set[str] = set()
         self._unreadable = 0
+        self._skipped = False
         self._judged_ids: set[str] = set()
         self._foreign_ids: set[str] = set()
         self._duplicates: list[Record] = []
@@ -225,8 +227,8 @@ class _Task:
                     self._fault(record, "is not the first record")
             case "run_finished":
                 self._closing = record
-            case "run_refused":
-                self._guards.add(record.guard or "")
+            case "run_refused" | "run_skipped":
+                self._add_refusal(record)
             case "project_unreadable":
                 self._unreadable += 1
                 self._failed[record.project or ALL_RUNTIMES] += 1
@@ -234,6 +236,12 @@ class _Task:
                 self._failed[record.path] += 1
             case _:
                 pass
+
+    def _add_refusal(self, record: Record) -> None:
+        if record.event == "run_skipped":
+            self._skipped = True
+        else:
+            self._guards.add(record.guard or "")
 
     def _add_confirmation(self, record: Record) -> None:
         self._confirmations[record.outcome] += 1
@@ -394,7 +402,7 @@ class _Task:
         if closing.failed is not None:
             said = Counter(closing.failed)
             missing = self._failed - said if self._failed.total() <= MOST_NAMES else Counter[str]()
-            cut = any("…" in name for name in (*said, *self._failed))
+            cut = "failed" in (closing.truncated or ()) or any("…" in name for name in (*said, *self._failed))
             if not cut and ((said - self._failed) or missing):
                 yield f"run_finished names as failed {_shown(said)}, the records give {_shown(self._failed)}"
         if closing.refused_by is not None and set(closing.refused_by) != self._guards:
@@ -412,6 +420,8 @@ class _Task:
         }
         if not shown.get(-1 if closing.exit_code is None else closing.exit_code, True):
             yield f"run_finished says exit code {closing.exit_code}, which is not what the records show"
+        if self._skipped and (self.audited or self._intents):
+            yield "run_skipped says that nothing was listed, and there are decisions"
 
 
 @lru_cache(maxsize=1024)

@@ -12,8 +12,13 @@ import msgspec
 import structlog
 
 from core.records.events import SCHEMA, Common, Event
+from core.records.fitting import LARGEST, fitted
 
 log = structlog.get_logger(__name__)
+
+MOST_WAITING = 500
+"""Lines that a sink may hold back before whoever writes many waits for it."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,24 +39,26 @@ class RunIdentity:
 
 
 class Sink(Protocol):
-    """Where lines go; every method raises OSError."""
+    """Where lines go, until whoever opened it closes it; its methods raise OSError."""
 
     name: str
 
     def write(self, line: bytes) -> None:
         """Take one line, at once and whole."""
 
-    def make_durable(self) -> None:
-        """Return when every line taken so far outlives this process and its machine."""
+    @property
+    def waiting(self) -> int:
+        """Lines taken that are held back until they are made durable."""
 
-    def close(self) -> None:
-        """No more lines."""
+    async def make_durable(self) -> None:
+        """Return when every line taken so far outlives this process and its machine."""
 
 
 class Stdout:
     """Lines for Cloud Run's log agent, which reads them as they are written: there is nothing to wait for."""
 
     name = "stdout"
+    waiting = 0
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
@@ -60,15 +67,14 @@ class Stdout:
     def write(self, line: bytes) -> None:
         _write_whole(self._descriptor, line)
 
-    def make_durable(self) -> None:
-        pass
-
-    def close(self) -> None:
+    async def make_durable(self) -> None:
         pass
 
 
 class AuditFile:
     """A file of JSON Lines, appended to and fsynced."""
+
+    waiting = 0
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -81,8 +87,8 @@ class AuditFile:
     def write(self, line: bytes) -> None:
         _write_whole(self._descriptor, line)
 
-    def make_durable(self) -> None:
-        os.fsync(self._descriptor)
+    async def make_durable(self) -> None:
+        await asyncio.to_thread(os.fsync, self._descriptor)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -138,10 +144,19 @@ class AuditLog:
                 covered = self.written
                 for sink in tuple(self._sinks):
                     try:
-                        await asyncio.to_thread(sink.make_durable)
+                        await sink.make_durable()
                     except OSError as error:
                         self._drop(sink, error)
                 self._durable = covered
+        self.check()
+
+    async def drain(self) -> None:
+        """Return at once unless a sink holds many lines back; call it where many are written in a row.
+
+        Raises RecordNotKeptError where any record was lost so far.
+        """
+        if any(sink.waiting >= MOST_WAITING for sink in self._sinks):
+            await self.commit()
         self.check()
 
     def check(self) -> None:
@@ -172,4 +187,5 @@ class AuditLog:
             task_index=identity.task_index,
             task_count=identity.task_count,
         )
-        return b"%b,%b\n" % (_encode(event)[:-1], _encode(common)[1:])
+        line = b"%b,%b\n" % (_encode(event)[:-1], _encode(common)[1:])
+        return line if len(line) <= LARGEST else fitted(line)
