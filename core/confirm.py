@@ -40,9 +40,10 @@ class Confirming:
     async def run(self, started: events.RunStarted, deletions: Iterable[Unconfirmed]) -> int:
         """From the first record to the closing one; the exit code."""
         self._record(started)
-        by_project: defaultdict[str, list[Unconfirmed]] = defaultdict(list)
+        everywhere: defaultdict[str, list[Unconfirmed]] = defaultdict(list)
         for deletion in deletions:
-            by_project[deletion.project].append(deletion)
+            everywhere[deletion.project].append(deletion)
+        by_project = {project: everywhere[project] for project in self._rooms.task.share(everywhere)}
         self._rooms.watcher.expected(len(by_project))
         await each(by_project.items(), self._rooms.settings.read_concurrency, self._ask)
         self._record(self._finished(self._exit_code(asked=len(by_project))))

@@ -5,8 +5,10 @@ import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -14,21 +16,31 @@ from typing import Protocol
 import structlog
 
 from core import diagnostics
+from core.cloud_run.place import place_of
+from core.cloud_run.task import Task, this_task
 from core.leonardo.client import Credentials, Leonardo
 from core.leonardo.errors import CredentialsError
+from core.places import CLOUD_LOGGING, cannot_be_read, open_places
 from core.records import events
+from core.records.reader import AuditRecords
 from core.records.view import View
+from core.records.wanted import Match
 from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
 from core.rules.decision import Decision
 from core.rules.exemptions import Exemption
 from core.rules.guards import Refusal
 from core.rules.plan import Plan
-from core.run_clock import RunClock, utc_now
+from core.run_clock import OutOfTimeError, RunClock, utc_now
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
 from core.sweep import Act, Bounds, Explain, Judge, Rule, Scope, Sweep
 
 log = structlog.get_logger(__name__)
+
+ASKING = 20.0
+"""Seconds that a run asks for an older one before it goes on."""
+PLAN_REACH = timedelta(days=30)
+"""How far back a plan is looked for by its run id: as long as Cloud Logging keeps records by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +93,7 @@ class Rooms:
     """What is open during a run."""
 
     settings: Settings
+    task: Task
     clock: RunClock
     audit: AuditLog
     leonardo: Leonardo
@@ -89,7 +102,8 @@ class Rooms:
 
 def sweep(job: SweepingJob, settings: Settings) -> int:
     """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
-    plan = None if job.plan is None else _plan(job.plan)
+    scope = _scope(settings, _task())
+    plan = None if job.plan is None else _plan(job.plan, settings)
 
     async def work(rooms: Rooms) -> int:
         started = run_started(job, rooms, plan)
@@ -97,16 +111,17 @@ def sweep(job: SweepingJob, settings: Settings) -> int:
             leonardo=rooms.leonardo,
             audit=rooms.audit,
             clock=rooms.clock,
-            scope=_scope(settings),
+            scope=scope,
             rule=Rule(judge=job.judge, explain=job.explain, act=job.act(rooms.leonardo), look_first=job.look_first),
             bounds=Bounds(
                 dry_run=settings.dry_run,
-                caps=settings.caps,
-                expectations=settings.expectations,
+                caps=settings.caps(tasks=rooms.task.count),
+                expectations=settings.expectations(tasks=rooms.task.count),
                 readers=settings.read_concurrency,
                 actors=settings.write_concurrency,
                 plan=plan,
                 refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
+                older_run=partial(_older_run, settings, rooms.task, rooms.clock),
             ),
             name_creator=settings.audit_creator == "plain",
             expected=rooms.watcher.expected,
@@ -120,19 +135,25 @@ def run(job: Job, settings: Settings, work: Callable[[Rooms], Awaitable[int]]) -
     """Whatever the job's work is, in open rooms; its exit code. Raises UsageError where it cannot begin."""
     as_table = settings.output == "table" or (settings.output == "auto" and sys.stdout.isatty())
     diagnostics.to_stderr(settings.log_level, as_json=not as_table)
+    task = _task()
     identity = RunIdentity(
         job=job.name,
-        run_id=os.environ.get("CLOUD_RUN_EXECUTION") or new_run_id(),
+        run_id=task.execution or new_run_id(),
         environment=settings.environment,
         dry_run=settings.dry_run,
+        task_index=task.index,
+        task_count=task.count,
     )
     with ExitStack() as opened:
         url = opened.enter_context(_sandbox()) if settings.sandbox else str(settings.leonardo_url)
-        sinks = _sinks(settings, identity.run_id, as_table=as_table)
-        for sink in sinks:
-            opened.callback(sink.close)
-        watcher = opened.enter_context(_watcher(job, sinks, as_table=as_table))
-        return asyncio.run(_in_rooms(job, settings, identity, url, sinks, watcher, work))
+        in_file = _audit_file(settings, identity.run_id, as_table=as_table)
+        sinks: list[Sink] = [] if as_table else [Stdout()]
+        if in_file is not None:
+            opened.callback(in_file.close)
+            sinks.append(in_file)
+        kept_in = [place for place in (in_file and in_file.name, settings.audit_cloud_log) if place]
+        watcher = opened.enter_context(_watcher(job, kept_in, as_table=as_table))
+        return asyncio.run(_in_rooms(job, settings, task, identity, url, sinks, watcher, work))
 
 
 def new_run_id() -> str:
@@ -140,13 +161,19 @@ def new_run_id() -> str:
     return f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
-def _sinks(settings: Settings, run_id: str, *, as_table: bool) -> list[Sink]:
+def _task() -> Task:
+    try:
+        return this_task(os.environ)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _audit_file(settings: Settings, run_id: str, *, as_table: bool) -> AuditFile | None:
     path = settings.audit_file or (Path("audit") / f"{run_id}.jsonl" if as_table else None)
     try:
-        in_file: list[Sink] = [] if path is None else [AuditFile(path)]
+        return None if path is None else AuditFile(path)
     except OSError as error:
         raise UsageError(f"audit-file: {path} cannot be written: {error.strerror}") from None
-    return in_file if as_table else [Stdout(), *in_file]
 
 
 @contextmanager
@@ -173,6 +200,7 @@ def _credentials(settings: Settings) -> Credentials | None:
 async def _in_rooms(
     job: Job,
     settings: Settings,
+    task: Task,
     identity: RunIdentity,
     url: str,
     sinks: list[Sink],
@@ -180,7 +208,6 @@ async def _in_rooms(
     work: Callable[[Rooms], Awaitable[int]],
 ) -> int:
     clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
-    audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
     leonardo = Leonardo(
         url,
         clock=clock,
@@ -191,13 +218,56 @@ async def _in_rooms(
         methods={"GET"} if settings.dry_run or job.method is None else {"GET", job.method},
         user_agent=f"leo-lifecycle/{version('leo-lifecycle')} ({job.name})",
     )
-    with clock.signals():
-        async with leonardo:
-            return await work(Rooms(settings, clock, audit, leonardo, watcher))
+    async with AsyncExitStack() as opened:
+        opened.enter_context(clock.signals())
+        if settings.audit_cloud_log is not None:
+            cloud_log = _cloud_log(settings.audit_cloud_log, settings, task, clock)
+            sinks.append(await opened.enter_async_context(cloud_log))
+        audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
+        await opened.enter_async_context(leonardo)
+        return await work(Rooms(settings, task, clock, audit, leonardo, watcher))
+
+
+def _cloud_log(log_name: str, settings: Settings, task: Task, clock: RunClock) -> AbstractAsyncContextManager[Sink]:
+    """Raises UsageError where there are no credentials."""
+    from core.cloud_logging.sink import open_log  # noqa: PLC0415 - 400 ms that other runs do without
+
+    place, labels = {}, {}
+    if task.job and task.execution:  # so that the console shows the records beside the execution
+        labels = {"run.googleapis.com/execution_name": task.execution}
+        try:
+            project, region = place_of(settings.google_project, settings.google_region)
+            place = {"project_id": project, "location": region, "job_name": task.job}
+        except OSError as error:
+            log.warning("records in Cloud Logging will not name the job as their resource", reason=str(error))
+    try:
+        return open_log(log_name, clock, emulator=settings.google_emulator, cloud_run=place, labels=labels)
+    except OSError as error:
+        raise UsageError(f"audit-cloud-log: {error}") from None
+
+
+async def _older_run(settings: Settings, task: Task, clock: RunClock) -> str | None:
+    """An older live execution of this Cloud Run job; None too where it cannot be told: overlap is harmless."""
+    if settings.dry_run or task.job is None or task.execution is None:
+        return None
+    try:
+        async with clock.bound(ASKING):
+            return await asyncio.to_thread(_ask_for_older_run, settings, task.job, task.execution, clock.wall())
+    except (OSError, TimeoutError, OutOfTimeError) as error:
+        log.warning("cannot tell whether an older run is still going: going on", reason=str(error) or "no answer")
+        return None
+
+
+def _ask_for_older_run(settings: Settings, job: str, execution: str, now: datetime) -> str | None:
+    from core.cloud_run.executions import CloudRunJob  # noqa: PLC0415 - 500 ms that dry runs do without
+
+    project, region = place_of(settings.google_project, settings.google_region)
+    cloud_run = CloudRunJob(project, region, job, emulator=settings.google_emulator)
+    return cloud_run.older_live_execution(execution, now, settings.deadline)
 
 
 @contextmanager
-def _watcher(job: Job, sinks: list[Sink], *, as_table: bool) -> Iterator[Watcher]:
+def _watcher(job: Job, kept_in: list[str], *, as_table: bool) -> Iterator[Watcher]:
     if not as_table:
         yield Nobody()
         return
@@ -205,23 +275,31 @@ def _watcher(job: Job, sinks: list[Sink], *, as_table: bool) -> Iterator[Watcher
         from core.console import TableView  # noqa: PLC0415 - rich is for a person only
     except ImportError as error:
         raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
-    with TableView(job.in_a_sentence, job.view, kept_in=[sink.name for sink in sinks]) as watcher:
+    with TableView(job.in_a_sentence, job.view, kept_in=kept_in) as watcher:
         yield watcher
 
 
-def _scope(settings: Settings) -> Scope:
+def _scope(settings: Settings, task: Task) -> Scope:
     if settings.only:
-        return Scope(projects=tuple(dict.fromkeys(p.rpartition("/")[0] for p in settings.only)), only=settings.only)
-    return Scope(projects=settings.swept)
+        owners = dict.fromkeys(path.rpartition("/")[0] for path in settings.only)
+        return Scope(projects=task.share(owners), only=settings.only)
+    if settings.swept is None and task.shared:
+        raise UsageError(f"projects: a list is needed where {task.count} tasks share it (CLOUD_RUN_TASK_COUNT)")
+    return Scope(projects=None if settings.swept is None else task.share(settings.swept))
 
 
-def _plan(place: str) -> Plan:
+def _plan(place: str, settings: Settings) -> Plan:
+    """From a file, or else from Cloud Logging where records are kept there."""
     from core.records.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - what a run without a plan needs not
 
+    now = utc_now()
+    in_cloud = settings.audit_cloud_log is not None and not Path(place).exists()
     try:
-        return read_plan([Path(place)], utc_now())
+        source = open_places([CLOUD_LOGGING if in_cloud else place], now - PLAN_REACH, settings)
+        records = AuditRecords(source, lambda _: (Match(run_ids=(place,)),))
+        return read_plan(records, now, run_id=place if in_cloud else None)
     except OSError as error:
-        raise UsageError(f"plan: {place} cannot be read: {error.strerror}") from None
+        raise UsageError(f"plan: {cannot_be_read(error)}") from None
     except NoPlanError as error:
         raise UsageError(f"plan: {place}: {error}") from None
 
@@ -239,6 +317,7 @@ def _refusals(plan: Plan, started: events.RunStarted, job: Job, settings: Settin
 def run_started(job: Job, rooms: Rooms, plan: Plan | None = None) -> events.RunStarted:
     """The first record of the job's run; its `now` is the instant that the list is judged by."""
     settings, now = rooms.settings, rooms.clock.now()
+    caps = settings.caps(tasks=rooms.task.count)
     for exemption in job.exemptions:
         if exemption.lapsed(now):
             log.warning("exemption has lapsed", reason=exemption.reason, until=exemption.until.isoformat())
@@ -255,8 +334,8 @@ def run_started(job: Job, rooms: Rooms, plan: Plan | None = None) -> events.RunS
         policy_digest=events.policy_digest(job.policy, job.exemptions),
         exemptions=[events.exemption_detail(exemption, now) for exemption in job.exemptions],
         limits={
-            "max_acts": settings.max_acts,
-            "max_act_share": settings.max_act_share,
+            "max_acts": caps.max_acts,
+            "max_act_share": caps.max_act_share,
             "allow_empty": settings.allow_empty,
             "expect_at_least": settings.expect_at_least,
             "deadline_s": settings.deadline.total_seconds(),

@@ -69,14 +69,15 @@ class RunClock:
         return self.left() >= self._request_timeout + SETTLING
 
     @asynccontextmanager
-    async def bound(self, seconds: float) -> AsyncIterator[None]:
+    async def bound(self, seconds: float, *, at_least: float = 0.0) -> AsyncIterator[None]:
         """Raise TimeoutError after `seconds`, or when the closing time comes, or `GRACE` after a signal.
 
-        Raises OutOfTimeError at once where nothing may start any more.
+        Raises OutOfTimeError at once where nothing may start any more; `at_least` are seconds given all the same.
         """
-        if self.left() <= CLOSING:
+        given = max(self.left() - CLOSING, at_least)
+        if given <= 0:
             raise OutOfTimeError
-        async with asyncio.timeout(min(seconds, self.left() - CLOSING)) as timeout:
+        async with asyncio.timeout(min(seconds, given)) as timeout:
             self._bounds.add(timeout)
             try:
                 yield

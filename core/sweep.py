@@ -69,6 +69,11 @@ class Scope:
     only: Collection[str] | None = None
     """`PROJECT/NAME` of the runtimes to judge."""
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there is no list to ask for: of several tasks, one may have no share."""
+        return self.projects is not None and not self.projects
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
@@ -79,6 +84,10 @@ class Rule:
     act: Act
     look_first: Callable[[Decision], bool] = lambda _: False
     """Whether the list was not enough to judge by, so that the runtime is fetched and judged again."""
+
+
+async def _nobody() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +105,8 @@ class Bounds:
     """What the run is held to: it acts on nothing else."""
     refusals: Sequence[Refusal] = ()
     """Why the run must not act, as far as that is known before it begins."""
+    older_run: Callable[[], Awaitable[str | None]] = _nobody
+    """Names a run that is still going and before which this one steps back."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,6 +167,7 @@ class Sweep:
         self._caps_tripped: list[Refusal] = []
         self._listed = 0
         self._lists_read = 0
+        self._skipped = False
         self._cut_short = False
         self._failed: list[str] = []
         self._actions: Counter[str] = Counter()
@@ -166,7 +178,8 @@ class Sweep:
         """Sweep, from the first record to the closing one, judging the list by `started.now`; the exit code."""
         self._now = started.now
         self._record(started)
-        if self._audit.failure is None:
+        await self._step_back()
+        if not self._skipped and self._audit.failure is None:
             await self._list()
         if self._lists_read:
             self._guard([*self._bounds.refusals, *self._bounds.expectations.refusals(listed=self._listed)])
@@ -179,6 +192,19 @@ class Sweep:
         with suppress(RecordNotKeptError):
             await self._audit.commit()
         return self._exit_code()
+
+    async def _step_back(self) -> None:
+        """Before an older run of the same job: what it does not get to, the next one will."""
+        older = await self._bounds.older_run()
+        if older is not None:
+            self._skipped = True
+            self._record(
+                events.RunSkipped(
+                    severity=events.Severity.NOTICE,
+                    message=f"skipped: {older}, an older run of this job, is still going",
+                    older_execution=older,
+                )
+            )
 
     # list -> decide
 
@@ -197,7 +223,7 @@ class Sweep:
                 async for item in items:
                     if self._wanted(item, listed):
                         self._take(item, held)
-                        self._audit.check()
+                        await self._audit.drain()
         except RecordNotKeptError:
             self._close_all(held, Outcome.NOT_ATTEMPTED)
         except OutOfTimeError:
@@ -514,7 +540,7 @@ class Sweep:
 
     def _exit_code(self) -> int:
         """The highest that applies of the design's exit codes."""
-        unread = not self._lists_read
+        unread = not (self._lists_read or self._skipped or self._scope.nothing)
         if self._audit.failure is not None:
             return 6
         if self._cut_short and (self._clock.signalled or not unread):

@@ -32,6 +32,7 @@ class Memory:
     """A sink that remembers, and does what a test wants done when a record is to be made durable."""
 
     name = "memory"
+    waiting = 0
 
     def __init__(self, on_durable: Callable[[], None] = lambda: None, *, fails_at: int | None = None) -> None:
         self.lines: list[bytes] = []
@@ -44,12 +45,9 @@ class Memory:
             raise OSError(28, "No space left on device")
         self.lines.append(line)
 
-    def make_durable(self) -> None:
+    async def make_durable(self) -> None:
         self._on_durable()
         self.durable.append((time.monotonic(), len(self.lines)))
-
-    def close(self) -> None:
-        pass
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -124,7 +122,11 @@ def sweep(
                 scope=Scope(),
                 rule=Rule(judge=judge, explain=partial(explain, policy=policy), act=deletion(leonardo)),
                 bounds=Bounds(
-                    dry_run=False, caps=settings.caps, expectations=settings.expectations, readers=8, actors=actors
+                    dry_run=False,
+                    caps=settings.caps(tasks=1),
+                    expectations=settings.expectations(tasks=1),
+                    readers=8,
+                    actors=actors,
                 ),
                 name_creator=True,
             ).run(started(running, policy))
