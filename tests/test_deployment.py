@@ -1,0 +1,199 @@
+"""The schedule and the environments say what the program understands, and say so when they do not."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from cronsim import CronSim
+
+from core.deployment import Environment, ScheduledJob, read_cron, read_environment
+from core.settings.durations import parse_duration
+from core.settings.exemptions import read_exemptions
+from jobs.__main__ import JOBS, main
+
+ROOT = Path(__file__).parents[1]
+CRON = read_cron(ROOT / "cron.yaml")
+FILES = sorted(path for path in (ROOT / "deploy/environments").glob("*.yaml") if "." not in path.stem)
+ENVIRONMENTS = {path.stem: read_environment(path) for path in FILES}
+YOUNG, USUAL = ("7d", "3d", "false"), ("14d", "7d", "true")
+
+ENVIRONMENT = """\
+project: all-of-us-rw-prod
+region: us-central1
+image: us-central1-docker.pkg.dev/all-of-us-rw-prod/images/leo-lifecycle:1.2.3
+accounts:
+  runner: runner@all-of-us-rw-prod.iam.gserviceaccount.com
+  scheduler: scheduler@all-of-us-rw-prod.iam.gserviceaccount.com
+  on_call: on-call@example.org
+  approvers: approvers@example.org
+settings: {deadline: 45m}
+"""
+SCHEDULE = """\
+cron:
+  - job: delete-old-runtimes
+    description: Deletes
+    schedule: "0 */3 * * *"
+    timezone: Etc/UTC
+    environments:
+      test: {schedule: "0 4 * * *", args: [--dry-run]}
+      local: {skip: by hand}
+"""
+
+
+def the_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "prod.yaml"
+    path.write_text(text)
+    return path
+
+
+def scheduled() -> list[tuple[Environment, ScheduledJob]]:
+    return [(environment, job) for environment in ENVIRONMENTS.values() for job in CRON.at(environment.name)]
+
+
+def starts(job: ScheduledJob, count: int = 60) -> list[datetime]:
+    began = datetime(2026, 11, 1, tzinfo=ZoneInfo(job.timezone))
+    return list(itertools.islice(CronSim(job.schedule, began), count))
+
+
+def intervals(job: ScheduledJob) -> set[timedelta]:
+    return {later - earlier for earlier, later in itertools.pairwise(start.astimezone(UTC) for start in starts(job))}
+
+
+def test_there_are_the_six_environments_and_their_exemptions() -> None:
+    assert sorted(ENVIRONMENTS) == ["local", "preprod", "prod", "stable", "staging", "test"]
+    for path in FILES:
+        read_exemptions(str(path.with_suffix(".exemptions.yaml")))
+
+
+@pytest.mark.parametrize(
+    ("environment", "job"), scheduled(), ids=lambda value: getattr(value, "name", None) or value.job
+)
+@pytest.mark.parametrize("rehearsal", [False, True], ids=["live", "rehearsal"])
+def test_the_program_takes_every_scheduled_command_line_with_the_settings_of_its_environment(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    environment: Environment,
+    job: ScheduledJob,
+    rehearsal: bool,  # noqa: FBT001 - pytest passes it
+) -> None:
+    for name, value in environment.settings.items():
+        monkeypatch.setenv(f"LIFECYCLE_{name.upper()}", value if isinstance(value, str) else ",".join(value))
+    monkeypatch.setenv("LIFECYCLE_EXEMPTIONS", str(ROOT / f"deploy/environments/{environment.name}.exemptions.yaml"))
+    monkeypatch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", environment.audit_log)
+    args = [arg for arg in job.args if not (rehearsal and arg == "--no-dry-run")]
+    # Everything is read and weighed before the one fault stops the program: a deadline in which nothing can be done.
+    assert main([job.job, *args, "--deadline", "1s"], may_act=not rehearsal) == 2
+    (fault,) = capsys.readouterr().err.splitlines()
+    assert fault.startswith("leo-lifecycle: deadline: 1s is not above")
+
+
+def test_what_is_scheduled_is_a_job_and_only_deletion_acts() -> None:
+    assert {job.job for job in CRON.cron} <= set(JOBS)
+    assert {job.job for _, job in scheduled() if "--no-dry-run" in job.args} == {"delete-old-runtimes"}
+
+
+def test_every_environment_that_a_job_names_is_there() -> None:
+    assert {name for job in CRON.cron for name in job.environments} <= set(ENVIRONMENTS)
+
+
+def test_deletion_runs_every_three_hours_the_check_hourly_and_the_confirmation_daily() -> None:
+    assert {job.job: intervals(job) for job in CRON.cron} == {
+        "delete-old-runtimes": {timedelta(hours=3)},
+        "check-autopause": {timedelta(hours=1)},
+        "confirm-deletions": {timedelta(days=1)},
+    }
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_no_run_lasts_until_the_next_and_no_two_jobs_start_within_five_minutes(name: str) -> None:
+    environment, jobs = ENVIRONMENTS[name], CRON.at(name)
+    for job in jobs:
+        assert min(intervals(job)) > parse_duration(environment.settings["deadline"]) + timedelta(minutes=2)
+    for one, other in itertools.combinations(jobs, 2):
+        apart = {abs(a - b) for a in starts(one, 200) for b in starts(other, 200)}
+        assert min(apart) >= timedelta(minutes=5), (one.job, other.job)
+
+
+def test_environments_that_run_jobs_share_no_google_project() -> None:
+    projects = [environment.project for environment in ENVIRONMENTS.values() if CRON.at(environment.name)]
+    assert len(projects) == len(set(projects))
+
+
+def test_the_limits_are_those_of_the_system_before() -> None:
+    def limits(environment: Environment) -> tuple[object, ...]:
+        settings = environment.settings
+        return settings["max_age"], settings["max_age_if_idle"], settings.get("spare_possibly_busy", "false")
+
+    assert {name: limits(environment) for name, environment in ENVIRONMENTS.items()} == {
+        "local": YOUNG,
+        "test": YOUNG,
+        "staging": YOUNG,
+        "stable": USUAL,
+        "preprod": USUAL,
+        "prod": USUAL,
+    }
+
+
+def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_path: Path) -> None:
+    environment = read_environment(the_file(tmp_path, ENVIRONMENT))
+    assert (environment.name, environment.tasks, environment.accounts.on_call) == ("prod", 1, "on-call@example.org")
+    assert environment.audit_log == "projects/all-of-us-rw-prod/logs/leo-lifecycle-audit"
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "fault"),
+    [
+        ("project: all-of-us-rw-prod", "project: P", "project: string should match pattern"),
+        ("project: all-of-us-rw-prod", "project: another-one", "-: not an account of another-one: runner@all-of-us"),
+        ("region: us-central1", "zone: us-central1-a", "region: field required; zone: extra inputs are not permitted"),
+        (":1.2.3", "", "image: string should match pattern"),
+        (": scheduler@", ": runner@", "-: runner and scheduler must be two accounts"),
+        ("deadline: 45m", "deadline: PT45M", "settings: deadline must be there in whole minutes (45m)"),
+        ("deadline: 45m", "max_age: 14d", "settings: deadline must be there in whole minutes (45m)"),
+        ("45m}", "45m, dry_run: false}", "settings: not said here but derived: dry_run"),
+        ("settings:", "tasks: 3\nsettings:", "-: several tasks need a list of projects"),
+        (ENVIRONMENT, "- a list", "must be a mapping of names to values"),
+    ],
+)
+def test_a_fault_in_an_environment_is_told_in_one_line(tmp_path: Path, was: str, becomes: str, fault: str) -> None:
+    path = the_file(tmp_path, ENVIRONMENT.replace(was, becomes))
+    with pytest.raises(ValueError, match=r"prod\.yaml") as raised:
+        read_environment(path)
+    assert fault in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_several_tasks_share_a_list_of_projects(tmp_path: Path) -> None:
+    text = ENVIRONMENT.replace("{deadline: 45m}", "{deadline: 45m, projects: [terra-1, terra-2]}\ntasks: 2")
+    assert read_environment(the_file(tmp_path, text)).settings["projects"] == ("terra-1", "terra-2")
+
+
+def test_an_environment_overrides_or_skips_a_scheduled_job(tmp_path: Path) -> None:
+    cron = read_cron(the_file(tmp_path, SCHEDULE))
+    (usual,), (different,) = cron.at("prod"), cron.at("test")
+    assert (usual.schedule, usual.args, usual.rehearsal) == ("0 */3 * * *", (), "delete-old-runtimes-dry-run")
+    assert (different.schedule, different.args, different.timezone) == ("0 4 * * *", ("--dry-run",), "Etc/UTC")
+    assert cron.at("local") == ()
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "fault"),
+    [
+        ('"0 */3 * * *"', "every 3 hours", "cron.0.schedule: 'every 3 hours' is no unix cron schedule of five fields"),
+        ("by hand}", "by hand, args: []}", "cron.0.environments.local: what is skipped needs nothing else"),
+        ("skip: by hand", "skip: ''", "cron.0.environments.local.skip: string should have at least 1 character"),
+        ("delete-old-runtimes", "Delete", "cron.0.job: string should match pattern"),
+        (
+            "cron:\n",
+            f"cron:\n{SCHEDULE.partition('environments')[0][6:]}\n",
+            "cron: scheduled twice: delete-old-runtimes",
+        ),
+    ],
+)
+def test_a_fault_in_the_schedule_is_told_in_one_line(tmp_path: Path, was: str, becomes: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=r"prod\.yaml") as raised:
+        read_cron(the_file(tmp_path, SCHEDULE.replace(was, becomes)))
+    assert fault in str(raised.value)
+    assert "\n" not in str(raised.value)
