@@ -55,6 +55,7 @@ def test_a_dry_run_is_told_apart_in_few_places() -> None:
     rooms = [path for path in MODULES if path.parts[-2] not in ("tests", "records") and path.stem != "answers"]
     assert {str(path.relative_to(ROOT)) for path in rooms if "dry_run" in path.read_text()} == {
         "core/rules/plan.py",
+        "core/deployment.py",
         "core/run.py",
         "core/settings/fields.py",
         "core/settings/flags.py",
