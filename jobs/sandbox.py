@@ -1,7 +1,13 @@
-"""Serve a Leonardo with a made-up fleet on loopback, until stopped: to try the jobs on, and for their tests."""
+"""Serve a Leonardo with a made-up fleet on loopback, until stopped: to try the jobs on, and for their tests.
+
+With --google-port a Google stands beside it: a Cloud Run that runs the jobs as processes of this machine, and a Cloud
+Logging that keeps their records. LIFECYCLE_GOOGLE_EMULATOR=HOST:PORT makes every command talk to it.
+"""
 
 import argparse
 import os
+from contextlib import ExitStack
+from pathlib import Path
 
 from core.settings.faults import UsageError
 
@@ -14,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtimes", type=int, default=FLEET, metavar="N", help=f"size of the fleet [{FLEET}]")
     parser.add_argument("--seed", type=int, default=SEED, metavar="N", help=f"same seed, same fleet [{SEED}]")
     parser.add_argument("--broken-autopause", action="store_true", help="what would have been paused still runs [no]")
+    parser.add_argument(
+        "--google-port", type=int, metavar="N", help="port on 127.0.0.1 for a Google; 0: a free one [none]"
+    )
+    parser.add_argument(
+        "--google-log", type=Path, metavar="FILE", help="file that gets every acknowledged log entry [none]"
+    )
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -21,14 +33,30 @@ def serve(arguments: argparse.Namespace) -> int:
         from core.sandbox.server import serve_forever  # noqa: PLC0415 - not in the production image
     except ImportError as error:
         raise UsageError(f"sandbox: {error.name} is not installed; install leo-lifecycle[sandbox]") from None
-    try:
-        serve_forever(
-            runtimes=arguments.runtimes,
-            seed=arguments.seed,
-            port=arguments.port,
-            autopause_broken=arguments.broken_autopause,
-            ready=lambda url: print(f"a Leonardo with {arguments.runtimes} runtimes is at {url}", flush=True),
-        )
-    except OSError as error:
-        raise UsageError(f"port: {arguments.port}: {os.strerror(error.errno or 0)}") from None
+    with ExitStack() as opened:
+
+        def ready(url: str) -> None:
+            print(f"a Leonardo with {arguments.runtimes} runtimes is at {url}", flush=True)
+            if arguments.google_port is not None:
+                from core.sandbox.google_cloud import Google, serving_google  # noqa: PLC0415 - a second of imports
+
+                variables = {
+                    "LIFECYCLE_LEONARDO_URL": url,
+                    "LIFECYCLE_AUTH": "none",
+                    "LIFECYCLE_ENVIRONMENT": "sandbox",
+                }
+                google = Google(variables, kept_in=arguments.google_log)
+                opened.enter_context(serving_google(google, port=arguments.google_port))
+                print(f"a Google is at {google.address}", flush=True)
+
+        try:
+            serve_forever(
+                runtimes=arguments.runtimes,
+                seed=arguments.seed,
+                port=arguments.port,
+                autopause_broken=arguments.broken_autopause,
+                ready=ready,
+            )
+        except OSError as error:
+            raise UsageError(f"port: {arguments.port}: {os.strerror(error.errno or 0)}") from None
     return 0
