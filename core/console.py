@@ -20,11 +20,12 @@ from core.records.events import (
     ProjectUnreadable,
     RunFinished,
     RunRefused,
+    RunSkipped,
     RunStarted,
     RuntimeAudited,
     RuntimeMissing,
 )
-from core.records.view import Column, View, calls_made
+from core.records.view import Column, View, calls_made, together
 from core.rules.confirmation import NEEDS_A_PERSON
 from core.rules.decision import Reason
 
@@ -63,8 +64,8 @@ class _Output(Console):
 class TableView:
     """Watches the records of one run and shows them as a table in the end."""
 
-    def __init__(self, rule: str, view: View, *, kept_in: Iterable[str]) -> None:
-        self._rule = rule
+    def __init__(self, view: View, *, kept_in: Iterable[str]) -> None:
+        self._rule = ""
         self._view = view
         self._kept_in = list(kept_in)
         self._out = _Output()
@@ -83,7 +84,7 @@ class TableView:
         self._listed = False
         self._rows: list[RuntimeAudited] = []
         self._remarks: list[tuple[str, str]] = []
-        self._finished: RunFinished | None = None
+        self._finished: list[RunFinished] = []
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -110,7 +111,8 @@ class TableView:
                 if event.reason is Reason.MALFORMED:
                     self._remarks.append(("yellow", event.message))
             case RunStarted():
-                self._remarks += [
+                self._rule = event.message.partition(": ")[2]
+                self._remarks = [
                     ("yellow", f"lapsed exemption: {exemption.reason} (until {exemption.until:%Y-%m-%d %H:%M}Z)")
                     for exemption in event.exemptions
                     if exemption.lapsed
@@ -120,25 +122,27 @@ class TableView:
             case DeletionConfirmed():
                 self._progress.advance(self._treating)
                 self._remarks.append(("yellow" if event.outcome in NEEDS_A_PERSON else "", event.message))
-            case RuntimeMissing() | RunRefused():
+            case RuntimeMissing() | RunRefused() | RunSkipped():
                 self._remarks.append(("yellow", event.message))
             case RunFinished():
-                self._finished = event
+                self._finished.append(event)
             case _:
                 pass
 
     def _show(self) -> None:
-        self._out.print(Text(f"The rule: {self._rule}."))
+        if self._rule:
+            self._out.print(Text(f"The rule: {self._rule}."))
         if self._rows:
             self._out.print(self._table())
         for style, remark in self._remarks:
             self._out.print(printable(remark, style))
-        if self._finished is not None:
-            for guard in self._finished.would_be_refused_by:
+        if self._finished:
+            finished = together(self._finished)
+            for guard in finished.would_be_refused_by:
                 self._out.print(Text(f"A live run would be refused: {guard}.", style="yellow"))
-            if self._finished.failed:
-                self._out.print(printable(f"Failed: {', '.join(self._finished.failed)}", "red"))
-            self._out.print(Text(f"{self._view.verdict(self._finished)} {calls_made(self._finished)}", style="bold"))
+            if finished.failed:
+                self._out.print(printable(f"Failed: {', '.join(finished.failed)}", "red"))
+            self._out.print(Text(f"{self._view.verdict(finished)} {calls_made(finished)}", style="bold"))
         for place in self._kept_in:
             self._out.print(Text(f"Every decision is on record in {place}"))
 

@@ -5,7 +5,7 @@ import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -133,7 +133,7 @@ def sweep(job: SweepingJob, settings: Settings) -> int:
 
 def run(job: Job, settings: Settings, work: Callable[[Rooms], Awaitable[int]]) -> int:
     """Whatever the job's work is, in open rooms; its exit code. Raises UsageError where it cannot begin."""
-    as_table = settings.output == "table" or (settings.output == "auto" and sys.stdout.isatty())
+    as_table = shows_table(settings.output)
     diagnostics.to_stderr(settings.log_level, as_json=not as_table)
     task = _task()
     identity = RunIdentity(
@@ -152,7 +152,7 @@ def run(job: Job, settings: Settings, work: Callable[[Rooms], Awaitable[int]]) -
             opened.callback(in_file.close)
             sinks.append(in_file)
         kept_in = [place for place in (in_file and in_file.name, settings.audit_cloud_log) if place]
-        watcher = opened.enter_context(_watcher(job, kept_in, as_table=as_table))
+        watcher = opened.enter_context(watching(job.view, kept_in) if as_table else nullcontext(Nobody()))
         return asyncio.run(_in_rooms(job, settings, task, identity, url, sinks, watcher, work))
 
 
@@ -266,16 +266,19 @@ def _ask_for_older_run(settings: Settings, job: str, execution: str, now: dateti
     return cloud_run.older_live_execution(execution, now, settings.deadline)
 
 
+def shows_table(output: str) -> bool:
+    """Whether standard output is for a person, and not for records."""
+    return output == "table" or (output == "auto" and sys.stdout.isatty())
+
+
 @contextmanager
-def _watcher(job: Job, kept_in: list[str], *, as_table: bool) -> Iterator[Watcher]:
-    if not as_table:
-        yield Nobody()
-        return
+def watching(view: View, kept_in: list[str]) -> Iterator[Watcher]:
+    """A person who watches a run at a terminal. Raises UsageError where tables cannot be drawn."""
     try:
         from core.console import TableView  # noqa: PLC0415 - rich is for a person only
     except ImportError as error:
         raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
-    with TableView(job.in_a_sentence, job.view, kept_in=kept_in) as watcher:
+    with TableView(view, kept_in=kept_in) as watcher:
         yield watcher
 
 

@@ -22,13 +22,13 @@ JOBS = {
     "delete-old-runtimes": "delete runtimes that are too old, or old and idle",
     "check-autopause": "check whether Leonardo pauses what is idle",
     "confirm-deletions": "ask what became of the deletions that were asked for",
+    "start": "start one of these on Cloud Run from elsewhere, and watch it",
     "review-audit-log": "ask the audit log what was decided, why, and whether it is whole",
     "sandbox": "serve a Leonardo with a made-up fleet on loopback",
 }
 OVERVIEW = (
     f"""\
-{PROGRAM} keeps the notebook runtimes of a Leonardo installation young.
-
+{PROGRAM} keeps the notebook runtimes of a Leonardo installation young:
 """
     + "".join(f"  {PROGRAM} {name:<22} {what}\n" for name, what in JOBS.items())
     + f"""
@@ -77,9 +77,7 @@ def _main(argv: Sequence[str], *, may_act: bool) -> int:
         print(f"{PROGRAM} {version(PROGRAM)}")
         return 0
     name, *arguments = argv
-    if name not in JOBS:
-        raise UsageError(f"there is no job {name!r}; there are {', '.join(JOBS)}")
-    job = importlib.import_module(f"jobs.{name.replace('-', '_')}")
+    job = _job_named(name)
     parser = _Parser(
         prog=f"{PROGRAM} {name}",
         description=job.__doc__,
@@ -89,9 +87,16 @@ def _main(argv: Sequence[str], *, may_act: bool) -> int:
     )
     if hasattr(job, "add_arguments"):
         job.add_arguments(parser)
+    parser.set_defaults(job_named=_job_named)  # for a job that is about other jobs
     if hasattr(job, "serve"):
         return int(job.serve(_parsed(parser, arguments)))
     return _run_job(job, parser, arguments, may_act=may_act)
+
+
+def _job_named(name: str) -> ModuleType:
+    if name not in JOBS:
+        raise UsageError(f"there is no job {name!r}; there are {', '.join(JOBS)}")
+    return importlib.import_module(f"jobs.{name.replace('-', '_')}")
 
 
 def _run_job(job: ModuleType, parser: argparse.ArgumentParser, arguments: Sequence[str], *, may_act: bool) -> int:

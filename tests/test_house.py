@@ -61,6 +61,7 @@ def test_a_dry_run_is_told_apart_in_few_places() -> None:
         "core/settings/flags.py",
         "core/sweep.py",
         "jobs/__main__.py",
+        "jobs/start.py",
     }
 
 

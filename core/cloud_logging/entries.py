@@ -54,11 +54,11 @@ class CloudLogEntries:
         self._monotonic = monotonic
         self._reads: deque[float] = deque(maxlen=READS_A_MINUTE)
 
-    def lines(self, wanted: Wanted) -> Iterator[Line]:
-        """The wanted entries in the order of time. Raises GoogleError."""
+    def lines(self, wanted: Wanted, *, since: datetime | None = None) -> Iterator[Line]:
+        """The wanted entries in the order of time, perhaps only the younger ones. Raises GoogleError."""
         request = ListLogEntriesRequest(
             resource_names=["/".join(self.name.split("/")[:2])],
-            filter=self.query(wanted),
+            filter=self.query(wanted, since or self._since),
             order_by="timestamp asc",
             page_size=PAGE,
         )
@@ -74,12 +74,12 @@ class CloudLogEntries:
                 return
             request.page_token = page.next_page_token
 
-    def query(self, wanted: Wanted) -> str:
+    def query(self, wanted: Wanted, since: datetime) -> str:
         """In the logging query language: what the server leaves out need not be read.
 
         Its comparisons ignore case, so that it may leave in a little more.
         """
-        clauses = [f"logName={_quoted(self.name)}", f"timestamp>={_quoted(self._since.isoformat())}"]
+        clauses = [f"logName={_quoted(self.name)}", f"timestamp>={_quoted(since.isoformat())}"]
         if alternatives := list(filter(None, map(_clause, wanted))):
             clauses.append(f"({' OR '.join(alternatives)})")
         return " AND ".join(clauses)

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import msgspec
 import tenacity
 from google.api.monitored_resource_pb2 import MonitoredResource
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2AsyncClient
-from google.cloud.logging_v2.types import LogEntry, WriteLogEntriesRequest
+from google.cloud.logging_v2.types import WriteLogEntriesRequest
 
+from core.cloud_logging.entry import to_entry
 from core.google_api import MAY_PASS, GoogleError, async_client, told
 from core.run_clock import OutOfTimeError, RunClock
 
@@ -24,14 +24,6 @@ TIMEOUT = 20.0
 LAST_TRY = 1.0
 """Seconds for a write when the run's time is over: after SIGTERM, Cloud Run leaves that much beside `GRACE`."""
 WAITS = tenacity.wait_random_exponential(multiplier=0.2, max=10)
-LIFTED = {
-    "time": "timestamp",
-    "severity": "severity",
-    "logging.googleapis.com/labels": "labels",
-    "logging.googleapis.com/insertId": "insert_id",
-    "logging.googleapis.com/trace": "trace",
-}
-"""Fields that are the entry's own and not its payload's, as the log agent lifts them out of standard output."""
 
 
 class CloudLog:
@@ -63,7 +55,7 @@ class CloudLog:
                     log_name=self.name,
                     resource=self._resource,
                     labels=self._labels,
-                    entries=[_entry(line) for line in batch],
+                    entries=[to_entry(line) for line in batch],
                     partial_success=True,  # one entry that is refused must not take the others with it
                 )
             )
@@ -122,14 +114,3 @@ def open_log(
             await client.transport.close()
 
     return opened()
-
-
-def _entry(line: bytes) -> Any:
-    """An entry as the log agent would make it of the line."""
-    payload: dict[str, Any] = msgspec.json.decode(line)
-    lifted = {field: payload.pop(name) for name, field in LIFTED.items() if name in payload}
-    written = lifted.pop("timestamp")
-    entry = LogEntry.pb()(**lifted)
-    entry.timestamp.FromJsonString(written)
-    entry.json_payload.update(payload)
-    return entry

@@ -1,6 +1,6 @@
 """Executions of a Cloud Run job: listed, started, watched, cancelled; the only room that knows google-cloud-run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -55,14 +55,9 @@ class CloudRunJob:
             job = self._jobs.get_job(name=self.path, timeout=TIMEOUT, retry=TRY_AGAIN)
         return list(job.template.template.containers[0].args)
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-        """Start an execution with other arguments and more variables; its name.
-
-        Asked once: a second try could start a second execution.
-        """
-        override = run_v2.RunJobRequest.Overrides.ContainerOverride(
-            args=arguments, env=[run_v2.EnvVar(name=name, value=value) for name, value in environment.items()]
-        )
+    def start(self, arguments: Sequence[str]) -> str:
+        """Start an execution with other arguments; its name. Asked once: a second try could start a second one."""
+        override = run_v2.RunJobRequest.Overrides.ContainerOverride(args=arguments)
         request = run_v2.RunJobRequest(
             name=self.path, overrides=run_v2.RunJobRequest.Overrides(container_overrides=[override])
         )

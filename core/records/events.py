@@ -1,11 +1,11 @@
 """What an audit record is: names, fields, outcomes, its severity; pure. Where records go lives in `writer`."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Union
 
 import msgspec
 
@@ -264,6 +264,15 @@ EVENTS: tuple[type[Event], ...] = (
     DeletionConfirmed,
     RunFinished,
 )
+_ANY_EVENT: Any = Union[EVENTS]  # noqa: UP007 - made of a tuple
+
+
+def record_of(fields: Mapping[str, Any]) -> tuple[Event, Common]:
+    """A record's event and what is common to its run, out of its fields as text and numbers.
+
+    Raises msgspec.ValidationError where it is no record, or one of a later version's events.
+    """
+    return msgspec.convert(fields, _ANY_EVENT, strict=False), msgspec.convert(fields, Common, strict=False)
 
 
 def schema() -> dict[str, Any]:

@@ -126,7 +126,9 @@ class _Marks(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Line, strict=False).decode  # Cloud Logging returns whole numbers as doubles
 _marks = msgspec.json.Decoder(_Marks).decode
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(
+    order="deterministic"
+).encode  # Cloud Logging gives the keys of a mapping back in any order
 
 
 class Fault(msgspec.Struct, frozen=True):

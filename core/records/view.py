@@ -1,9 +1,12 @@
 """What of a run's records a person is shown, as plain text; drawing it on a terminal lives in `core.console`."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from core.records.events import RunFinished, RuntimeAudited
 from core.rules.decision import in_words
@@ -56,3 +59,26 @@ def _threshold(minutes: int | None) -> str:
 def calls_made(finished: RunFinished) -> str:
     calls = ", ".join(f"{count} {kind}" for kind, count in finished.calls.items() if count)
     return f"Exit code {finished.exit_code} after {finished.duration_s:.1f} s ({calls or 'no'} calls)."
+
+
+def together(closings: Sequence[RunFinished]) -> RunFinished:
+    """The closing records of a run's tasks as if one task had done it all; the worst exit code is the run's."""
+    if len(closings) == 1:
+        return closings[0]
+    return replace(
+        max(closings, key=lambda closing: closing.exit_code),
+        listed=sum(closing.listed for closing in closings),
+        audited=sum(closing.audited for closing in closings),
+        **{name: _summed(closings, name) for name in ("actions", "reasons", "outcomes", "calls")},
+        failed=[name for closing in closings for name in closing.failed],
+        duration_s=max(closing.duration_s for closing in closings),
+        refused_by=list(dict.fromkeys(guard for closing in closings for guard in closing.refused_by)),
+        would_be_refused_by=list(dict.fromkeys(guard for closing in closings for guard in closing.would_be_refused_by)),
+    )
+
+
+def _summed(closings: Sequence[RunFinished], name: str) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for closing in closings:
+        counts.update(getattr(closing, name))
+    return dict(counts)

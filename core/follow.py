@@ -1,0 +1,73 @@
+"""Follows an execution on Cloud Run to its end, by its records in Cloud Logging; starting one is the job's matter."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from core.cloud_logging.entries import CloudLogEntries
+from core.cloud_logging.entry import to_record
+from core.cloud_run.executions import CloudRunJob, State
+from core.records.events import Common, Event, RunFinished, record_of
+from core.records.wanted import Match
+
+EVERY = 3.0
+"""Seconds between two looks: 20 reads a minute of the 60 that the whole project has."""
+OUT_OF_ORDER = timedelta(seconds=60)
+"""How much of the log is read again each time: entries do not become visible in the order of their time."""
+LAST_ENTRIES = 30.0
+"""Seconds that are waited for the last entries when the execution has ended."""
+
+
+class Following:
+    """One execution that is looked at again and again; an interruption loses nothing."""
+
+    def __init__(
+        self,
+        job: CloudRunJob,
+        execution: str,
+        log: CloudLogEntries,
+        since: datetime,
+        seen: Callable[[Event, Common], None],
+        *,
+        every: float = EVERY,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`seen` gets each record once; `since` is an instant before its first one."""
+        self._job = job
+        self._execution = execution
+        self._log = log
+        self._newest = since
+        self._seen = seen
+        self._every = every
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._known: set[str] = set()
+        self.finished: list[RunFinished] = []
+        """The closing records of its tasks, as far as they wrote one."""
+
+    def to_the_end(self) -> State:
+        """Return when it has ended and its records are there, or do not come. Raises GoogleError."""
+        ended_at: float | None = None
+        while True:
+            state = self._job.state(self._execution)
+            self._read()
+            if not state.running:
+                ended_at = self._monotonic() if ended_at is None else ended_at
+                if len(self.finished) >= state.tasks or self._monotonic() - ended_at > LAST_ENTRIES:
+                    return state
+            self._sleep(self._every)
+
+    def _read(self) -> None:
+        since = self._newest - OUT_OF_ORDER
+        for line in self._log.lines((Match(run_ids=(self._execution,)),), since=since):
+            event, common = record_of(to_record(msgspec.json.decode(line.text)))
+            if common.insert_id in self._known:
+                continue
+            self._known.add(common.insert_id)
+            self._newest = max(self._newest, common.time)
+            if isinstance(event, RunFinished):
+                self.finished.append(event)
+            self._seen(event, common)
