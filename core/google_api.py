@@ -20,6 +20,7 @@ CHANNEL = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5000),  # by default a server that is back is not noticed for two minutes
+    ("grpc.max_receive_message_length", -1),  # as the libraries' own channels
 )
 
 

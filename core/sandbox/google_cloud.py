@@ -37,6 +37,7 @@ from core.sandbox.log_query import parse
 
 HOST = "127.0.0.1"
 MOST_IN_ENTRY = 256 * 1024
+MOST_IN_WRITE = 10 * 2**20
 MOST_ON_PAGE = 1000
 FEW_ON_PAGE = 50
 """Where the page's size is not asked for."""
@@ -66,10 +67,14 @@ class GoogleFault:
     """What befalls the next calls of a method."""
 
     method: str
-    code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE
+    """How it ends instead of with an answer; None where it is only held up."""
     times: int = 1
     act_first: bool = False
     """Whether the call is carried out and only its answer is lost."""
+    arrived: threading.Event | None = None
+    """Told when the call is there."""
+    held_until: threading.Event | None = None
 
 
 @dataclass
@@ -294,13 +299,19 @@ class Google:
             fault = next((f for f in self.faults if f.method == method and f.times > 0), None)
             if fault is not None:
                 fault.times -= 1
+        if fault is not None and fault.arrived is not None:
+            fault.arrived.set()
+        if fault is not None and fault.held_until is not None:
+            fault.held_until.wait()
+        code = None if fault is None else fault.code
+        answer = None
         try:
-            if fault is None or fault.act_first:
+            if code is None or (fault is not None and fault.act_first):
                 answer = do(request)
         except RefusedError as error:
             context.abort(error.code, str(error))
-        if fault is not None:
-            context.abort(fault.code, "a fault of the sandbox")
+        if code is not None:
+            context.abort(code, "a fault of the sandbox")
         return answer
 
 
@@ -345,7 +356,9 @@ def _serialized(answer: Any) -> bytes:
 def serving_google(google: Google, *, port: int = 0) -> Iterator[Google]:
     """Serve while this is open; its `address` is HOST:PORT."""
     with ThreadPoolExecutor(max_workers=16) as workers:
-        server = grpc.server(workers, handlers=list(_handlers(google)))
+        server = grpc.server(
+            workers, handlers=list(_handlers(google)), options=[("grpc.max_receive_message_length", MOST_IN_WRITE)]
+        )
         google.address = f"{HOST}:{server.add_insecure_port(f'{HOST}:{port}')}"
         server.start()
         try:
