@@ -25,7 +25,6 @@ import msgspec
 from core.diagnostics import reading
 from core.places import CLOUD_LOGGING, cannot_be_read, open_places
 from core.records import review
-from core.records.events import EVENTS, RuntimeAudited
 from core.records.reader import AuditRecords, Record
 from core.records.verify import Verification, verify
 from core.records.wanted import EVERYTHING, Match, Wanted
@@ -49,7 +48,6 @@ ARGUMENTS = {
     "report": (0, 0, "no argument"),
 }
 """How many words each question takes, and which."""
-BESIDE_DECISIONS = tuple(str(event.__struct_config__.tag) for event in EVENTS if event is not RuntimeAudited)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +134,7 @@ def _wanted(question: str, words: list[str], openings: Sequence[Record]) -> Want
         case "upcoming":
             return (Match(run_ids=tuple(review.run_ids(openings, [review.LATEST], is_latest=review.of_the_fleet))),)
         case "runs":  # its closing record counts what a run kept
-            return (Match(events=BESIDE_DECISIONS), Match(severities=("WARNING", "ERROR")))
+            return (Match(events=review.SUMMED_UP), Match(severities=("WARNING", "ERROR")))
         case _:
             return EVERYTHING
 

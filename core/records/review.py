@@ -31,6 +31,15 @@ from core.rules.decision import Action, Reason
 LATEST = "latest"
 ENDED_WITHOUT_US = frozenset({Outcome.REPLACED, Outcome.GONE})
 ACCEPTED = frozenset({Outcome.DELETION_ACCEPTED, Outcome.ALREADY_DELETING})
+SUMMED_UP = (
+    "run_started",
+    "run_refused",
+    "run_skipped",
+    "project_unreadable",
+    "runtime_missing",
+    "run_finished",
+)
+"""Events that a run's line is made of, beside the decisions that its closing record does not name."""
 IN_A_ROW = 2
 """Runs in a row in which a runtime fails before it is shown apart."""
 
@@ -232,6 +241,8 @@ class RunSummary:
             case "run_refused":
                 self.remarks.append(record.message)
                 self.refused_by.add(record.guard or "?")
+            case "run_skipped":
+                self.remarks.append(record.message)
             case _:
                 pass
 

@@ -1,0 +1,240 @@
+"""The same questions of files and of Cloud Logging: the same answers, and no more read than is needed."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from core.sandbox.faults import Fault
+from core.sandbox.google_cloud import Google, GoogleFault, serving_google
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.log_query import parse
+from core.sandbox.server import SandboxServer, serving
+from tests.conftest import Ended, a_machine, calls, delete
+
+Run = Callable[..., Ended]
+LOG = "projects/p/logs/leo-lifecycle-audit"
+FIRST = "terra-1/all-of-us-1"
+IN_CLOUD = ("--from", "cloud-logging")
+IN_FILES = ("--from", "audit")
+CONFIRMING = ("--auth", "none", "--output", "json", *IN_CLOUD)
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
+    """A Google that is known to every command, and the log that it keeps."""
+    with serving_google(Google()) as google:
+        monkeypatch.setenv("LIFECYCLE_GOOGLE_EMULATOR", google.address)
+        monkeypatch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", LOG)
+        yield google
+
+
+def kept_twice(run: Run, server: SandboxServer, name: str, *arguments: str) -> Ended:
+    """A deletion run whose records go to a file too."""
+    return run(*delete(server, "--max-act-share", "1", "--audit-file", f"audit/{name}.jsonl", *arguments))
+
+
+def review(run: Run, *words: str) -> Any:
+    ended = run("review-audit-log", *words, "--output", "json")
+    assert (ended.code, ended.err) == (0, "")
+    return json.loads(ended.out)
+
+
+@pytest.fixture
+def runs(run: Run, google: Google) -> list[str]:
+    """A dry run, a live run with a failure, and a dry run behind it, kept in files and in Cloud Logging."""
+    fleet = [*(a_machine(n) for n in range(1, 6)), *(a_machine(n, days=1) for n in range(6, 30))]
+    with serving(Leonardo(fleet)) as server:
+        dry = kept_twice(run, server, "dry")
+        server.faults.add(Fault(call="delete", name="all-of-us-3", status=403))
+        live = kept_twice(run, server, "live", "--no-dry-run")
+        behind = kept_twice(run, server, "behind")
+    assert [ended.code for ended in (dry, live, behind)] == [0, 1, 0]
+    google.queries.clear()
+    return [ended.records[0]["run_id"] for ended in (dry, live, behind)]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["runs"],
+        ["run", "latest"],
+        ["run", "{1}"],
+        ["why", FIRST],
+        ["why", "terra-3/all-of-us-3"],
+        ["diff", "{0}", "{2}"],
+        ["diff", "{0}", "latest"],
+        ["verify"],
+        ["verify", "{1}"],
+        ["upcoming", "--within", "20d"],
+    ],
+    ids=" ".join,
+)
+def test_cloud_logging_answers_as_files_do(run: Run, runs: list[str], question: list[str]) -> None:
+    words = [word.format(*runs) for word in question]
+    from_cloud, from_files = review(run, *words, *IN_CLOUD), review(run, *words, *IN_FILES)
+    if words[0] == "verify":  # of a run's own records; beside them there are the first records of all others
+        from_cloud.pop("records"), from_files.pop("records")
+        from_cloud["runs"] = [verdict for verdict in from_cloud["runs"] if verdict["run_id"] in (words[1:] or runs)]
+    if words[0] == "upcoming":
+        from_cloud.pop("until"), from_files.pop("until")
+    assert from_cloud == from_files
+
+
+@pytest.mark.parametrize(
+    ("question", "read"),
+    [
+        (["why", FIRST], 3 + 4),
+        (["run", "{0}"], 3 + 31),
+        (["runs"], 3 + 2 * 3 + 1),
+        (["diff", "{0}", "{2}"], 3 + 2 * 31 + 4),
+    ],
+    ids=["why", "run", "runs", "diff"],
+)
+def test_the_server_filters(run: Run, google: Google, runs: list[str], question: list[str], read: int) -> None:
+    review(run, *(word.format(*runs) for word in question), *IN_CLOUD)
+    assert google.calls["ListLogEntries"] == 2
+    matching = [sum(parse(query)(shown) for _, shown in google.entries) for query in google.queries]
+    assert sum(matching) == read
+
+
+def test_the_report_is_made_of_cloud_logging_too(run: Run, runs: list[str], tmp_path: Path) -> None:
+    ended = run("review-audit-log", "report", "--html", "report.html", *IN_CLOUD)
+    assert (ended.code, ended.out) == (0, "the report is in report.html\n")
+    page = (tmp_path / "report.html").read_text()
+    assert all(run_id in page for run_id in runs)
+
+
+def test_what_is_older_than_since_is_not_read(run: Run, google: Google, runs: list[str]) -> None:
+    for entry, shown in google.entries:
+        if shown["labels"]["run_id"] == runs[0]:
+            entry.timestamp.FromDatetime(entry.timestamp.ToDatetime() - timedelta(days=8))
+            shown["timestamp"] = entry.timestamp.ToJsonString()
+    assert [line["run_id"] for line in review(run, "runs", *IN_CLOUD)["runs"]] == runs[1:]
+    assert [line["run_id"] for line in review(run, "runs", *IN_CLOUD, "--since", "9d")["runs"]] == runs
+
+
+@pytest.mark.usefixtures("google")
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (
+            ["runs", "--from", "audit", *IN_CLOUD],
+            "from: cloud-logging goes with no other place",
+        ),
+        (["runs", "--from", ".", "--since", "2d"], "--since goes with --from cloud-logging; files are read whole"),
+        (
+            ["runs", *IN_CLOUD, "--since", "2"],
+            "--since: '2' is no duration: write 14d, 4h, 30m, 36s, or ISO 8601 such as P14D",
+        ),
+        (["runs", *IN_CLOUD], "from: there is no audit record"),
+        (["run", "latest", *IN_CLOUD], "from: there is no audit record"),
+        (
+            ["runs", *IN_CLOUD, "--audit-cloud-log", "audit"],
+            "--audit-cloud-log: 'audit' is not projects/P/logs/NAME (a slash inside NAME is written %2F)",
+        ),
+        (
+            ["runs", *IN_CLOUD, "--google-emulator", "example.org:80"],
+            "--google-emulator: 'example.org:80' is not HOST:PORT on loopback",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_told_in_one_line(run: Run, arguments: list[str], fault: str) -> None:
+    ended = run("review-audit-log", *arguments)
+    assert (ended.code, ended.out, ended.err) == (2, "", f"leo-lifecycle: {fault}\n")
+
+
+def test_a_log_without_a_name_is_asked_for(run: Run) -> None:
+    ended = run("review-audit-log", "runs", *IN_CLOUD)
+    assert ended.err == "leo-lifecycle: audit-cloud-log: which log is to be read? projects/P/logs/NAME\n"
+
+
+def test_a_misspelt_variable_is_told_to_who_asks_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFECYCLE_AUDIT_CLOUDLOG", LOG)
+    ended = run("review-audit-log", "runs", *IN_CLOUD)
+    assert (ended.code, ended.err) == (
+        2,
+        "leo-lifecycle: LIFECYCLE_AUDIT_CLOUDLOG: unknown setting; did you mean LIFECYCLE_AUDIT_CLOUD_LOG?\n",
+    )
+
+
+def test_a_log_that_may_not_be_read_is_told_in_one_line(run: Run, google: Google) -> None:
+    google.faults.append(GoogleFault(method="ListLogEntries", code=grpc.StatusCode.PERMISSION_DENIED))
+    ended = run("review-audit-log", "runs", *IN_CLOUD)
+    assert (ended.code, ended.err) == (
+        2,
+        f"leo-lifecycle: from: {LOG} cannot be read: PERMISSION_DENIED: a fault of the sandbox\n",
+    )
+
+
+# What other jobs read there
+
+
+def test_a_live_run_is_held_to_a_plan_by_its_run_id(run: Run, google: Google) -> None:
+    with serving(Leonardo([a_machine(1), a_machine(2, days=13.999, idle_hours=1)])) as server:
+        plan = run(*delete(server, "--max-act-share", "1")).records[0]["run_id"]
+        run(*delete(server, "--max-act-share", "1"))  # another one behind it
+        server.leonardo.machine("terra-2", "all-of-us-2").created -= timedelta(days=1)
+        live = run(*delete(server, "--no-dry-run", "--max-act-share", "1", "--plan", plan))
+    assert live.code == 0
+    assert {path: live.outcome(path)[2] for path in live.audited} == {
+        FIRST: "deletion_accepted",
+        "terra-2/all-of-us-2": "not_in_plan",
+    }
+    assert live.records[0]["plan"]["run_id"] == plan
+    assert f'labels.run_id=("{plan}")' in google.queries[1]
+
+
+def test_a_plan_that_lacks_a_record_in_cloud_logging_is_refused(run: Run, google: Google) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        plan = run(*delete(server)).records[0]["run_id"]
+        google.entries = [pair for pair in google.entries if pair[1]["jsonPayload"]["event"] != "runtime_audited"]
+        live = run(*delete(server, "--no-dry-run", "--plan", plan))
+        assert live.code == 3
+        assert "delete" not in {request.call for request in server.requests}
+    assert "its records are not whole" in live.events("run_refused")[0]["detail"]
+
+
+def test_a_run_id_that_no_record_has_is_a_usage_error(run: Run, google: Google) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = run(*delete(server, "--no-dry-run", "--plan", "nobody"))
+        assert (ended.code, calls(server)) == (2, [])
+        assert ended.err == ("leo-lifecycle: plan: nobody: it holds 0 runs; a plan is the record of one dry run\n")
+        google.faults.append(GoogleFault(method="ListLogEntries", code=grpc.StatusCode.PERMISSION_DENIED))
+        ended = run(*delete(server, "--no-dry-run", "--plan", "nobody"))
+    assert ended.err == f"leo-lifecycle: plan: {LOG} cannot be read: PERMISSION_DENIED: a fault of the sandbox\n"
+
+
+def test_deletions_are_confirmed_out_of_cloud_logging(run: Run, google: Google) -> None:
+    fleet = [*(a_machine(n) for n in range(1, 4)), *(a_machine(n, days=1) for n in range(4, 40))]
+    with serving(Leonardo(fleet, deletion_takes=timedelta(0))) as server:
+        run(*delete(server, "--no-dry-run"))
+        google.queries.clear()
+        ended = run("confirm-deletions", "--leonardo-url", server.url, *CONFIRMING)
+        assert (ended.code, ended.finished["outcomes"]) == (0, {"confirmed": 3})
+        again = run("confirm-deletions", "--leonardo-url", server.url, *CONFIRMING)
+        assert again.finished["outcomes"] == {}
+    (since,) = set(re.findall(r'timestamp>="([^"]+)"', google.queries[1]))
+    assert abs(datetime.now(UTC) - timedelta(hours=48) - datetime.fromisoformat(since)) < timedelta(minutes=5)
+    assert "deletion_requested" in google.queries[1]
+
+
+def test_each_task_confirms_its_share(run: Run, monkeypatch: pytest.MonkeyPatch, google: Google) -> None:
+    with serving(Leonardo([a_machine(n) for n in range(1, 9)], deletion_takes=timedelta(0))) as server:
+        run(*delete(server, "--no-dry-run"))
+        names: list[str] = []
+        monkeypatch.setenv("CLOUD_RUN_TASK_COUNT", "3")
+        for index in range(3):
+            monkeypatch.setenv("CLOUD_RUN_TASK_INDEX", str(index))
+            ended = run(
+                "confirm-deletions", "--leonardo-url", server.url, "--auth", "none", "--output", "json", *IN_CLOUD
+            )
+            assert ended.code == 0
+            names += [record["name"] for record in ended.events("deletion_confirmed")]
+            google.entries = [e for e in google.entries if e[1]["jsonPayload"]["event"] != "deletion_confirmed"]
+    assert sorted(names) == [f"all-of-us-{n}" for n in range(1, 9)]
