@@ -40,6 +40,8 @@ class Confirming:
     async def run(self, started: events.RunStarted, deletions: Iterable[Unconfirmed]) -> int:
         """From the first record to the closing one; the exit code."""
         self._record(started)
+        with suppress(RecordNotKeptError):
+            await self._rooms.audit.commit()
         everywhere: defaultdict[str, list[Unconfirmed]] = defaultdict(list)
         for deletion in deletions:
             everywhere[deletion.project].append(deletion)

@@ -1,8 +1,10 @@
 """Follows an execution on Cloud Run to its end, by its records in Cloud Logging; starting one is the job's matter."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import chain, repeat
 
 import msgspec
 
@@ -12,8 +14,9 @@ from core.cloud_run.executions import CloudRunJob, State
 from core.records.events import Common, Event, RunFinished, record_of
 from core.records.wanted import Match
 
+WAITS = (0.5, 1.0, 2.0)
 EVERY = 3.0
-"""Seconds between two looks: 20 reads a minute of the 60 that the whole project has."""
+"""Seconds between two looks, after the first `WAITS`: 20 reads a minute of the 60 that the whole project has."""
 OUT_OF_ORDER = timedelta(seconds=60)
 """How much of the log is read again each time: entries do not become visible in the order of their time."""
 LAST_ENTRIES = 30.0
@@ -31,34 +34,44 @@ class Following:
         since: datetime,
         seen: Callable[[Event, Common], None],
         *,
-        every: float = EVERY,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`seen` gets each record once; `since` is an instant before its first one."""
+        """`seen` gets each record once; `since` is an instant before the first one."""
         self._job = job
         self._execution = execution
         self._log = log
         self._newest = since
         self._seen = seen
-        self._every = every
         self._sleep = sleep
         self._monotonic = monotonic
         self._known: set[str] = set()
-        self.finished: list[RunFinished] = []
-        """The closing records of its tasks, as far as they wrote one."""
+        self._records: Counter[int] = Counter()
+        self._closings: dict[int, tuple[int, RunFinished]] = {}
+
+    @property
+    def finished(self) -> list[RunFinished]:
+        """The closing records of its tasks, as far as they came."""
+        return [closing for _, closing in self._closings.values()]
 
     def to_the_end(self) -> State:
         """Return when it has ended and its records are there, or do not come. Raises GoogleError."""
         ended_at: float | None = None
-        while True:
+        for wait in chain(WAITS, repeat(EVERY)):
             state = self._job.state(self._execution)
             self._read()
             if not state.running:
                 ended_at = self._monotonic() if ended_at is None else ended_at
-                if len(self.finished) >= state.tasks or self._monotonic() - ended_at > LAST_ENTRIES:
+                if self._whole(state) or self._monotonic() - ended_at > LAST_ENTRIES:
                     return state
-            self._sleep(self._every)
+            self._sleep(wait)
+        raise AssertionError("waits do not end")  # pragma: no cover
+
+    def _whole(self, state: State) -> bool:
+        """Whether every record is there that its tasks have counted."""
+        return len(self._closings) >= state.tasks and all(
+            self._records[task] > seq for task, (seq, _) in self._closings.items()
+        )
 
     def _read(self) -> None:
         since = self._newest - OUT_OF_ORDER
@@ -68,6 +81,7 @@ class Following:
                 continue
             self._known.add(common.insert_id)
             self._newest = max(self._newest, common.time)
+            self._records[common.task_index] += 1
             if isinstance(event, RunFinished):
-                self.finished.append(event)
+                self._closings[common.task_index] = common.seq, event
             self._seen(event, common)

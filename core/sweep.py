@@ -178,6 +178,8 @@ class Sweep:
         """Sweep, from the first record to the closing one, judging the list by `started.now`; the exit code."""
         self._now = started.now
         self._record(started)
+        with suppress(RecordNotKeptError):
+            await self._audit.commit()  # that it has begun is known wherever it is followed from
         await self._step_back()
         if not self._skipped and self._audit.failure is None:
             await self._list()
@@ -372,6 +374,8 @@ class Sweep:
                 return
             if self._bounds.dry_run:
                 self._close(case, self._act.would)
+                with suppress(RecordNotKeptError):
+                    await self._audit.drain()
                 return
             if await self._acted(case, looked_at):
                 return

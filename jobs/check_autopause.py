@@ -34,6 +34,8 @@ FLAGS = (
     "autopause_margin",
     "kernel_busy_limit",
     "stuck_after",
+    "plan",
+    "plan_max_age",
     *GUARD_FLAGS,
     *CONNECTION_FLAGS,
     *REPORT_FLAGS,
@@ -78,6 +80,7 @@ def main(settings: Settings, _: argparse.Namespace) -> int:
         method="POST" if policy.stop_overdue else None,
         look_first=lambda decision: decision.reason is Reason.THRESHOLD_UNREAD,
         policy=policy.fields,
+        plan=settings.plan,
         view=VIEW,
     )
     return sweep(job, settings)

@@ -335,17 +335,24 @@ def test_a_long_list_is_written_while_it_is_read(run: Run, google: Google) -> No
     with serving(Leonardo([a_machine(n, days=1) for n in range(1, 1301)])) as server:
         ended = run(*delete(server, *kept(google)))
     assert ended.finished["listed"] == 1300
-    assert google.writes == [500, 500, 302]
+    assert google.writes == [1, 500, 500, 301]
 
 
-def test_a_record_that_is_refused_stops_the_acts(run: Run, google: Google) -> None:
+def test_a_log_that_takes_no_record_lets_nothing_begin(run: Run, google: Google) -> None:
     google.faults.append(GoogleFault(method="WriteLogEntries", code=Code.PERMISSION_DENIED, times=99))
     with serving(Leonardo([a_machine(1), a_machine(2)])) as server:
         ended = run(*delete(server, LIVE, *kept(google)))
-        assert "delete" not in {request.call for request in server.requests}
-    assert (ended.code, ended.finished["exit_code"]) == (6, 6)
-    assert ended.finished["outcomes"] == {"not_attempted": 2}
+        assert calls(server) == []
+    assert (ended.code, ended.finished["exit_code"], ended.finished["outcomes"]) == (6, 6, {})
     assert f"{LOG}: not acknowledged: PERMISSION_DENIED" in ended.err
+
+
+def test_an_intent_that_is_refused_stops_the_acts(run: Run, google: Google) -> None:
+    google.faults.append(GoogleFault(method="WriteLogEntries", code=Code.PERMISSION_DENIED, skip=1, times=99))
+    with serving(Leonardo([a_machine(1), a_machine(2)])) as server:
+        ended = run(*delete(server, LIVE, *kept(google)))
+        assert "delete" not in {request.call for request in server.requests}
+    assert (ended.code, ended.finished["outcomes"]) == (6, {"not_attempted": 2})
 
 
 def test_no_credentials_for_the_log_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from tests.conftest import a_machine, calls, paths, validator
 
 
 class Memory:
-    """A sink that remembers, and does what a test wants done when a record is to be made durable."""
+    """A sink that remembers, and does what a test wants done when an intent is to be made durable."""
 
     name = "memory"
     waiting = 0
@@ -46,7 +46,8 @@ class Memory:
         self.lines.append(line)
 
     async def make_durable(self) -> None:
-        self._on_durable()
+        if b"_requested" in self.lines[-1]:
+            self._on_durable()
         self.durable.append((time.monotonic(), len(self.lines)))
 
     @property

@@ -56,8 +56,12 @@ def _threshold(minutes: int | None) -> str:
     return "off" if minutes == 0 else duration(None if minutes is None else 60 * minutes)
 
 
+CALLS = ("list", "get", "delete", "stop")
+"""In the order in which a run makes them."""
+
+
 def calls_made(finished: RunFinished) -> str:
-    calls = ", ".join(f"{count} {kind}" for kind, count in finished.calls.items() if count)
+    calls = ", ".join(f"{count} {kind}" for kind in CALLS if (count := finished.calls.get(kind)))
     return f"Exit code {finished.exit_code} after {finished.duration_s:.1f} s ({calls or 'no'} calls)."
 
 

@@ -69,6 +69,8 @@ class GoogleFault:
     method: str
     code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE
     """How it ends instead of with an answer; None where it is only held up."""
+    skip: int = 0
+    """So many calls pass first."""
     times: int = 1
     act_first: bool = False
     """Whether the call is carried out and only its answer is lost."""
@@ -78,7 +80,7 @@ class GoogleFault:
 
 
 @dataclass
-class _Execution:
+class Execution:
     """One execution and its processes."""
 
     message: run_v2.Execution
@@ -93,6 +95,8 @@ class Google:
         """`variables` are those of every container; `kept_in` gets every entry before it is acknowledged."""
         self.variables = dict(variables or {})
         self.address = ""
+        self.tasks = 1
+        """Of each execution."""
         self.entries: list[tuple[Any, dict[str, Any]]] = []
         """As they came: in protobuf, and in the form in which they are asked about and exported."""
         self.writes: list[int] = []
@@ -101,7 +105,7 @@ class Google:
         self.faults: list[GoogleFault] = []
         self.queries: list[str] = []
         self._kept_in = kept_in
-        self._executions: dict[str, _Execution] = {}
+        self.executions: dict[str, Execution] = {}
         self._reads: deque[float] = deque(maxlen=READS_A_MINUTE)
         self._lock = threading.RLock()
 
@@ -111,7 +115,7 @@ class Google:
 
     def kill(self) -> None:
         """Every process that was started and still runs."""
-        for execution in list(self._executions.values()):
+        for execution in list(self.executions.values()):
             for process in execution.processes:
                 process.kill()
 
@@ -129,7 +133,7 @@ class Google:
             container.env = [run_v2.EnvVar(name=name, value=value) for name, value in changed.items()]
         name = f"{request.name.rpartition('/')[2]}-{secrets.token_hex(3)}"
         execution = self.add_execution(
-            f"{request.name}/executions/{name}", container, tasks=request.overrides.task_count or 1
+            f"{request.name}/executions/{name}", container, tasks=request.overrides.task_count or self.tasks
         )
         self._start(execution)
         metadata = AnyMessage()
@@ -138,7 +142,7 @@ class Google:
 
     def add_execution(
         self, path: str, container: run_v2.Container, *, tasks: int = 1, created: datetime | None = None
-    ) -> _Execution:
+    ) -> Execution:
         """An execution that is going on, though nothing runs for it."""
         now = created or utc_now()
         message = run_v2.Execution(
@@ -153,7 +157,7 @@ class Google:
             log_uri=f"https://console.example.org/{path}",
         )
         with self._lock:
-            self._executions[path] = execution = _Execution(message)
+            self.executions[path] = execution = Execution(message)
         return execution
 
     def get_execution(self, request: run_v2.GetExecutionRequest) -> run_v2.Execution:
@@ -161,7 +165,7 @@ class Google:
 
     def list_executions(self, request: run_v2.ListExecutionsRequest) -> run_v2.ListExecutionsResponse:
         with self._lock:
-            found = [e.message for path, e in self._executions.items() if path.startswith(f"{request.parent}/")]
+            found = [e.message for path, e in self.executions.items() if path.startswith(f"{request.parent}/")]
         return run_v2.ListExecutionsResponse(executions=found)
 
     def cancel_execution(self, request: run_v2.CancelExecutionRequest) -> Operation:
@@ -206,13 +210,13 @@ class Google:
         template = run_v2.ExecutionTemplate(template=run_v2.TaskTemplate(containers=[container]))
         return run_v2.Job(name=path, template=template)
 
-    def _execution(self, path: str) -> _Execution:
+    def _execution(self, path: str) -> Execution:
         with self._lock:
-            if path not in self._executions:
+            if path not in self.executions:
                 raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Execution {path.rpartition('/')[2]} not found.")
-            return self._executions[path]
+            return self.executions[path]
 
-    def _start(self, execution: _Execution) -> None:
+    def _start(self, execution: Execution) -> None:
         message = execution.message
         container = message.template.containers[0]
         outside = {name: value for name, value in os.environ.items() if not name.startswith("LIFECYCLE_")}
@@ -231,7 +235,7 @@ class Google:
             execution.processes.append(started)
         threading.Thread(target=self._watch, args=(execution,), daemon=True).start()
 
-    def _watch(self, execution: _Execution) -> None:
+    def _watch(self, execution: Execution) -> None:
         codes = dict(enumerate(process.wait() for process in execution.processes))
         with self._lock:
             execution.exit_codes = codes
@@ -297,7 +301,10 @@ class Google:
         self.calls[method] += 1
         with self._lock:
             fault = next((f for f in self.faults if f.method == method and f.times > 0), None)
-            if fault is not None:
+            if fault is not None and fault.skip > 0:
+                fault.skip -= 1
+                fault = None
+            elif fault is not None:
                 fault.times -= 1
         if fault is not None and fault.arrived is not None:
             fault.arrived.set()

@@ -1,0 +1,366 @@
+"""Jobs that are started on Cloud Run from elsewhere: what is started, by whose leave, and what is seen of it."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from core.cloud_logging.entries import CloudLogEntries
+from core.cloud_run.executions import CloudRunJob
+from core.follow import EVERY, LAST_ENTRIES, Following
+from core.records.events import Common, Event
+from core.run_clock import utc_now
+from core.sandbox.faults import Fault
+from core.sandbox.google_cloud import Google, GoogleFault, serving_google
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.server import SandboxServer, serving
+from tests.conftest import LEO, Ended, a_machine, calls, read_records
+
+Run = Callable[..., Ended]
+LOG = "projects/all-of-us-rw-test/logs/leo-lifecycle-audit"
+FIRST, SECOND = "terra-1/all-of-us-1", "terra-2/all-of-us-2"
+DELETION = "delete-old-runtimes"
+
+
+@contextmanager
+def deployed(
+    fleet: Leonardo, monkeypatch: pytest.MonkeyPatch, **variables: str
+) -> Iterator[tuple[SandboxServer, Google]]:
+    """A Leonardo, and a Google on which the jobs are deployed that sweep it; the environment's file says so."""
+    with serving(fleet) as server:
+        container = {"LIFECYCLE_LEONARDO_URL": server.url, "LIFECYCLE_AUTH": "none", "LIFECYCLE_ENVIRONMENT": "test"}
+        with serving_google(Google(container | {"LIFECYCLE_MAX_ACT_SHARE": "1"} | variables)) as google:
+            monkeypatch.setenv("LIFECYCLE_GOOGLE_EMULATOR", google.address)
+            _write_environment(server.url)
+            yield server, google
+
+
+def _write_environment(url: str) -> None:
+    Path("deploy/environments").mkdir(parents=True)
+    Path("deploy/environments/test.yaml").write_text(
+        f"""
+project: all-of-us-rw-test
+region: us-central1
+image: us-central1-docker.pkg.dev/all-of-us-rw-test/leo-lifecycle/leo-lifecycle:0.1.0
+accounts:
+  runner: leo-lifecycle-runner@all-of-us-rw-test.iam.gserviceaccount.com
+  scheduler: leo-lifecycle-scheduler@all-of-us-rw-test.iam.gserviceaccount.com
+  on_call: on-call@example.org
+  approvers: approvers@example.org
+settings:
+  leonardo_url: {url}
+  auth: none
+  deadline: 45m
+"""
+    )
+
+
+def starting(*arguments: str, job: str = DELETION) -> tuple[str, ...]:
+    return ("start", job, "--env", "test", *arguments)
+
+
+def started(google: Google) -> list[tuple[str, list[str]]]:
+    """The Cloud Run jobs that were started, and with which arguments."""
+    return [
+        (execution.message.job, list(execution.message.template.containers[0].args))
+        for execution in google.executions.values()
+    ]
+
+
+def as_run(ended: Ended) -> list[dict[str, Any]]:
+    return read_records(ended.out.splitlines())
+
+
+# The whole path
+
+
+def test_from_the_laptop_to_the_answer_why(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Leonardo([a_machine(1), a_machine(2), a_machine(3, days=1)])
+    with deployed(fleet, monkeypatch) as (server, google):
+        rehearsed = run(*starting("--project", "terra-1", "--project", "terra-3", "--started-by", "ada"))
+        assert (rehearsed.code, calls(server)) == (
+            0,
+            ["project_list terra-1", "project_list terra-3", f"get {FIRST}"],
+        )
+        dry = as_run(rehearsed)
+        plan = dry[0]["run_id"]
+        assert (dry[0]["started_by"], dry[0]["approved_by"], dry[0]["environment"]) == ("ada", None, "test")
+        assert dry[-1]["outcomes"] == {"would_delete": 1, "kept": 1}
+        live = run(
+            *starting("--no-dry-run", "--plan", plan, "--yes-i-mean", "test"),
+            *("--started-by", "ada", "--approved-by", "grace"),
+        )
+        assert live.code == 0
+        records = as_run(live)
+        assert (records[0]["started_by"], records[0]["approved_by"]) == ("ada", "grace")
+        assert records[0]["plan"]["run_id"] == plan
+        assert records[-1]["outcomes"] == {"deletion_accepted": 1, "not_in_plan": 1, "kept": 1}
+        assert [call for call in calls(server) if call.startswith("delete")] == [f"delete {FIRST}"]
+        assert started(google) == [
+            (
+                "delete-old-runtimes-dry-run",
+                [DELETION, "--project=terra-1", "--project=terra-3", "--started-by=ada"],
+            ),
+            (
+                DELETION,
+                [DELETION, "--no-dry-run", "--no-dry-run", f"--plan={plan}", "--started-by=ada", "--approved-by=grace"],
+            ),
+        ]
+        assert plan.startswith("delete-old-runtimes-dry-run-")
+        review = ("--from", "cloud-logging", "--audit-cloud-log", LOG, "--output", "json")
+        ((told,),) = (
+            i["entries"][-1:] for i in json.loads(run("review-audit-log", "why", FIRST, *review).out)["incarnations"]
+        )
+        assert told["outcome"] == "deletion_accepted"
+        assert told["last_run_id"] == records[0]["run_id"]
+        assert run("review-audit-log", "verify", *review).code == 0
+
+
+def test_a_person_sees_the_table_of_a_local_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    middle_of_a_minute = 20 + 28.5 / 24 / 60
+    fleet = Leonardo([a_machine(1, days=middle_of_a_minute), a_machine(2, days=1)])
+    with deployed(fleet, monkeypatch) as (server, _):
+        remote = run(*starting("--output", "table"))
+        connection = ("--leonardo-url", server.url, "--auth", "none", "--audit-file", "a.jsonl")
+        local = run(DELETION, *connection, "--max-act-share", "1", "--output", "table")
+    assert (remote.code, local.code) == (0, 0)
+    assert remote.out.partition("Exit code")[0] == local.out.partition("Exit code")[0]
+    assert "2 listed: 1 kept, 1 would_delete. Exit code 0" in " ".join(remote.out.split())
+    assert f"Every decision is on record in {LOG}" in " ".join(remote.out.split())
+    assert remote.err.startswith("leo-lifecycle: started delete-old-runtimes-dry-run-")
+
+
+def test_each_job_can_be_started_and_its_exit_code_is_the_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([a_machine(1), a_machine(2)], deletion_takes=None), monkeypatch) as (server, google):
+        checking = ("--stop-overdue", "--only", FIRST)
+        checked = run(*starting(*checking, job="check-autopause"))
+        assert (checked.code, as_run(checked)[-1]["outcomes"]) == (0, {"would_stop": 1})
+        held = ("--no-dry-run", "--yes-i-mean", "test", "--plan")
+        stopped = run(*starting(*checking, *held, as_run(checked)[0]["run_id"], job="check-autopause"))
+        assert (stopped.code, as_run(stopped)[-1]["outcomes"]) == (0, {"stop_accepted": 1})
+        plan = as_run(run(*starting("--only", SECOND)))[0]["run_id"]
+        assert run(*starting("--only", SECOND, *held, plan)).code == 0
+        server.leonardo.machine("terra-2", "all-of-us-2").accessed -= timedelta(hours=9)
+        confirmed = run(*starting(job="confirm-deletions"))
+        assert (confirmed.code, as_run(confirmed)[-1]["outcomes"]) == (1, {"stuck": 1})
+        assert [job for job, _ in started(google)] == [
+            "check-autopause-dry-run",
+            "check-autopause",
+            "delete-old-runtimes-dry-run",
+            DELETION,
+            "confirm-deletions-dry-run",
+        ]
+
+
+def test_a_run_that_ends_without_a_record_is_told_by_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([]), monkeypatch, LIFECYCLE_MAX_AGE="banana") as (_, google):
+        following = _following(google, "delete-old-runtimes-dry-run")
+        state = following.to_the_end()
+        assert (state.verdict, following.finished) == ("1 failed", [])
+        job = CloudRunJob("all-of-us-rw-test", "us-central1", "delete-old-runtimes-dry-run", emulator=google.address)
+        assert job.exit_codes(state.name) == [2]
+
+
+def _following(google: Google, name: str, seen: Callable[[Event, Common], None] = lambda *_: None) -> Following:
+    """An execution that is followed by a clock of its own."""
+    at = [0.0]
+
+    def sleep(seconds: float) -> None:
+        at[0] += seconds
+        for execution in google.executions.values():
+            for process in execution.processes:
+                process.wait()
+
+    job = CloudRunJob("all-of-us-rw-test", "us-central1", name, emulator=google.address)
+    log = CloudLogEntries(LOG, utc_now(), emulator=google.address)
+    execution = job.start(job.arguments())
+    return Following(job, execution, log, utc_now(), seen, sleep=sleep, monotonic=lambda: at[0])
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (
+            ["--no-dry-run"],
+            "plan: by hand a live run is started only with --plan RUN_ID, the run id of a dry run",
+        ),
+        (
+            ["--no-dry-run", "--plan", "x"],
+            "not started: type the environment's name, or give --yes-i-mean test",
+        ),
+        (
+            ["--no-dry-run", "--plan", "x", "--yes-i-mean", "prod"],
+            "not started: type the environment's name, or give --yes-i-mean test",
+        ),
+        (["--stop-overdue"], "--stop-overdue: delete-old-runtimes has no such setting"),
+        (["--max-age", "14"], "--max-age: '14' is no duration: write 14d, 4h, 30m, 36s, or ISO 8601 such as P14D"),
+        (["--max-age", "2d"], "max-age-if-idle 7d is above max-age 2d"),
+        (["--no-dry-run", "--plan", "x", "--as-of", "2026-11-20"], "as-of: a live run judges by the clock only"),
+        (["--leonardo-url", "https://example.org"], "--leonardo-url: unknown argument"),
+    ],
+)
+def test_what_must_not_be_started_is_told_and_nobody_is_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], fault: str
+) -> None:
+    with deployed(Leonardo([]), monkeypatch) as (_, google):
+        ended = run(*starting(*arguments))
+        assert (ended.code, ended.out) == (2, "")
+        assert f"leo-lifecycle: {fault}\n" in ended.err
+        assert google.calls == {}
+
+
+def test_an_environment_or_a_job_that_there_is_not_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([]), monkeypatch):
+        nowhere = run("start", DELETION, "--env", "moon")
+        assert nowhere.err == (
+            "leo-lifecycle: --env: 'deploy/environments/moon.yaml' cannot be read: No such file or directory\n"
+        )
+        assert run(*starting(job="sandbox")).err == "leo-lifecycle: sandbox does not run on Cloud Run\n"
+        assert run(*starting(job="x")).err.startswith("leo-lifecycle: there is no job 'x'; there are ")
+
+
+def test_what_google_refuses_is_told_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([]), monkeypatch) as (_, google):
+        google.faults.append(GoogleFault(method="RunJob", code=grpc.StatusCode.PERMISSION_DENIED))
+        ended = run(*starting())
+        assert (ended.code, google.calls["RunJob"]) == (2, 1)
+        path = "projects/all-of-us-rw-test/locations/us-central1/jobs/delete-old-runtimes-dry-run"
+        assert ended.err == (
+            f"leo-lifecycle: {path} was not started, or nobody knows: PERMISSION_DENIED: a fault of the sandbox\n"
+        )
+        google.faults.append(GoogleFault(method="RunJob"))
+        assert run(*starting()).code == 2
+        assert google.calls["RunJob"] == 2, "a second try could have started a second execution"
+
+
+# A person at the terminal
+
+
+class Terminal:
+    """`leo-lifecycle` with a terminal as its standard input."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._ours, theirs = os.openpty()
+        self.process = subprocess.Popen(
+            [LEO, *arguments], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        os.close(theirs)
+
+    def read_until(self, words: bytes) -> None:
+        """What it says on standard output, up to these words."""
+        assert self.process.stdout is not None
+        said = b""
+        while words not in said:
+            byte = self.process.stdout.read(1)
+            assert byte, said
+            said += byte
+
+    def type(self, line: str) -> None:
+        os.write(self._ours, f"{line}\n".encode())
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def ends(self) -> tuple[int, str]:
+        _, err = self.process.communicate(timeout=60)
+        os.close(self._ours)
+        return self.process.returncode, err.decode()
+
+
+@pytest.mark.parametrize(("typed", "code"), [("test", 0), ("prod", 2), ("", 2)])
+def test_a_live_run_begins_when_the_environments_name_is_typed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+) -> None:
+    with deployed(Leonardo([a_machine(1)]), monkeypatch) as (server, google):
+        plan = as_run(run(*starting()))[0]["run_id"]
+        terminal = Terminal(*starting("--no-dry-run", "--plan", plan, "--output", "json"))
+        terminal.read_until(b"A live run of delete-old-runtimes. Type the environment's name to go on: ")
+        terminal.type(typed)
+        assert terminal.ends()[0] == code
+        assert ("delete" in {request.call for request in server.requests}) == (code == 0)
+        if code == 0:
+            opening = next(p for p in google.payloads() if not p["dry_run"])
+            assert opening["started_by"] == opening["approved_by"] is not None
+
+
+@pytest.mark.parametrize(("typed", "cancelled"), [("y", True), ("", False)])
+def test_an_interruption_asks_whether_to_cancel(
+    monkeypatch: pytest.MonkeyPatch, typed: str, *, cancelled: bool
+) -> None:
+    fleet = Leonardo([a_machine(1)])
+    with deployed(fleet, monkeypatch) as (server, google):
+        server.faults.add(Fault(call="list", status=503, headers={"Retry-After": "600"}))
+        terminal = Terminal(*starting("--output", "json"))
+        terminal.read_until(b'"run_started"')
+        terminal.interrupt()
+        terminal.read_until(b"What it has not begun it will not do. [y/N] ")
+        terminal.type(typed)
+        code, err = terminal.ends()
+        (execution,) = google.executions.values()
+        assert code == 5
+        assert google.calls["CancelExecution"] == cancelled
+        if cancelled:
+            assert [process.wait() for process in execution.processes] == [5]
+            assert google.payloads()[-1]["exit_code"] == 5
+        else:
+            assert f"{execution.message.name.rpartition('/')[2]} goes on: leo-lifecycle review-audit-log run" in err
+            assert [process.poll() for process in execution.processes] == [None]
+
+
+# Following
+
+
+def test_entries_that_become_visible_late_are_shown_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([a_machine(1)]), monkeypatch) as (_, google):
+        shown: list[int] = []
+        hidden: list[Any] = []
+
+        def seen(_: Event, common: Common) -> None:
+            shown.append(common.seq)
+            if common.seq == 0 and hidden:
+                google.entries.append(hidden.pop())
+
+        following = _following(google, "delete-old-runtimes-dry-run", seen)
+        (execution,) = google.executions.values()
+        for process in execution.processes:
+            process.wait()
+        hidden.append(google.entries.pop(1))
+        following.to_the_end()
+        assert sorted(shown) == [0, 1, 2]
+
+
+def test_what_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([a_machine(1)]), monkeypatch) as (_, google):
+        following = _following(google, "delete-old-runtimes-dry-run")
+        (execution,) = google.executions.values()
+        for process in execution.processes:
+            process.wait()
+        google.entries.pop()
+        before = google.calls["ListLogEntries"]
+        following.to_the_end()
+        assert following.finished == []
+        assert google.calls["ListLogEntries"] - before <= LAST_ENTRIES / EVERY + 6
+
+
+def test_records_of_several_tasks_are_shown_as_one_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = [a_machine(n) for n in range(1, 9)]
+    projects = ",".join(f"terra-{n}" for n in range(1, 9))
+    with deployed(Leonardo(fleet), monkeypatch, LIFECYCLE_PROJECTS=projects) as (_, google):
+        google.tasks = 3
+        ended = run(*starting("--output", "table"))
+        said = " ".join(ended.out.split())
+        assert ended.code == 0
+        assert "8 listed: 8 would_delete. Exit code 0" in said
+        assert "(8 list, 8 get calls)" in said
+        assert {(p["task_index"], p["task_count"]) for p in google.payloads()} == {(0, 3), (1, 3), (2, 3)}
