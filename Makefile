@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Settings of the shell that calls make must not reach the demo or the tests.
 CLEAN_ENV := env $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: help demo test bench lint types contracts unit format schema constraints clean
+.PHONY: help demo test bench lint types contracts unit format schema constraints provider clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -59,9 +59,17 @@ format: $(VENV)/.installed  ## let ruff mend what it can
 schema: $(VENV)/.installed  ## write core/records/audit.schema.json from the records' definition
 	@$(BIN)/python -c 'import json; from core.records.events import schema; print(json.dumps(schema(), indent=2))' > core/records/audit.schema.json
 
-constraints: $(VENV)/.installed  ## resolve tests/constraints.txt anew, for every platform
+constraints: $(VENV)/.installed  ## resolve the constraints of tests, image and image build anew, for every platform
 	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --upgrade pyproject.toml -o tests/constraints.txt
+	@compile="$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header"; \
+	$$compile --all-extras --upgrade pyproject.toml -o tests/constraints.txt && \
+	$$compile --constraint tests/constraints.txt --upgrade pyproject.toml -o deploy/constraints.txt && \
+	echo hatchling | $$compile --constraint tests/constraints.txt --upgrade - -o deploy/build.constraints.txt
+
+provider: $(VENV)/.installed  ## write deploy/terraform/provider.schema.json from the provider's published schema
+	@there=$$(mktemp -d) && trap "rm -rf $$there" EXIT && \
+	npm pack --silent --pack-destination $$there @cdktf/provider-google@16.12.1 > $$there/name && \
+	$(BIN)/python deploy/terraform/provider_schema.py $$there/*.tgz
 
 clean:  ## remove everything that make made
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit dist

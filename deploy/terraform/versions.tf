@@ -1,0 +1,18 @@
+terraform {
+  required_version = "~> 1.5"
+
+  # terraform init -backend-config=bucket=... -backend-config=prefix=leo-lifecycle/ENVIRONMENT
+  backend "gcs" {}
+
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = "~> 6.50.0" # provider.schema.json is of this release
+    }
+  }
+}
+
+provider "google" {
+  project = local.environment.project
+  region  = local.environment.region
+}
