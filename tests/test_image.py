@@ -1,0 +1,131 @@
+"""What can be said of the image without an engine: its build steps run, and the program runs from what they install."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.server import serving
+from tests.conftest import Ended, a_machine, delete, paths
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "deploy/Dockerfile").read_text())
+BUILD, FINAL = re.split(r"(?m)^FROM .*\n", DOCKERFILE)[1:]
+UNREACHABLE = re.compile(r"NewConnectionError|NameResolutionError|ProxyError|ConnectTimeout|Network is unreachable")
+
+
+def steps(stage: str, word: str) -> list[str]:
+    return re.findall(rf"(?m)^{word} (.+)$", stage)
+
+
+def lay_out(context: Path) -> None:
+    """What .dockerignore lets into the build."""
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    left_out = {line.rpartition("/")[2] for line in lines[1:] if not line.startswith("!")}
+    for path in (line[1:] for line in lines if line.startswith("!")):
+        (context / path).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / path).is_dir():
+            shutil.copytree(ROOT / path, context / path, ignore=shutil.ignore_patterns(*left_out))
+        else:
+            shutil.copy(ROOT / path, context / path)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the build stage leaves behind, in another place than the image's."""
+    there = tmp_path_factory.mktemp("image")
+    context, prefix = there / "build", there / "leo-lifecycle"
+    lay_out(context)
+    subprocess.run([sys.executable, "-m", "venv", there / "base"], check=True)
+    environment = {
+        "PATH": f"{there / 'base/bin'}:/usr/bin:/bin",
+        "HOME": os.environ.get("HOME", "/"),
+        "PYTHON_IMAGE": "python@sha256:0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    for step in steps(BUILD, "RUN"):
+        command = step.replace("/opt/leo-lifecycle", str(prefix))
+        ran = subprocess.run(
+            ["/bin/sh", "-c", command], cwd=context, env=environment, capture_output=True, text=True, check=False
+        )
+        if UNREACHABLE.search(ran.stderr):
+            pytest.skip("the package index cannot be reached")
+        assert ran.returncode == 0, f"{step}\n{ran.stderr}"
+    yield prefix
+    shutil.rmtree(there)
+
+
+def run_from(prefix: Path, command: str, *arguments: str) -> Ended:
+    command = str(prefix / "bin" / command)
+    ran = subprocess.run([command, *arguments], env={}, capture_output=True, text=True, timeout=60, check=False)
+    return Ended(ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_the_program_runs_from_what_is_installed_and_from_nothing_else(installed: Path) -> None:
+    told = run_from(installed, "leo-lifecycle", "--version")
+    assert (told.code, told.out) == (0, f"leo-lifecycle {version('leo-lifecycle')}\n")
+    with serving(Leonardo([a_machine(1), a_machine(2, days=1)])) as server:
+        rehearsed = run_from(installed, "leo-lifecycle-dry-run", *delete(server))
+        live = run_from(installed, "leo-lifecycle", *delete(server, "--no-dry-run"))
+    assert [rehearsed.outcome(path)[2] for path in paths(1, 2)] == ["would_delete", "kept"]
+    assert [live.outcome(path)[2] for path in paths(1, 2)] == ["deletion_accepted", "kept"]
+    for google in ("google.cloud.run_v2", "google.cloud.logging", "google.auth.transport.requests"):
+        assert run_from(installed, "python", "-c", f"import {google}").code == 0
+
+
+def test_neither_sandbox_nor_tools_are_in_it_and_everything_is_compiled(installed: Path) -> None:
+    (packages,) = installed.glob("lib/python3.*/site-packages")
+    there = {path.name.lower() for path in packages.iterdir()}
+    assert {"core", "jobs", "google", "msgspec"} <= there
+    assert (
+        there & {"tests", "rich", "aiohttp", "pip", "setuptools", "hatchling", "starlette", "uvicorn", "pytest"}
+        == set()
+    )
+    assert not (packages / "core/sandbox").exists()
+    for package in ("core", "jobs", "httpx", "google/cloud/run_v2"):
+        for module in (packages / package).rglob("*.py"):
+            assert list((module.parent / "__pycache__").glob(f"{module.stem}.*.pyc")), module
+    told = run_from(installed, "leo-lifecycle", "delete-old-runtimes", "--sandbox")
+    assert (told.code, told.out) == (2, "")
+    assert "sandbox: core.sandbox is not installed" in told.err
+
+
+def test_a_base_without_a_digest_is_refused() -> None:
+    step = steps(BUILD, "RUN")[0]
+    for image, code in (("python:3.11-slim", 1), ("python:3.11-slim@sha256:0", 0)):
+        ran = subprocess.run(["/bin/sh", "-c", step], env={"PYTHON_IMAGE": image}, capture_output=True, check=False)
+        assert ran.returncode == code
+
+
+def test_the_final_stage_runs_as_nobody_in_particular_and_takes_cloud_runs_arguments() -> None:
+    assert re.findall(r"(?m)^FROM (\S+)", DOCKERFILE) == ["${PYTHON_IMAGE}"] * 2
+    assert re.findall(r"(?m)^ARG PYTHON_IMAGE(.*)$", DOCKERFILE) == ["", ""], "no digest is known here"
+    (user,) = steps(FINAL, "USER")
+    assert user.split(":")[0] not in ("", "0", "root")
+    assert steps(FINAL, "ENTRYPOINT") == ['["leo-lifecycle"]']
+    (label,) = steps(FINAL, "LABEL")
+    labels = dict(item.split("=", 1) for item in shlex.split(label))
+    assert (labels["org.opencontainers.image.version"], labels["org.opencontainers.image.revision"]) == (
+        "$VERSION",
+        "$REVISION",
+    )
+    assert steps(FINAL, "COPY") == ["--from=build /opt/leo-lifecycle /opt/leo-lifecycle"]
+
+
+def test_the_image_holds_what_the_tests_ran_on_and_no_address() -> None:
+    def versions(name: str) -> dict[str, str]:
+        return dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", (ROOT / name).read_text()))
+
+    tested = versions("tests/constraints.txt")
+    for name in ("deploy/constraints.txt", "deploy/build.constraints.txt"):
+        assert versions(name).items() <= tested.items(), "run: make constraints"
+        assert not re.search(r"https?://|index-url|find-links", (ROOT / name).read_text())
