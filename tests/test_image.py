@@ -19,6 +19,8 @@ from tests.conftest import Ended, a_machine, delete, paths
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "deploy/Dockerfile").read_text())
 BUILD, FINAL = re.split(r"(?m)^FROM .*\n", DOCKERFILE)[1:]
+ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""As in the image: what is not compiled stays so, and shows."""
 UNREACHABLE = re.compile(r"NewConnectionError|NameResolutionError|ProxyError|ConnectTimeout|Network is unreachable")
 
 
@@ -66,7 +68,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run_from(prefix: Path, command: str, *arguments: str) -> Ended:
     command = str(prefix / "bin" / command)
-    ran = subprocess.run([command, *arguments], env={}, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        [command, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
     return Ended(ran.returncode, ran.stdout, ran.stderr)
 
 
@@ -91,6 +95,7 @@ def test_neither_sandbox_nor_tools_are_in_it_and_everything_is_compiled(installe
         == set()
     )
     assert not (packages / "core/sandbox").exists()
+    assert "PYTHONDONTWRITEBYTECODE=1" in FINAL
     for package in ("core", "jobs", "httpx", "google/cloud/run_v2"):
         for module in (packages / package).rglob("*.py"):
             assert list((module.parent / "__pycache__").glob(f"{module.stem}.*.pyc")), module

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from core.deployment import read_cron, read_environment
+from core.records.events import EVENTS
 from core.records.events import schema as record_schema
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
@@ -25,6 +26,7 @@ from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
 from core.settings.durations import parse_duration
 from core.settings.exemptions import read_exemptions
+from core.settings.fields import Settings
 from core.settings.yaml_text import load_yaml
 from tests.conftest import Ended, a_machine, delete
 
@@ -307,6 +309,8 @@ def test_only_approvers_and_the_schedule_can_start_a_live_run() -> None:
 
 def test_an_execution_is_never_repeated_and_a_new_schedule_waits_for_a_person() -> None:
     template = resources()["google_cloud_run_v2_job", "job"]["template"][0]["template"][0]
+    assert template["service_account"] == '${google_service_account.account["runner"].email}'
+    assert template["timeout"] == "${local.task_timeout}"
     schedule = resources()["google_cloud_scheduler_job", "schedule"]
     assert template["max_retries"] == 0
     assert schedule["retry_config"][0]["retry_count"] == 0
@@ -331,43 +335,98 @@ def test_typed_yaml_says_what_its_text_says(name: str) -> None:
     assert read_exemptions(handed_over) == read_exemptions(str(exemptions))
 
 
-@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_terraform_computes_the_jobs_of_an_environment(tmp_path: Path, name: str) -> None:
-    there = tmp_path / "deploy/terraform"
-    there.mkdir(parents=True)
-    shutil.copytree(ROOT / "deploy/environments", tmp_path / "deploy/environments")
-    for path in ("cron.yaml", "deploy/RUNBOOK.md", "deploy/terraform/locals.tf", "deploy/terraform/variables.tf"):
-        shutil.copy(ROOT / path, tmp_path / path)
+def test_the_runbook_names_fields_and_settings_that_there_are() -> None:
+    known = {name for definition in RECORD.values() for name in definition.get("properties", {})}
+    known |= {word for definition in RECORD.values() for word in definition.get("enum", ())}
+    known |= {str(event.__struct_config__.tag) for event in EVENTS}
+    known |= set(Settings.model_fields) | set(variables())
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", (ROOT / "deploy/RUNBOOK.md").read_text()))
+    assert named - known == set()
+    assert len(named) > 10
+
+
+WORKSHOP = """\
+- match: {project: "terra-workshop-*", label: "purpose=teaching*"}
+  until: 2026-12-01
+  reason: genomics workshop
+"""
+needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
+
+
+def computed(root: Path, expression: str, *arguments: str) -> Any:
+    """What Terraform makes of an expression over the locals of a tree, without a provider."""
     console = subprocess.run(
-        ["terraform", "console", f"-var=environment={name}"],  # noqa: S607 - wherever it is installed
-        cwd=there,
-        input="jsonencode([local.live, local.rehearsals, local.variables, local.task_timeout, keys(local.runbook)])",
+        ["terraform", "console", *arguments],  # noqa: S607 - wherever it is installed
+        cwd=root / "deploy/terraform",
+        input=f"jsonencode({expression})",
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    live, rehearsals, variables, timeout, sections = json.loads(json.loads(console.stdout))
-    environment = read_environment(ROOT / f"deploy/environments/{name}.yaml")
+    assert console.returncode == 0, console.stderr
+    return json.loads(json.loads(console.stdout))
+
+
+def laid_out(root: Path) -> None:
+    """The tree that Terraform reads, its environments with a list and an exemption more than they have."""
+    (root / "deploy/terraform").mkdir(parents=True)
+    shutil.copytree(ROOT / "deploy/environments", root / "deploy/environments")
+    for path in ("cron.yaml", "deploy/RUNBOOK.md", "deploy/terraform/locals.tf", "deploy/terraform/variables.tf"):
+        shutil.copy(ROOT / path, root / path)
+    for name in ENVIRONMENTS:
+        written = root / f"deploy/environments/{name}.yaml"
+        written.write_text(written.read_text().replace("  deadline", "  projects: [terra-1, terra-2]\n  deadline"))
+        written.with_suffix(".exemptions.yaml").write_text(WORKSHOP)
+
+
+@needs_terraform
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_terraform_computes_the_jobs_of_an_environment(tmp_path: Path, name: str) -> None:
+    laid_out(tmp_path)
+    asked_for = "[local.live, local.rehearsals, local.variables, local.task_timeout, local.runbook]"
+    live, rehearsals, given, timeout, runbook = computed(tmp_path, asked_for, f"-var=environment={name}")
+    environment = read_environment(tmp_path / f"deploy/environments/{name}.yaml")
     jobs = read_cron(ROOT / "cron.yaml").at(name)
     assert live == {job.job: {"command": "leo-lifecycle", "args": [job.job, *job.args]} for job in jobs}
     assert {rehearsal: made["args"][0] for rehearsal, made in rehearsals.items()} == {j.rehearsal: j.job for j in jobs}
     for made in rehearsals.values():
         assert made["command"] == "leo-lifecycle-dry-run"
         assert "--no-dry-run" not in made["args"]
-    written = {f"LIFECYCLE_{key.upper()}": value for key, value in environment.settings.items()}
-    assert {key: variables[key] for key in written} == {
-        key: value if isinstance(value, str) else ",".join(value) for key, value in written.items()
-    }
-    assert {key: value for key, value in variables.items() if key not in written} == {
+    exemptions = tmp_path / f"deploy/environments/{name}.exemptions.yaml"
+    assert read_exemptions(given.pop("LIFECYCLE_EXEMPTIONS")) == read_exemptions(str(exemptions))
+    assert given == {
         "LIFECYCLE_ENVIRONMENT": name,
         "LIFECYCLE_GOOGLE_PROJECT": environment.project,
         "LIFECYCLE_GOOGLE_REGION": environment.region,
         "LIFECYCLE_AUDIT_CLOUD_LOG": environment.audit_log,
-        "LIFECYCLE_EXEMPTIONS": variables["LIFECYCLE_EXEMPTIONS"],
         "LIFECYCLE_OUTPUT": "json",
+    } | {
+        f"LIFECYCLE_{key.upper()}": value if isinstance(value, str) else ",".join(value)
+        for key, value in environment.settings.items()
     }
-    exemptions = ROOT / f"deploy/environments/{name}.exemptions.yaml"
-    assert read_exemptions(variables["LIFECYCLE_EXEMPTIONS"]) == read_exemptions(str(exemptions))
+    assert given["LIFECYCLE_PROJECTS"] == "terra-1,terra-2"
     assert parse_duration(timeout) == parse_duration(environment.settings["deadline"]) + timedelta(minutes=2)
-    assert set(local_values()["alerts_on_a_record"]) <= set(sections)
+    for alert in local_values()["alerts_on_a_record"]:
+        assert runbook[alert].startswith(f"{alert}\n")
+        assert "\n## " not in runbook[alert]
+
+
+@needs_terraform
+def test_terraform_computes_what_is_counted_alerted_on_and_drawn(tmp_path: Path) -> None:
+    """The metrics' names stand in for the metrics, which only a provider can make."""
+    laid_out(tmp_path)
+    for name in ("metrics", "alerts", "dashboard"):
+        text = (TERRAFORM / f"{name}.tf").read_text()
+        values = text[text.index("locals {") : text.index("\n}\n", text.index("locals {")) + 3]
+        named = re.sub(r"google_logging_metric\.\w+\[([^]]+)\]\.name", r'"leo_lifecycle/${\1}"', values)
+        (tmp_path / f"deploy/terraform/{name}.tf").write_text(named)
+    asked_for = "[local.alerts_on_a_record, local.alerts_on_a_count, local.tiles, local.live_deletions]"
+    records, counts, tiles, silence = computed(tmp_path, asked_for, "-var=environment=prod")
+    log = 'logName="projects/all-of-us-rw-prod/logs/leo-lifecycle-audit"'
+    assert all(log in alert["filter"] for alert in records.values())
+    assert {alert["metric"] for alert in counts.values()} <= set(local_values()["counts"])
+    assert 'metric.type="logging.googleapis.com/user/leo_lifecycle/runs"' in silence
+    assert len({tile["title"] for tile in tiles}) == len(tiles) >= 10
+    for tile in tiles:
+        assert re.match(r'metric\.type="logging\.googleapis\.com/user/leo_lifecycle/\w+" AND resource', tile["filter"])
+        assert all(re.fullmatch(r"metric\.label\.\w+", field) for field in tile["aggregation"]["groupByFields"])
