@@ -1,6 +1,8 @@
 """The schedule and the environments say what the program understands, and say so when they do not."""
 
 import itertools
+import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -9,6 +11,7 @@ import pytest
 from cronsim import CronSim
 
 from core.deployment import Environment, ScheduledJob, read_cron, read_environment
+from core.sandbox.google_cloud import JOBS as SCHEDULED_IN_SANDBOX
 from core.settings.durations import parse_duration
 from core.settings.exemptions import read_exemptions
 from jobs.__main__ import JOBS, main
@@ -94,6 +97,10 @@ def test_what_is_scheduled_is_a_job_and_only_deletion_acts() -> None:
     assert {job.job for _, job in scheduled() if "--no-dry-run" in job.args} == {"delete-old-runtimes"}
 
 
+def test_the_sandbox_runs_what_is_scheduled() -> None:
+    assert {job.job: job.args for job in CRON.cron} == SCHEDULED_IN_SANDBOX
+
+
 def test_every_environment_that_a_job_names_is_there() -> None:
     assert {name for job in CRON.cron for name in job.environments} <= set(ENVIRONMENTS)
 
@@ -134,6 +141,25 @@ def test_the_limits_are_those_of_the_system_before() -> None:
         "preprod": USUAL,
         "prod": USUAL,
     }
+
+
+def commands() -> list[str]:
+    runbook = (ROOT / "deploy/RUNBOOK.md").read_text()
+    return sorted(set(re.findall(r"leo-lifecycle (?:start|review-audit-log) [^`\n]+", runbook)))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_program_understands_every_command_of_the_runbook(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    program, *arguments = shlex.split(command)
+    # All of it is understood when what is missed is the one thing that is not there.
+    if arguments[0] == "start":
+        arguments += ["--environments", "nowhere"]
+        told = "--env: 'nowhere/ENV.yaml' cannot be read"
+    else:
+        told = "audit-cloud-log: which log is to be read?" if "cloud-logging" in arguments else "from: audit"
+    assert (program, main(arguments)) == ("leo-lifecycle", 2)
+    (fault,) = capsys.readouterr().err.splitlines()
+    assert fault.startswith(f"leo-lifecycle: {told}")
 
 
 def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_path: Path) -> None:
