@@ -6,7 +6,7 @@ Which rule judges and which act follows is the job's matter; what Leonardo's ans
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Protocol
@@ -113,7 +113,7 @@ class Case:
 
     def judged_again(self, looked: Runtime, decision: Decision) -> None:
         if self.last.acts:  # a failed try may have detached the disk: the record tells of the one there was
-            looked = replace(looked, disk=self.runtime.disk, persistent_disk_id=self.runtime.persistent_disk_id)
+            looked = looked._replace(disk=self.runtime.disk, persistent_disk_id=self.runtime.persistent_disk_id)
         self.runtime, self.decision = looked, decision
 
 
