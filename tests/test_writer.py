@@ -34,8 +34,8 @@ class Memory:
         """How many lines each effort covered."""
         self.closed = False
 
-    def write(self, line: bytes) -> None:
-        self.lines.append(line)
+    def write(self, *lines: bytes) -> None:
+        self.lines.extend(lines)
 
     def make_durable(self) -> None:
         self.durable.append(len(self.lines))
@@ -60,10 +60,10 @@ class Gated(Memory):
 class Dying(Gated):
     """Takes nothing any more, and fails an effort that was already under way."""
 
-    def write(self, line: bytes) -> None:
+    def write(self, *lines: bytes) -> None:
         if self.entered.is_set():
             raise OSError(28, "No space left on device")
-        super().write(line)
+        super().write(*lines)
 
     def make_durable(self) -> None:
         super().make_durable()
@@ -75,8 +75,8 @@ class Unnamed(Memory):
 
     name = "unnamed"
 
-    def write(self, line: bytes) -> None:
-        raise OSError(f"no room for {len(line) // 10**6} MB")
+    def write(self, *lines: bytes) -> None:
+        raise OSError(f"no room for {len(lines[0]) // 10**6} MB")
 
 
 def missing(number: int = 1, message: str = "it is not listed") -> RuntimeMissing:
@@ -297,6 +297,18 @@ def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         AuditFile(tmp_path / "file" / "audit.jsonl")
+
+
+def test_records_that_are_written_together_are_lines_of_their_own_in_one_write(pipe: tuple[int, int]) -> None:
+    memory = Memory()
+    log = a_log(Stdout(pipe[1]), memory)
+    log.write(missing(1), missing(2), missing(3))
+    log.write()
+    assert os.read(pipe[0], 2**16) == b"".join(memory.lines)
+    records = read_records([line.decode() for line in memory.lines])
+    assert [record["name"] for record in records] == ["x-1", "x-2", "x-3"]
+    assert {record["time"] for record in records} == {"2026-11-20T03:00:00Z"}
+    assert log.written == 3
 
 
 # Durability
