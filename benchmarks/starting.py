@@ -1,6 +1,6 @@
 """What it costs to begin: help and an empty fleet as whole processes, beside one that imports the libraries.
 
-Both without rich and click, which httpx and structlog import where they are installed: the production image has neither.
+Both without rich and click, which httpx and structlog import where they find them: the production image has neither.
 """
 
 import sys
