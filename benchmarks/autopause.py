@@ -6,19 +6,20 @@ The bare client opens as many connections, sends the same GETs and reads the ans
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from benchmarks.processes import LEO, cost, server
+from benchmarks.table import Row
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
 from core.sandbox.server import serve_forever
 
-LEO = str(Path(sys.executable).with_name("leo-lifecycle"))
+RUNTIMES, LATENCY, CONCURRENCY = 10_000, 0.02, 16
 
 
 def serve(runtimes: int, latency: float) -> None:
@@ -35,15 +36,6 @@ def serve(runtimes: int, latency: float) -> None:
         for number in range(1, runtimes + 1)
     ]
     serve_forever(lambda url: print(url, flush=True), Leonardo(fleet), latency=latency)
-
-
-@contextmanager
-def sandbox(runtimes: int, latency: float) -> Iterator[str]:
-    command = [sys.executable, __file__, "--serve", "--runtimes", str(runtimes), "--latency", str(latency)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        yield server.stdout.readline().strip()
-        server.terminate()
 
 
 async def bare(url: str, runtimes: int, concurrency: int) -> None:
@@ -65,34 +57,33 @@ async def bare(url: str, runtimes: int, concurrency: int) -> None:
             group.create_task(connection())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--runtimes", type=int, default=10_000)
-    parser.add_argument("--latency", type=float, default=0.02)
-    parser.add_argument("--concurrency", type=int, default=16)
-    arguments = parser.parse_args()
-    runtimes, concurrency = arguments.runtimes, arguments.concurrency
-    if arguments.serve:
-        serve(runtimes, arguments.latency)
-        return
-    with sandbox(runtimes, arguments.latency) as url:
+def rows() -> Iterator[Row]:
+    fleet = ("--runtimes", str(RUNTIMES), "--latency", str(LATENCY))
+    with TemporaryDirectory() as folder, server(sys.executable, "-m", "benchmarks.autopause", *fleet) as url:
         began = time.perf_counter()
-        asyncio.run(bare(url, runtimes, concurrency))
+        asyncio.run(bare(url, RUNTIMES, CONCURRENCY))
         floor = time.perf_counter() - began
-        command = [LEO, "check-autopause", "--leonardo-url", url, "--auth", "none", "--output", "json"]
-        began = time.perf_counter()
-        ended = subprocess.run(
-            [*command, "--read-concurrency", str(concurrency)], capture_output=True, text=True, check=True
-        )
-        ours = time.perf_counter() - began
-    finished = json.loads(ended.stdout.splitlines()[-1])
-    assert finished["calls"]["get"] == runtimes
-    limit = runtimes * arguments.latency / concurrency
-    print(f"{runtimes} Running runtimes, {1000 * arguments.latency:g} ms latency, {concurrency} in flight")
-    print(f"  latency alone        {limit:6.1f} s")
-    print(f"  bare asyncio client  {floor:6.1f} s")
-    print(f"  check-autopause      {ours:6.1f} s   {ours / floor:.2f} times the bare client")
+        out = Path(folder) / "records.jsonl"
+        command = (LEO, "check-autopause", "--leonardo-url", url, "--auth", "none", "--output", "json")
+        ours = cost((*command, "--read-concurrency", str(CONCURRENCY)), out).wall
+        finished = json.loads(out.read_bytes().splitlines()[-1])
+    assert finished["calls"]["get"] == RUNTIMES
+    yield Row(
+        f"check-autopause, {RUNTIMES:,} Running runtimes, {1000 * LATENCY:g} ms a request, {CONCURRENCY} at a time",
+        f"{floor:.1f} s for a bare asyncio client",
+        f"{ours:.1f} s",
+        f"{ours / floor:.2f}",
+        "1.25",
+    )
+
+
+def main() -> None:
+    """The server process of this measurement."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runtimes", type=int, required=True)
+    parser.add_argument("--latency", type=float, required=True)
+    arguments = parser.parse_args()
+    serve(arguments.runtimes, arguments.latency)
 
 
 if __name__ == "__main__":

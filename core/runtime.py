@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 GCP = "GCP"
 
@@ -30,13 +31,16 @@ class Disk(StrEnum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """One incarnation of a runtime: a name that is used again gets a new `id`."""
+class Runtime(NamedTuple):
+    """One incarnation of a runtime: a name that is used again gets a new `id`.
+
+    A tuple, as of all values that cannot be changed it is the cheapest to make: there is one for each item of a list.
+    """
 
     id: str
     project: str
     name: str
+    labels: Mapping[str, str]
     cloud_provider: str | None = GCP
     status: str | None = RuntimeStatus.RUNNING
     """Leonardo's word as it came, also one we do not know."""
@@ -45,7 +49,6 @@ class Runtime:
     """In UTC; None where it is missing, unreadable or without a zone."""
     date_accessed: datetime | None = None
     """In UTC or None. Not only a person's use moves it: every change of status does."""
-    labels: Mapping[str, str]
     disk: Disk = Disk.LOST
     persistent_disk_id: str | None = None
     autopause_threshold: timedelta | None = None

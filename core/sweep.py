@@ -6,7 +6,7 @@ Which rule judges and which act follows is the job's matter; what Leonardo's ans
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 from core.concurrently import each
 from core.leonardo.client import LastExchange, Leonardo
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
+from core.leonardo.wire import Batch
 from core.records import events
 from core.records.events import Outcome
 from core.records.writer import AuditLog, RecordNotKeptError
@@ -22,6 +23,7 @@ from core.rules.guards import Caps, Expectations, FailureStreak, Refusal
 from core.rules.plan import Plan
 from core.run_clock import OutOfTimeError, RunClock
 from core.runtime import MalformedRuntime, Runtime, RuntimeStatus
+from core.seen_ids import SeenIds
 
 MAYBE_DONE = (ErrorKind.UNAVAILABLE, ErrorKind.UNREADABLE)
 """After such an answer to an act, only the state tells whether it was carried out."""
@@ -124,7 +126,7 @@ class Case:
 
     def judged_again(self, looked: Runtime, decision: Decision) -> None:
         if self.last.acts:  # a failed try may have detached the disk: the record tells of the one there was
-            looked = replace(looked, disk=self.runtime.disk, persistent_disk_id=self.runtime.persistent_disk_id)
+            looked = looked._replace(disk=self.runtime.disk, persistent_disk_id=self.runtime.persistent_disk_id)
         self.runtime, self.decision = looked, decision
 
 
@@ -157,7 +159,7 @@ class Sweep:
         self._name_creator = name_creator
         self._expected = expected
         self._now: datetime
-        self._seen: set[str] = set()
+        self._seen = SeenIds()
         self._cases: list[Case] = []
         self._unread: list[Case] = []
         self._unsettled: list[Case] = []
@@ -170,9 +172,8 @@ class Sweep:
         self._skipped = False
         self._cut_short = False
         self._failed: list[str] = []
-        self._actions: Counter[str] = Counter()
-        self._reasons: Counter[str] = Counter()
-        self._outcomes: Counter[str] = Counter()
+        self._ends: Counter[tuple[str, str, str]] = Counter()
+        """How many runtimes ended in which action, reason and outcome."""
 
     async def run(self, started: events.RunStarted) -> int:
         """Sweep, from the first record to the closing one, judging the list by `started.now`; the exit code."""
@@ -221,11 +222,10 @@ class Sweep:
         held: list[Case] = []
         listed: set[str] = set()
         try:
-            async with aclosing(self._leonardo.list_runtimes(project)) as items:
-                async for item in items:
-                    if self._wanted(item, listed):
-                        self._take(item, held)
-                        await self._audit.drain()
+            async with aclosing(self._leonardo.list_runtimes(project)) as batches:
+                async for items in batches:
+                    held += self._take(self._wanted(items, listed))
+                    await self._audit.drain()
         except RecordNotKeptError:
             self._close_all(held, Outcome.NOT_ATTEMPTED)
         except OutOfTimeError:
@@ -242,26 +242,33 @@ class Sweep:
                 (self._unread if self._look_first(case.decision) else self._cases).append(case)
             self._report_missing(project, listed)
 
-    def _wanted(self, item: Runtime | MalformedRuntime, listed: set[str]) -> bool:
-        if self._scope.only is None:
-            return True
-        path = f"{item.project}/{item.name}"
-        listed.add(path)
-        return path in self._scope.only
+    def _wanted(self, items: Batch, listed: set[str]) -> Batch:
+        only = self._scope.only
+        if only is None:
+            return items
+        paths = [f"{item.project}/{item.name}" for item in items]
+        listed.update(paths)
+        return [item for item, path in zip(items, paths, strict=True) if path in only]
 
-    def _take(self, item: Runtime | MalformedRuntime, held: list[Case]) -> None:
-        self._listed += 1
-        if isinstance(item, MalformedRuntime):
-            self._failed.append(f"{item.project or '?'}/{item.name or '?'}")
-            self._audited(events.malformed_audited(item, self._now))
-            return
-        repeated = item.id in self._seen
-        self._seen.add(item.id)
-        case = Case(runtime=item, decision=self._judge(item, self._now, repeated=repeated, second_look=False))
-        if case.decision.action is Action.KEEP and not self._look_first(case.decision):
-            self._close(case, Outcome.KEPT)
-        else:
-            held.append(case)
+    def _take(self, items: Batch) -> list[Case]:
+        """Judge what arrived together: the kept are recorded, in one write, and the others returned."""
+        self._listed += len(items)
+        kept: list[events.RuntimeAudited] = []
+        held: list[Case] = []
+        for item in items:
+            if isinstance(item, MalformedRuntime):
+                self._failed.append(f"{item.project or '?'}/{item.name or '?'}")
+                kept.append(events.malformed_audited(item, self._now))
+                continue
+            repeated = not self._seen.add(int(item.id))
+            decision = self._judge(item, self._now, repeated=repeated, second_look=False)
+            if decision.action is Action.KEEP and not self._look_first(decision):
+                why = self._explain(item, decision)
+                kept.append(events.runtime_audited(item, decision, Outcome.KEPT, why, name_creator=self._name_creator))
+            else:
+                held.append(Case(runtime=item, decision=decision))
+        self._audited(*kept)
+        return held
 
     def _unreadable(self, project: str | None, error: LeonardoError) -> None:
         self._failed.append(project or events.ALL_RUNTIMES)
@@ -531,16 +538,14 @@ class Sweep:
             )
         )
 
-    def _audited(self, record: events.RuntimeAudited) -> None:
-        self._actions[record.action] += 1
-        self._reasons[record.reason] += 1
-        self._outcomes[record.outcome] += 1
-        self._record(record)
+    def _audited(self, *records: events.RuntimeAudited) -> None:
+        self._ends.update((record.action, record.reason, record.outcome) for record in records)
+        self._record(*records)
 
-    def _record(self, event: events.Event) -> None:
+    def _record(self, *records: events.Event) -> None:
         """Write where it can be written still; the audit log remembers a loss, and `_stopped` asks it."""
         with suppress(RecordNotKeptError):
-            self._audit.write(event)
+            self._audit.write(*records)
 
     def _exit_code(self) -> int:
         """The highest that applies of the design's exit codes."""
@@ -556,14 +561,19 @@ class Sweep:
         return 1 if self._failed else 0
 
     def _finished(self, exit_code: int) -> events.RunFinished:
+        actions, reasons, outcomes = (Counter[str]() for _ in range(3))
+        for (action, reason, outcome), count in self._ends.items():
+            actions[action] += count
+            reasons[reason] += count
+            outcomes[outcome] += count
         return events.RunFinished(
             severity=events.Severity.NOTICE,
-            message=f"finished with exit code {exit_code}: {self._listed} listed, {_counts(self._outcomes)}",
+            message=f"finished with exit code {exit_code}: {self._listed} listed, {_counts(outcomes)}",
             listed=self._listed,
-            audited=self._outcomes.total(),
-            actions=dict(self._actions),
-            reasons=dict(self._reasons),
-            outcomes=dict(self._outcomes),
+            audited=self._ends.total(),
+            actions=dict(actions),
+            reasons=dict(reasons),
+            outcomes=dict(outcomes),
             failed=[events.fit(name) or "" for name in self._failed[: events.MOST_NAMES]],
             calls={kind: self._leonardo.calls[kind] for kind in ("list", "get", "delete", "stop")},
             duration_s=round(self._clock.elapsed(), 3),

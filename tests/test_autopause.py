@@ -44,13 +44,13 @@ def test_what_is_not_on_google_cloud_or_was_listed_before_or_has_no_known_status
     assert reason(a_runtime("Stopped", cloud="AZURE"), repeated=True) is Reason.CLOUD_NOT_SUPPORTED
     assert reason(a_runtime(None), repeated=True) is Reason.DUPLICATE
     for status in (None, "Unknown", "Odd"):
-        assert reason(replace(a_runtime(status), created_date=None)) is Reason.STATUS_UNKNOWN
+        assert reason(a_runtime(status)._replace(created_date=None)) is Reason.STATUS_UNKNOWN
 
 
 def test_paused_and_errored_need_no_dates_and_the_others_do() -> None:
     for status, expected in (("Stopped", Reason.PAUSED), ("Error", Reason.ERRORED), ("Deleted", Reason.UNDATED)):
-        assert reason(replace(a_runtime(status), created_date=None, date_accessed=None)) is expected
-    assert reason(replace(a_runtime(), date_accessed=None), 30 * MINUTE) is Reason.UNDATED
+        assert reason(a_runtime(status)._replace(created_date=None, date_accessed=None)) is expected
+    assert reason(a_runtime()._replace(date_accessed=None), 30 * MINUTE) is Reason.UNDATED
     assert reason(a_runtime(idle=-5 * MINUTE), 30 * MINUTE) is Reason.IN_USE
     assert reason(a_runtime(idle=-5 * MINUTE - MS), 30 * MINUTE) is Reason.FUTURE_DATED
 
@@ -176,7 +176,7 @@ def test_findings_say_themselves_with_their_numbers() -> None:
     half = 30 * MINUTE
 
     def said(status: str, idle: timedelta, threshold: timedelta | None = None) -> str:
-        runtime = replace(a_runtime(status, idle=idle), autopause_threshold=threshold)
+        runtime = a_runtime(status, idle=idle)._replace(autopause_threshold=threshold)
         return explain(runtime, check(runtime, threshold, POLICY, NOW))
 
     assert [

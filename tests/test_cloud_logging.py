@@ -332,10 +332,12 @@ def test_a_run_keeps_the_same_records_in_cloud_logging_as_on_standard_output(run
 
 
 def test_a_long_list_is_written_while_it_is_read(run: Run, google: Google) -> None:
-    with serving(Leonardo([a_machine(n, days=1) for n in range(1, 1301)])) as server:
+    with serving(Leonardo([a_machine(n, days=1) for n in range(1, 3001)])) as server:
         ended = run(*delete(server, *kept(google)))
-    assert ended.finished["listed"] == 1300
-    assert google.writes == [1, 500, 500, 301]
+    assert ended.finished["listed"] == 3000
+    assert (sum(google.writes), max(google.writes)) == (3002, MOST_ENTRIES)
+    at_the_end = [1, *(6 * [MOST_ENTRIES]), 1]
+    assert len(google.writes) > len(at_the_end)
 
 
 def test_a_log_that_takes_no_record_lets_nothing_begin(run: Run, google: Google) -> None:

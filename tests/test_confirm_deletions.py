@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,13 +39,13 @@ def confirmed(ended: Ended) -> list[tuple[str, str, str | None]]:
     ("state", "accepted", "expected"),
     [
         (None, True, Confirmation.NOT_VISIBLE),
-        (replace(STATE, status="Deleted"), False, Confirmation.CONFIRMED),
+        (STATE._replace(status="Deleted"), False, Confirmation.CONFIRMED),
         (STATE, True, Confirmation.STUCK),
-        (replace(STATE, date_accessed=NOW - 2 * HOUR + MS), True, Confirmation.PENDING),
-        (replace(STATE, date_accessed=None), True, Confirmation.PENDING),
-        (replace(STATE, status="Stopped"), True, Confirmation.SURVIVED),
-        (replace(STATE, status="Error"), False, Confirmation.NEVER_HAPPENED),
-        (replace(STATE, status=None), False, Confirmation.NEVER_HAPPENED),
+        (STATE._replace(date_accessed=NOW - 2 * HOUR + MS), True, Confirmation.PENDING),
+        (STATE._replace(date_accessed=None), True, Confirmation.PENDING),
+        (STATE._replace(status="Stopped"), True, Confirmation.SURVIVED),
+        (STATE._replace(status="Error"), False, Confirmation.NEVER_HAPPENED),
+        (STATE._replace(status=None), False, Confirmation.NEVER_HAPPENED),
     ],
 )
 def test_a_deletion_is_judged_by_what_its_project_lists(

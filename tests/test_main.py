@@ -51,6 +51,32 @@ def test_help_explains_each_setting_with_its_default_and_unit(capsys: pytest.Cap
         assert re.search(rf"{re.escape(flag)}\s[^\[]*\[{default}\]", out), flag
 
 
+IMPORTED = """\
+import sys
+for extra in ("rich", "click"):  # httpx and structlog import these where they are installed, and do without elsewhere
+    sys.modules[extra] = None
+from jobs.__main__ import main
+code = main(sys.argv[1:])
+print(*{name.partition(".")[0] for name, module in sys.modules.items() if module}, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("question", ["--help", "delete-old-runtimes", "check-autopause"])
+def test_what_a_run_does_not_use_it_does_not_import(question: str) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        how = () if question == "--help" else ("--leonardo-url", server.url, "--auth", "none", "--output", "json")
+        ended = subprocess.run(
+            [sys.executable, "-c", IMPORTED, question, *how], capture_output=True, text=True, check=True
+        )
+    imported = set(ended.stderr.split())
+    assert {"argparse", "jobs"} <= imported
+    heavy = {"google", "grpc", "jinja2", "matplotlib", "requests", "rich", "starlette", "uvicorn", "yaml"}
+    assert imported & heavy == set()
+    if question == "--help":
+        assert imported & {"asyncio", "httpx", "msgspec", "pydantic", "structlog"} == set()
+
+
 def test_every_setting_is_a_flag_of_some_job() -> None:
     flags = {flag for job in (check_autopause, confirm_deletions, delete_old_runtimes) for flag in job.FLAGS}
     assert flags == set(Settings.model_fields)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.records.events import Event, RuntimeMissing, Severity
-from core.records.writer import AuditFile, AuditLog, RecordNotKeptError, RunIdentity, Sink, Stdout
+from core.records.writer import MOST_WAITING, AuditFile, AuditLog, RecordNotKeptError, RunIdentity, Sink, Stdout
 from tests.conftest import read_records
 
 START = datetime(2026, 11, 20, 3, tzinfo=UTC)
@@ -34,8 +34,8 @@ class Memory:
         self.durable: list[int] = []
         """How many lines each effort covered."""
 
-    def write(self, line: bytes) -> None:
-        self.lines.append(line)
+    def write(self, *lines: bytes) -> None:
+        self.lines.extend(lines)
 
     async def make_durable(self) -> None:
         self.durable.append(len(self.lines))
@@ -57,10 +57,10 @@ class Gated(Memory):
 class Dying(Gated):
     """Takes nothing any more, and fails an effort that was already under way."""
 
-    def write(self, line: bytes) -> None:
+    def write(self, *lines: bytes) -> None:
         if self.entered.is_set():
             raise OSError(28, "No space left on device")
-        super().write(line)
+        super().write(*lines)
 
     async def make_durable(self) -> None:
         await super().make_durable()
@@ -72,8 +72,8 @@ class Unnamed(Memory):
 
     name = "unnamed"
 
-    def write(self, line: bytes) -> None:
-        raise OSError(f"no room for {len(line) // 10**6} MB")
+    def write(self, *lines: bytes) -> None:
+        raise OSError(f"no room for {len(lines[0]) // 10**6} MB")
 
 
 def missing(number: int = 1, message: str = "it is not listed") -> RuntimeMissing:
@@ -297,6 +297,18 @@ def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
         AuditFile(tmp_path / "file" / "audit.jsonl")
 
 
+def test_records_that_are_written_together_are_lines_of_their_own_in_one_write(pipe: tuple[int, int]) -> None:
+    memory = Memory()
+    log = a_log(Stdout(pipe[1]), memory)
+    log.write(missing(1), missing(2), missing(3))
+    log.write()
+    assert os.read(pipe[0], 2**16) == b"".join(memory.lines)
+    records = read_records([line.decode() for line in memory.lines])
+    assert [record["name"] for record in records] == ["x-1", "x-2", "x-3"]
+    assert {record["time"] for record in records} == {"2026-11-20T03:00:00Z"}
+    assert log.written == 3
+
+
 # Durability
 
 
@@ -326,6 +338,19 @@ def test_what_is_durable_already_needs_no_effort() -> None:
 
     asyncio.run(run())
     assert memory.durable == [1, 2]
+
+
+def test_who_writes_many_waits_where_many_are_held_back() -> None:
+    holding = Memory()
+    log = a_log(holding)
+
+    async def run() -> None:
+        for holding.waiting in (0, MOST_WAITING - 1, MOST_WAITING):
+            write_all(log, 1)
+            await log.drain()
+
+    asyncio.run(run())
+    assert holding.durable == [3]
 
 
 def test_a_commit_returns_only_when_the_effort_has_ended_and_covers_nothing_later() -> None:

@@ -44,8 +44,8 @@ class CloudLog:
     def waiting(self) -> int:
         return len(self._lines)
 
-    def write(self, line: bytes) -> None:
-        self._lines.append(line)
+    def write(self, *lines: bytes) -> None:
+        self._lines += lines
 
     async def make_durable(self) -> None:
         """Send what waits; a request is made once, and sent again as it is. Raises GoogleError where one is refused."""

@@ -1,6 +1,6 @@
 """Leonardo's JSON to runtimes: a list as a stream, a single answer whole; nothing here sends or judges."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,9 +14,45 @@ LARGEST_ITEM = 16 * 2**20
 GUESSES = 4
 """How many boundaries of a chunk are tried before more of the list is awaited."""
 
+OPENING, COMMA, CLOSING = b"[,]"
 
-class _Item(msgspec.Struct, rename="camel"):
-    """The fields that are used, of any type: one odd value must cost no more than itself."""
+Buffer = bytearray | memoryview
+Batch = list[Runtime | MalformedRuntime]
+"""Items that arrived together: one at a time, a million of them would cost more in waiting than in reading."""
+
+
+class _Context(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    cloud_provider: str | None = None
+    cloud_resource: str | None = None
+
+
+class _Audit(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    creator: str | None = None
+    created_date: str | None = None
+    date_accessed: str | None = None
+
+
+class _Config(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    config_type: str | None = None
+    persistent_disk_id: int | None = None
+
+
+class _Item(msgspec.Struct, rename="camel", gc=False):
+    """The fields that are used, of the types that they should have: an item that has others is read as `_OddItem`."""
+
+    id: int | None = None
+    runtime_name: str | None = None
+    google_project: str | None = None
+    cloud_context: _Context = _Context()
+    audit_info: _Audit = _Audit()
+    runtime_config: _Config = _Config()
+    status: str | None = None
+    labels: dict[str, str] = {}
+    autopause_threshold: int | None = None
+
+
+class _OddItem(msgspec.Struct, rename="camel"):
+    """The same fields, of any type: one odd value must cost no more than itself."""
 
     id: Any = None
     runtime_name: Any = None
@@ -30,14 +66,18 @@ class _Item(msgspec.Struct, rename="camel"):
 
 
 _items = msgspec.json.Decoder(list[_Item])
+_odd_items = msgspec.json.Decoder(list[_OddItem])
 _anything = msgspec.json.Decoder(list[Any])
 _single = msgspec.json.Decoder(_Item)
+_odd_single = msgspec.json.Decoder(_OddItem)
 
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-async def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncIterator[Runtime | MalformedRuntime]:
-    """The items of one JSON array as they arrive, in constant memory. Raises LeonardoError (unreadable).
+async def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncIterator[Batch]:
+    """The items of one JSON array as they arrive, some at a time, in constant memory.
+
+    Raises LeonardoError (unreadable).
 
     The text is cut behind an item and each part decoded as an array of its own. Where to cut is guessed (`},{`),
     and a wrong guess cannot pass: inside a string or a nested value the part in front of it is not valid JSON.
@@ -48,25 +88,24 @@ async def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncIterator[Runt
         buffer += chunk
         if not opened:
             opened = _open(buffer)
-        if opened:
-            for item in _complete_items(buffer, len(chunk)):
-                yield item
+        if opened and (items := _complete_items(buffer, len(chunk))):
+            yield items
         if len(buffer) > LARGEST_ITEM:
             raise _unreadable(f"{len(buffer)} bytes without the end of an item")
     if not opened:
         raise _unreadable("the answer is empty")
     try:
-        last = _decode(b"[" + buffer)
+        last = _decode(buffer)
     except UNDECODABLE as error:
         raise _unreadable(f"the list does not end well: {error}") from None
-    for item in last:
-        yield item
+    if last:
+        yield last
 
 
 def runtime_from_get(body: bytes) -> Runtime:
     """A single runtime. Raises LeonardoError (unreadable)."""
     try:
-        item = _single.decode(body)
+        item = _one(body)
     except UNDECODABLE as error:
         raise _unreadable(f"the answer is no runtime: {error}") from None
     runtime = _runtime(item)
@@ -76,98 +115,151 @@ def runtime_from_get(body: bytes) -> Runtime:
 
 
 def _open(buffer: bytearray) -> bool:
-    """Take the array's opening bracket off the buffer, once it is there."""
+    """Let the buffer begin with the array's opening bracket; whether it is there."""
     text = buffer.lstrip()
     if not text:
         return False
     if not text.startswith(b"["):
         raise _unreadable("the answer is no JSON array")
-    buffer[:] = text[1:]
+    buffer[:] = text
     return True
 
 
-def _complete_items(buffer: bytearray, fresh: int) -> Iterator[Runtime | MalformedRuntime]:
-    """Decode and take off the buffer all but the last item, where a boundary is found near its end."""
+def _complete_items(buffer: bytearray, fresh: int) -> Batch:
+    """Decode and take off the buffer all but the last item, where a boundary is found near its end.
+
+    The comma between two items becomes the end of an array, and then the beginning of the next: no text is copied.
+    """
     end = len(buffer)
     for _ in range(GUESSES):
         end = buffer.rfind(b"},{", max(0, len(buffer) - fresh - 2), end)
         if end < 0:
-            return
+            break
+        comma = end + 1
+        buffer[comma] = CLOSING
         try:
-            items = _decode(b"[" + buffer[: end + 1] + b"]")
+            with memoryview(buffer)[: comma + 1] as array:
+                items = _decode(array)
         except UNDECODABLE:
+            buffer[comma] = COMMA
             continue
-        del buffer[: end + 2]
-        yield from items
-        return
+        del buffer[:comma]
+        buffer[0] = OPENING
+        return items
+    return []
 
 
-def _decode(array: bytes) -> list[Runtime | MalformedRuntime]:
+def _decode(array: Buffer) -> Batch:
     try:
         return [_runtime(item) for item in _items.decode(array)]
-    except msgspec.ValidationError:  # an item that is no object; the others must not suffer for it
+    except msgspec.ValidationError:  # a value of another type than expected, somewhere
+        return [_runtime(item) for item in _decode_odd(array)]
+
+
+def _decode_odd(array: Buffer) -> list[_Item | None]:
+    """None for an item that is no object; the others must not suffer for it."""
+    try:
+        return [_evened(item) for item in _odd_items.decode(array)]
+    except msgspec.ValidationError:
         return [
-            _runtime(msgspec.convert(item, _Item))
-            if isinstance(item, dict)
-            else MalformedRuntime("the item is no object")
+            _evened(msgspec.convert(item, _OddItem)) if isinstance(item, dict) else None
             for item in _anything.decode(array)
         ]
 
 
-def _runtime(item: _Item) -> Runtime | MalformedRuntime:
-    context = item.cloud_context if isinstance(item.cloud_context, dict) else {}
-    audit = item.audit_info if isinstance(item.audit_info, dict) else {}
-    config = item.runtime_config if isinstance(item.runtime_config, dict) else {}
-    labels = item.labels if isinstance(item.labels, dict) else {}
-    identity = _number(item.id)
-    project = _word(context.get("cloudResource")) or _word(item.google_project)
-    name = _word(item.runtime_name)
+def _one(body: bytes) -> _Item:
+    try:
+        return _single.decode(body)
+    except msgspec.ValidationError:
+        return _evened(_odd_single.decode(body))
+
+
+def _evened(item: _OddItem) -> _Item:
+    """Any value of another type than expected counts as missing."""
+    context, audit, config, labels = (
+        value if isinstance(value, dict) else {}
+        for value in (item.cloud_context, item.audit_info, item.runtime_config, item.labels)
+    )
+    return _Item(
+        id=_number(item.id),
+        runtime_name=_text(item.runtime_name),
+        google_project=_text(item.google_project),
+        cloud_context=_Context(
+            cloud_provider=_text(context.get("cloudProvider")), cloud_resource=_text(context.get("cloudResource"))
+        ),
+        audit_info=_Audit(
+            creator=_text(audit.get("creator")),
+            created_date=_text(audit.get("createdDate")),
+            date_accessed=_text(audit.get("dateAccessed")),
+        ),
+        runtime_config=_Config(
+            config_type=_text(config.get("configType")), persistent_disk_id=_number(config.get("persistentDiskId"))
+        ),
+        status=_text(item.status),
+        labels={key: value for key, value in labels.items() if isinstance(value, str)},
+        autopause_threshold=_number(item.autopause_threshold),
+    )
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _runtime(item: _Item | None) -> Runtime | MalformedRuntime:
+    if item is None:
+        return MalformedRuntime("the item is no object")
+    context, audit, config = item.cloud_context, item.audit_info, item.runtime_config
+    identity = _digits(item.id)
+    project = context.cloud_resource or item.google_project or None
+    name = item.runtime_name or None
     if identity is None or project is None or name is None:
         wanted = {"id": identity, "project": project, "name": name}
         unreadable = ", ".join(word for word, value in wanted.items() if value is None)
         return MalformedRuntime(f"unreadable: {unreadable}", identity, project, name)
-    persistent_disk_id = _number(config.get("persistentDiskId"))
+    disk_id = config.persistent_disk_id
     return Runtime(
         id=identity,
         project=project,
         name=name,
-        cloud_provider=_word(context.get("cloudProvider")),
-        status=_word(item.status),
-        creator=_word(audit.get("creator")),
-        created_date=_instant(audit.get("createdDate")),
-        date_accessed=_instant(audit.get("dateAccessed")),
-        labels={key: value for key, value in labels.items() if isinstance(value, str)},
-        disk=Disk.KEPT if config.get("configType") == "GceWithPdConfig" and persistent_disk_id else Disk.LOST,
-        persistent_disk_id=persistent_disk_id,
-        autopause_threshold=_minutes(item.autopause_threshold),
+        cloud_provider=context.cloud_provider or None,
+        status=item.status or None,
+        creator=audit.creator or None,
+        created_date=_instant(audit.created_date),
+        date_accessed=_instant(audit.date_accessed),
+        labels=item.labels,
+        disk=Disk.LOST if disk_id is None or config.config_type != "GceWithPdConfig" else Disk.KEPT,
+        persistent_disk_id=_digits(disk_id),
+        autopause_threshold=None if item.autopause_threshold is None else _minutes(item.autopause_threshold),
     )
 
 
-def _number(value: object) -> str | None:
+def _digits(number: int | None) -> str | None:
     """An integer as text: Cloud Logging would return a number as a double and lose digits."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+    return None if number is None else str(number)
 
 
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _instant(value: object) -> datetime | None:
+def _instant(text: str | None) -> datetime | None:
     """Leonardo's timestamps have 0, 3 or 6 fraction digits and `Z`; anything without a zone is no instant."""
-    if not isinstance(value, str):
+    if text is None:
         return None
     try:
-        instant = datetime.fromisoformat(value)
+        instant = datetime.fromisoformat(text)
+        if instant.tzinfo is UTC:
+            return instant
         return None if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def _minutes(value: object) -> timedelta | None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+def _minutes(count: int) -> timedelta | None:
+    if count < 0:
         return None
     try:
-        return timedelta(minutes=value)
+        return timedelta(minutes=count)
     except OverflowError:
         return timedelta.max
 

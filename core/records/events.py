@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Final, Literal, Union
 
 import msgspec
@@ -104,18 +105,23 @@ class ExemptionDetail(msgspec.Struct, frozen=True):
     lapsed: bool
 
 
-class Common(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of every record; the first four are lifted out of the line by Cloud Logging."""
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """What no two records of a task share."""
 
     time: Instant
-    labels: dict[str, str] = msgspec.field(name="logging.googleapis.com/labels")
     insert_id: str = msgspec.field(name="logging.googleapis.com/insertId")
+    seq: int
+
+
+class Common(Stamp, frozen=True, kw_only=True):
+    """The fields of every record; Cloud Logging lifts time, insertId and labels out of the line."""
+
+    labels: dict[str, str] = msgspec.field(name="logging.googleapis.com/labels")
     schema: Literal["leo-lifecycle/audit/v1"]
     job: str
     run_id: str
     environment: str
     dry_run: bool
-    seq: int
     task_index: int
     task_count: int
     truncated: list[str] | None = None
@@ -293,7 +299,8 @@ def policy_digest(policy: dict[str, float | bool], exemptions: Iterable[Exemptio
 
 
 def seconds(duration: timedelta | None) -> float | None:
-    return None if duration is None else round(duration.total_seconds(), 3)
+    """With three decimals at most: every judgement is to the millisecond."""
+    return None if duration is None else duration.total_seconds()
 
 
 def fit(text: str | None) -> str | None:
@@ -312,6 +319,9 @@ class Exchanged:
     trace_id: str | None = None
 
 
+NOT_EXCHANGED = Exchanged()
+
+
 def runtime_audited(
     runtime: Runtime,
     decision: Decision,
@@ -319,12 +329,10 @@ def runtime_audited(
     explanation: str,
     *,
     name_creator: bool,
-    exchanged: Exchanged | None = None,
+    exchanged: Exchanged = NOT_EXCHANGED,
 ) -> RuntimeAudited:
     """The record of one judged runtime."""
-    exchanged = exchanged or Exchanged()
-    act = "check" if decision.action is Action.KEEP else decision.action
-    sentence = f"{WORDS[outcome].format(act=act)} {fit(runtime.path)}: {explanation}"
+    sentence = f"{_beginning(outcome, decision.action)} {fit(runtime.path)}: {explanation}"
     threshold = runtime.autopause_threshold
     return RuntimeAudited(
         severity=_severity(outcome, decision.reason),
@@ -356,6 +364,12 @@ def runtime_audited(
     )
 
 
+@cache
+def _beginning(outcome: Outcome, action: Action) -> str:
+    return WORDS[outcome].format(act="check" if action is Action.KEEP else action)
+
+
+@cache
 def _severity(outcome: Outcome, reason: Reason) -> Severity:
     if outcome is Outcome.KEPT and reason in WARNING_REASONS:
         return Severity.WARNING

@@ -171,8 +171,7 @@ class DeletionRules:
         if intent.time is None or age is None or idle is None:
             yield "lacks its numbers"
             return
-        runtime = replace(
-            runtime_of(intent),
+        runtime = runtime_of(intent)._replace(
             cloud_provider=GCP,
             status=RuntimeStatus.STOPPED,  # its status is with the outcome, and matters to the spared only
             created_date=intent.time - age,

@@ -1,17 +1,17 @@
-"""Keeps audit records: one line and one write each, made durable before an act; what they say lives in `events`."""
+"""Keeps audit records: one line each, made durable before an act; what they say lives in `events`."""
 
 import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import structlog
 
-from core.records.events import SCHEMA, Common, Event
+from core.records.events import SCHEMA, Common, Event, Stamp
 from core.records.fitting import LARGEST, fitted
 
 log = structlog.get_logger(__name__)
@@ -43,8 +43,8 @@ class Sink(Protocol):
 
     name: str
 
-    def write(self, line: bytes) -> None:
-        """Take one line, at once and whole."""
+    def write(self, *lines: bytes) -> None:
+        """Take these lines, at once and whole."""
 
     @property
     def waiting(self) -> int:
@@ -64,8 +64,8 @@ class Stdout:
         self._descriptor = descriptor
         os.set_blocking(descriptor, True)
 
-    def write(self, line: bytes) -> None:
-        _write_whole(self._descriptor, line)
+    def write(self, *lines: bytes) -> None:
+        _write_whole(self._descriptor, b"".join(lines))
 
     async def make_durable(self) -> None:
         pass
@@ -84,8 +84,8 @@ class AuditFile:
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             _write_whole(self._descriptor, b"\n")  # a killed run's torn line must not swallow our first one
 
-    def write(self, line: bytes) -> None:
-        _write_whole(self._descriptor, line)
+    def write(self, *lines: bytes) -> None:
+        _write_whole(self._descriptor, b"".join(lines))
 
     async def make_durable(self) -> None:
         await asyncio.to_thread(os.fsync, self._descriptor)
@@ -94,10 +94,10 @@ class AuditFile:
         os.close(self._descriptor)
 
 
-def _write_whole(descriptor: int, line: bytes) -> None:
-    written = os.write(descriptor, line)
-    while written < len(line):
-        written += os.write(descriptor, line[written:])
+def _write_whole(descriptor: int, content: bytes) -> None:
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, content[written:])
 
 
 class AuditLog:
@@ -111,8 +111,8 @@ class AuditLog:
         now: Callable[[], datetime],
         seen_by: Callable[[Event], None] = lambda _: None,
     ) -> None:
-        self._identity = identity
-        self._labels = {"job": identity.job, "run_id": identity.run_id, "environment": identity.environment}
+        self._insert_id = f"{identity.run_id}-{identity.task_index}-"
+        self._same_on_all = _same_on_all(identity)
         self._sinks = list(sinks)
         self._now = now
         self._seen_by = seen_by
@@ -121,16 +121,18 @@ class AuditLog:
         self.written = 0
         self.failure: str | None = None
 
-    def write(self, event: Event) -> None:
-        """Write one record to every sink that still works. Raises RecordNotKeptError where one does not."""
-        line = self._line(event)
-        self.written += 1
+    def write(self, *records: Event) -> None:
+        """Write records, together, to every sink that still works. Raises RecordNotKeptError where one does not."""
+        now = self._now()
+        lines = [self._line(event, seq, now) for seq, event in enumerate(records, self.written)]
+        self.written += len(lines)
         for sink in tuple(self._sinks):
             try:
-                sink.write(line)
+                sink.write(*lines)
             except OSError as error:
                 self._drop(sink, error)
-        self._seen_by(event)
+        for event in records:
+            self._seen_by(event)
         self.check()
 
     async def commit(self) -> None:
@@ -172,20 +174,26 @@ class AuditLog:
         self.failure = f"{sink.name}: {error.strerror or error}"
         log.error("record not kept", sink=sink.name, reason=self.failure)
 
-    def _line(self, event: Event) -> bytes:
-        identity = self._identity
-        common = Common(
-            time=self._now(),
-            labels=self._labels,
-            insert_id=f"{identity.run_id}-{identity.task_index}-{self.written}",
-            schema=SCHEMA,
-            job=identity.job,
-            run_id=identity.run_id,
-            environment=identity.environment,
-            dry_run=identity.dry_run,
-            seq=self.written,
-            task_index=identity.task_index,
-            task_count=identity.task_count,
-        )
-        line = b"%b,%b\n" % (_encode(event)[:-1], _encode(common)[1:])
+    def _line(self, event: Event, seq: int, now: datetime) -> bytes:
+        stamp = Stamp(time=now, insert_id=f"{self._insert_id}{seq}", seq=seq)
+        line = b"%b,%b%b\n" % (_encode(event)[:-1], _encode(stamp)[1:-1], self._same_on_all)
         return line if len(line) <= LARGEST else fitted(line)
+
+
+def _same_on_all(identity: RunIdentity) -> bytes:
+    """What follows a record's stamp, encoded once for the whole run."""
+    stamp = Stamp(time=datetime.min.replace(tzinfo=UTC), insert_id="", seq=0)
+    common = Common(
+        time=stamp.time,
+        insert_id=stamp.insert_id,
+        seq=stamp.seq,
+        labels={"job": identity.job, "run_id": identity.run_id, "environment": identity.environment},
+        schema=SCHEMA,
+        job=identity.job,
+        run_id=identity.run_id,
+        environment=identity.environment,
+        dry_run=identity.dry_run,
+        task_index=identity.task_index,
+        task_count=identity.task_count,
+    )
+    return _encode(common)[len(_encode(stamp)) - 1 :]

@@ -1,15 +1,23 @@
 """What a rule answers with: an action, its reason and the numbers behind it; the rules themselves live beside."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
 
 from core.rules.exemptions import Exemption
 from core.runtime import GCP, Runtime, RuntimeStatus
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of us a date of Leonardo's may be: the design's margin for skewed clocks."""
+EARLIEST = -CLOCK_TOLERANCE
 KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
+NO_TIME = timedelta(0)
+MICROSECOND = timedelta(microseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
+UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
+"""And their milliseconds."""
+MOST_PARTS = 2
 
 
 class Action(StrEnum):
@@ -44,9 +52,8 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """One judgement of one runtime at one instant."""
+class Decision(NamedTuple):
+    """One judgement of one runtime at one instant; a tuple for the reason that `Runtime` is one."""
 
     action: Action
     reason: Reason
@@ -63,7 +70,7 @@ def to_millisecond(instant: datetime) -> datetime:
     """`instant` in UTC, floored to the millisecond: the resolution of every comparison."""
     utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
     beyond = utc.microsecond % 1000
-    return utc.replace(microsecond=utc.microsecond - beyond) if beyond else utc
+    return utc - beyond * MICROSECOND if beyond else utc
 
 
 def since(date: datetime | None, instant: datetime) -> timedelta | None:
@@ -84,7 +91,7 @@ def fault_of_listing(runtime: Runtime, *, repeated: bool) -> Reason | None:
 
 def future_dated(age: timedelta, idle: timedelta) -> bool:
     """Whether a date lies so far ahead of the instant that clocks alone do not explain it."""
-    return min(age, idle) < -CLOCK_TOLERANCE
+    return age < EARLIEST or idle < EARLIEST
 
 
 def explain_listing(runtime: Runtime, decision: Decision) -> str:
@@ -104,11 +111,17 @@ def explain_listing(runtime: Runtime, decision: Decision) -> str:
 
 def in_words(duration: timedelta) -> str:
     """`13 d 2 h`: the two largest units that are not zero, so that 14 d 5 min never reads as 14 d."""
-    milliseconds = abs(duration) // timedelta(milliseconds=1)
-    parts = []
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)):
-        count, milliseconds = divmod(milliseconds, size)
-        if count:
+    rest = abs(duration) // MILLISECOND
+    parts: list[str] = []
+    for unit, size in UNITS:
+        if rest >= size:
+            count, rest = divmod(rest, size)
             parts.append(f"{count} {unit}")
-    words = " ".join(parts[:2]) or "0 s"
-    return f"minus {words}" if duration < timedelta(0) else words
+            if len(parts) == MOST_PARTS:
+                break
+    words = " ".join(parts) or "0 s"
+    return f"minus {words}" if duration < NO_TIME else words
+
+
+limit_in_words = lru_cache(in_words)
+"""The same for limits, which are few and stand in many sentences."""

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from core.rules.autopause import AutopauseLimits, kernel_may_be_busy
 from core.rules.decision import (
+    MILLISECOND,
+    NO_TIME,
     Action,
     Decision,
     Reason,
@@ -13,7 +15,7 @@ from core.rules.decision import (
     fault_of_listing,
     future_dated,
     in_words,
-    since,
+    limit_in_words,
     to_millisecond,
 )
 from core.rules.exemptions import Exemption, longest_match
@@ -32,7 +34,7 @@ RULED_OUT = frozenset(
     }
 )
 """Reasons that are no matter of time, so that there is no `due_at`."""
-MILLISECOND = timedelta(milliseconds=1)
+FAR_AHEAD = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +88,18 @@ def decide(
       the second look, which alone knows the autopause threshold, shows one: keep (`kernel_may_be_busy`);
     * otherwise: keep (`within_policy`).
     """
-    age, idle = since(runtime.created_date, instant), since(runtime.date_accessed, instant)
-    exemption = longest_match(policy.exemptions, runtime)
+    at = to_millisecond(instant)
+    created = runtime.created_date and to_millisecond(runtime.created_date)
+    accessed = runtime.date_accessed and to_millisecond(runtime.date_accessed)
+    age = None if created is None else at - created
+    idle = None if accessed is None else at - accessed
+    exemption = longest_match(policy.exemptions, runtime) if policy.exemptions else None
     reason = _first_match(
         runtime,
         policy,
         age=age,
         idle=idle,
-        exempt=exemption is not None and not exemption.lapsed(to_millisecond(instant)),
+        exempt=exemption is not None and not exemption.lapsed(at),
         repeated=repeated,
         second_look=second_look,
     )
@@ -103,26 +109,32 @@ def decide(
         judged_at=instant,
         age=age,
         idle=idle,
-        due_at=None if reason in RULED_OUT else _due_at(runtime, policy, exemption),
+        due_at=None if reason in RULED_OUT else _due_at(created, accessed, policy, exemption),
         exemption=exemption if reason is Reason.EXEMPT else None,
     )
 
 
 def explain(runtime: Runtime, decision: Decision, policy: DeletionPolicy) -> str:
     """Why, in words and with the numbers that decided."""
-    age = "" if decision.age is None else f"{in_words(decision.age)} old"
-    idle = "" if decision.idle is None else f"idle for {in_words(decision.idle)}"
     match decision.reason:
+        case Reason.MAX_AGE | Reason.WITHIN_POLICY:
+            return f"{_age(decision)}, limit {limit_in_words(policy.max_age)}"
+        case Reason.MAX_AGE_IF_IDLE:
+            return f"{_age(decision)}, limit {limit_in_words(policy.max_age_if_idle)} when idle, and {_idle(decision)}"
+        case Reason.KERNEL_MAY_BE_BUSY:
+            return f"{_age(decision)} and {_idle(decision)}, but a kernel may be busy"
         case Reason.EXEMPT if decision.exemption:
             return f"exempt until {decision.exemption.until:%Y-%m-%d %H:%M}Z: {decision.exemption.reason}"
-        case Reason.MAX_AGE_IF_IDLE:
-            return f"{age}, limit {in_words(policy.max_age_if_idle)} when idle, and {idle}"
-        case Reason.KERNEL_MAY_BE_BUSY:
-            return f"{age} and {idle}, but a kernel may be busy"
-        case Reason.MAX_AGE | Reason.WITHIN_POLICY:
-            return f"{age}, limit {in_words(policy.max_age)}"
         case _:
             return explain_listing(runtime, decision)
+
+
+def _age(decision: Decision) -> str:
+    return "" if decision.age is None else f"{in_words(decision.age)} old"
+
+
+def _idle(decision: Decision) -> str:
+    return "" if decision.idle is None else f"idle for {in_words(decision.idle)}"
 
 
 def _first_match(
@@ -158,30 +170,32 @@ def _first_match(
     return Reason.WITHIN_POLICY
 
 
-def _due_at(runtime: Runtime, policy: DeletionPolicy, exemption: Exemption | None) -> datetime | None:
+def _due_at(
+    created: datetime | None, accessed: datetime | None, policy: DeletionPolicy, exemption: Exemption | None
+) -> datetime | None:
     """The first millisecond at which the rule would delete the runtime if nobody touched it again."""
-    if runtime.created_date is None or runtime.date_accessed is None:
+    if created is None or accessed is None:
         return None
-    too_old = _next_millisecond(_after(to_millisecond(runtime.created_date), policy.max_age))
-    old_and_idle = max(
-        _next_millisecond(_after(to_millisecond(runtime.created_date), policy.max_age_if_idle)),
-        _first_millisecond_from(_after(to_millisecond(runtime.date_accessed), policy.idle_after)),
-    )
+    too_old = _first_after(created, policy.max_age)
+    old_and_idle = max(_first_after(created, policy.max_age_if_idle), _first_from(accessed, policy.idle_after))
     due = min(too_old, old_and_idle)
-    return due if exemption is None else max(due, _first_millisecond_from(exemption.until))
+    return due if exemption is None else max(due, _first_from(exemption.until))
+
+
+def _first_after(instant: datetime, duration: timedelta) -> datetime:
+    """The first millisecond later than so long after an instant."""
+    return _after(to_millisecond(_after(instant, duration)), MILLISECOND)
+
+
+def _first_from(instant: datetime, duration: timedelta = NO_TIME) -> datetime:
+    """The first millisecond so long after an instant, or later."""
+    late = _after(instant, duration)
+    floored = to_millisecond(late)
+    return floored if floored == late else _after(floored, MILLISECOND)
 
 
 def _after(instant: datetime, duration: timedelta) -> datetime:
     try:
         return instant + duration
     except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
-
-
-def _next_millisecond(instant: datetime) -> datetime:
-    return _after(to_millisecond(instant), MILLISECOND)
-
-
-def _first_millisecond_from(instant: datetime) -> datetime:
-    floored = to_millisecond(instant)
-    return floored if floored == instant else _after(floored, MILLISECOND)
+        return FAR_AHEAD

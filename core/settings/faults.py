@@ -1,7 +1,8 @@
-"""What is wrong with settings, in one line per fault; where they come from lives in `reading`."""
+"""How settings are named, and what is wrong with them, a line per fault; where they come from lives in `reading`."""
 
 from typing import Any
 
+PREFIX = "LIFECYCLE_"
 REPEATED_FLAGS = {"projects": "--project", "only": "--only"}
 
 

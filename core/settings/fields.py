@@ -19,10 +19,8 @@ from core.rules.guards import Caps, Expectations
 from core.run_clock import SETTLING
 from core.settings.durations import format_duration, parse_duration, parse_instant
 from core.settings.exemptions import read_exemptions
-from core.settings.faults import UsageError
+from core.settings.faults import PREFIX, UsageError
 from core.settings.yaml_text import read_text
-
-PREFIX = "LIFECYCLE_"
 
 
 def _split_commas(value: object) -> object:

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from core.rules.exemptions import LONGEST
-from core.settings.faults import UsageError, flag_of, reason_of
-from core.settings.fields import PREFIX, GoogleSettings, Settings
+from core.settings.faults import PREFIX, UsageError, flag_of, reason_of
+from core.settings.fields import GoogleSettings, Settings
 from core.settings.yaml_text import load_yaml, read_text
 
 S = TypeVar("S", bound=GoogleSettings)

@@ -3,25 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-
-class _UniqueKeys(yaml.BaseLoader):
-    """Every scalar stays the text that was written (no 1e3, no `off` as False), and no key counts twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = {str(key) for key in keys if keys.count(key) > 1}
-        if repeated:
-            line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"line {line}: written twice: {', '.join(sorted(repeated))}")
-        return super().construct_mapping(node, deep)
-
 
 def load_yaml(text: str, name: str) -> Any:
     """YAML with every scalar as text. Raises ValueError."""
+    import yaml  # noqa: PLC0415 - most runs have no such file
+
+    class UniqueKeys(yaml.BaseLoader):
+        """Every scalar stays the text that was written (no 1e3, no `off` as False), and no key counts twice."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            repeated = {str(key) for key in keys if keys.count(key) > 1}
+            if repeated:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: written twice: {', '.join(sorted(repeated))}")
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a BaseLoader builds nothing but text, lists and dicts
+        return yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - a BaseLoader builds nothing but text, lists and dicts
     except (yaml.YAMLError, RecursionError, TypeError) as error:
         raise ValueError(f"{name} is no readable YAML: {' '.join(str(error).split())}") from None
 

@@ -1,0 +1,15 @@
+"""Runs every measurement and prints one table."""
+
+from benchmarks import acting, autopause, listing, reviewing, sharing, starting
+from benchmarks.table import HEAD
+
+
+def main() -> None:
+    print(HEAD)
+    for subject in (starting, listing, acting, autopause, reviewing, sharing):
+        for row in subject.rows():
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
