@@ -20,6 +20,7 @@ from core.cloud_run.place import place_of
 from core.cloud_run.task import Task, this_task
 from core.leonardo.client import Credentials, Leonardo
 from core.leonardo.errors import CredentialsError
+from core.leonardo.saved_list import SavedList
 from core.places import CLOUD_LOGGING, cannot_be_read, open_places
 from core.records import events
 from core.records.reader import AuditRecords
@@ -145,7 +146,7 @@ def run(job: Job, settings: Settings, work: Callable[[Rooms], Awaitable[int]]) -
         task_count=task.count,
     )
     with ExitStack() as opened:
-        url = opened.enter_context(_sandbox()) if settings.sandbox else str(settings.leonardo_url)
+        url = opened.enter_context(_sandbox()) if settings.sandbox else settings.leonardo_url or ""
         in_file = _audit_file(settings, identity.run_id, as_table=as_table)
         sinks: list[Sink] = [] if as_table else [Stdout()]
         if in_file is not None:
@@ -215,7 +216,7 @@ async def _in_rooms(
         request_timeout=settings.request_timeout.total_seconds(),
         read_concurrency=settings.read_concurrency,
         write_concurrency=settings.write_concurrency,
-        methods={"GET"} if settings.dry_run or job.method is None else {"GET", job.method},
+        methods=_methods(settings, job),
         user_agent=f"leo-lifecycle/{version('leo-lifecycle')} ({job.name})",
     )
     async with AsyncExitStack() as opened:
@@ -226,6 +227,13 @@ async def _in_rooms(
         audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
         await opened.enter_async_context(leonardo)
         return await work(Rooms(settings, task, clock, audit, leonardo, watcher))
+
+
+def _methods(settings: Settings, job: Job) -> set[str]:
+    """What may leave: nothing where the inventory was saved, and an act only where the run is to act."""
+    if settings.inventory is not None:
+        return set()
+    return {"GET"} if settings.dry_run or job.method is None else {"GET", job.method}
 
 
 def _cloud_log(log_name: str, settings: Settings, task: Task, clock: RunClock) -> AbstractAsyncContextManager[Sink]:
@@ -283,12 +291,20 @@ def watching(view: View, kept_in: list[str]) -> Iterator[Watcher]:
 
 
 def _scope(settings: Settings, task: Task) -> Scope:
+    saved = None if settings.inventory is None else _saved_list(settings.inventory)
     if settings.only:
         owners = dict.fromkeys(path.rpartition("/")[0] for path in settings.only)
-        return Scope(projects=task.share(owners), only=settings.only)
+        return Scope(projects=task.share(owners), only=settings.only, saved=saved)
     if settings.swept is None and task.shared:
         raise UsageError(f"projects: a list is needed where {task.count} tasks share it (CLOUD_RUN_TASK_COUNT)")
-    return Scope(projects=None if settings.swept is None else task.share(settings.swept))
+    return Scope(projects=None if settings.swept is None else task.share(settings.swept), saved=saved)
+
+
+def _saved_list(path: Path) -> SavedList:
+    try:
+        return SavedList(path)
+    except OSError as error:
+        raise UsageError(f"inventory: {cannot_be_read(error)}") from None
 
 
 def _plan(place: str, settings: Settings) -> Plan:
@@ -351,6 +367,7 @@ def run_started(job: Job, rooms: Rooms, plan: Plan | None = None) -> events.RunS
             "project_count": None if swept is None else len(swept),
             "only": None if settings.only is None else list(settings.only[: events.MOST_NAMES]),
             "as_of": settings.as_of,
+            "inventory": None if settings.inventory is None else str(settings.inventory),
         },
         plan=None if plan is None else {"run_id": plan.run_id, "digest": plan.digest},
     )

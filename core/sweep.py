@@ -14,6 +14,7 @@ from typing import Protocol
 from core.concurrently import each
 from core.leonardo.client import LastExchange, Leonardo
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
+from core.leonardo.saved_list import SavedList
 from core.leonardo.wire import Batch
 from core.records import events
 from core.records.events import Outcome
@@ -70,6 +71,8 @@ class Scope:
     projects: Sequence[str] | None = None
     only: Collection[str] | None = None
     """`PROJECT/NAME` of the runtimes to judge."""
+    saved: SavedList | None = None
+    """What stands in for Leonardo's answer; then nobody is asked, and there is no second look."""
 
     @property
     def nothing(self) -> bool:
@@ -222,7 +225,7 @@ class Sweep:
         held: list[Case] = []
         listed: set[str] = set()
         try:
-            async with aclosing(self._leonardo.list_runtimes(project)) as batches:
+            async with aclosing((self._scope.saved or self._leonardo).list_runtimes(project)) as batches:
                 async for items in batches:
                     held += self._take(self._wanted(items, listed))
                     await self._audit.drain()
@@ -323,9 +326,12 @@ class Sweep:
     # look again -> record the intent -> act -> record the outcome
 
     async def _treat(self) -> None:
-        """The most overdue first; what no answer settled is settled in a last pass, with at most one second try."""
+        """The most overdue first; what no answer settled is settled in a last pass, with at most one second try.
+
+        Where a cap would refuse the live run its rehearsal stops here too; where the list was saved nobody is asked.
+        """
         self._cases.sort(key=_most_overdue)
-        if self._caps_tripped:  # a live run would stop here: so does its rehearsal
+        if self._caps_tripped or self._scope.saved:
             self._close_all(self._cases, self._act.would)
         else:
             await each(self._cases, self._workers, self._attempt)

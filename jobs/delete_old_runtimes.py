@@ -34,6 +34,7 @@ from core.sweep import Act
 NAME = "delete-old-runtimes"
 FLAGS = (
     *SCOPE_FLAGS,
+    "inventory",
     "max_age",
     "max_age_if_idle",
     "idle_after",

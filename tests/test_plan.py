@@ -27,6 +27,7 @@ PLAN = Plan(
     made_at=NOW - timedelta(hours=1),
     dry_run=True,
     as_of=False,
+    saved=False,
     faults=(),
     runtimes=frozenset({("1", "terra-1/all-of-us-1")}),
 )
@@ -61,6 +62,7 @@ def test_each_reason_against_a_plan_is_told() -> None:
     assert refusals(PLAN, environment="prod") == ["it was made for test, this is prod"]
     assert refusals(PLAN, policy_digest="sha256:2") == ["it was made under another policy or other exemptions"]
     assert refusals(replace(PLAN, as_of=True)) == ["it was made as of another instant"]
+    assert refusals(replace(PLAN, saved=True)) == ["it was made of a saved list, without a second look"]
     assert refusals(replace(PLAN, faults=("a", "b"))) == ["its records are not whole: a; b"]
     assert len(refusals(replace(PLAN, dry_run=False, as_of=True), environment="prod")) == 3
 

@@ -40,6 +40,7 @@ DEFAULTS: dict[str, object] = {
     "projects": None,
     "projects_file": None,
     "only": None,
+    "inventory": None,
     "dry_run": True,
     "as_of": None,
     "max_age": timedelta(days=14),

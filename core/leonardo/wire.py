@@ -1,6 +1,6 @@
 """Leonardo's JSON to runtimes: a list as a stream, a single answer whole; nothing here sends or judges."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,7 +74,7 @@ _odd_single = msgspec.json.Decoder(_OddItem)
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-async def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncIterator[Batch]:
+async def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Batch, None]:
     """The items of one JSON array as they arrive, some at a time, in constant memory.
 
     Raises LeonardoError (unreadable).

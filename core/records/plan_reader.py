@@ -44,6 +44,7 @@ def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None
         made_at=started.time or now,
         dry_run=started.dry_run,
         as_of=started.scope is not None and started.scope.as_of is not None,
+        saved=started.scope is not None and started.scope.inventory is not None,
         faults=(*unfinished, *unread, *verdict.faults),
         runtimes=frozenset(planned),
     )

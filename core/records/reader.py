@@ -23,6 +23,7 @@ class ScopeDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     project_count: int | None = None
     only: list[str] | None = None
     as_of: Instant | None = None
+    inventory: str | None = None
 
 
 class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):

@@ -22,6 +22,8 @@ class Plan:
     dry_run: bool
     as_of: bool
     """Whether it judged by another instant than its own."""
+    saved: bool
+    """Whether it judged a list that somebody had saved."""
     faults: tuple[str, ...]
     """Why its records are not whole, or not true."""
     runtimes: frozenset[tuple[str, str]]
@@ -48,6 +50,7 @@ class Plan:
             (self.environment != environment, f"it was made for {self.environment}, this is {environment}"),
             (self.policy_digest != policy_digest, "it was made under another policy or other exemptions"),
             (self.as_of, "it was made as of another instant"),
+            (self.saved, "it was made of a saved list, without a second look"),
             (age > max_age, f"it is {in_words(age)} old, plan-max-age is {in_words(max_age)}"),
             (age < timedelta(0), "it was made in the future"),
             (bool(self.faults), f"its records are not whole: {'; '.join(self.faults[:3])}"),

@@ -102,6 +102,9 @@ class Settings(GoogleSettings):
         default=None, description="file with one billing project per line, added to projects"
     )
     only: CommaList | None = Field(default=None, description="PROJECT/NAME: judge just these; the flag repeats")
+    inventory: Path | None = Field(
+        default=None, description="saved answer of Leonardo's list to judge instead of asking; dry run only"
+    )
     dry_run: bool = Field(default=True, description="only say what would be done")
     as_of: Instant | None = Field(
         default=None, description="judge as if it were this instant (ISO 8601 with a zone); dry run only"
@@ -218,8 +221,12 @@ class Settings(GoogleSettings):
         host = urlsplit(self.leonardo_url or "").hostname
         least = self.request_timeout + timedelta(seconds=SETTLING)
         outside = [path for path in self.only or () if self.swept and path.rpartition("/")[0] not in self.swept]
-        yield self.leonardo_url is None and not self.sandbox, "leonardo-url is missing (or use --sandbox)"
+        asked = self.leonardo_url is not None or self.sandbox
+        yield not (asked or self.inventory), "leonardo-url is missing (or use --sandbox)"
         yield self.leonardo_url is not None and self.sandbox, "leonardo-url and sandbox: give one of them"
+        yield self.inventory is not None and self.sandbox, "inventory and sandbox: give one of them"
+        yield self.inventory is not None and not self.dry_run, "inventory: a live run asks Leonardo itself"
+        yield self.inventory is not None and self.plan is not None, "inventory: a plan is held to by a fresh list"
         yield (
             self.auth == "none" and self.leonardo_url is not None and not is_loopback(host),
             "auth: none is for a Leonardo on loopback only",
@@ -247,7 +254,7 @@ class Settings(GoogleSettings):
 
     @property
     def needs_token(self) -> bool:
-        return self.auth == "google" and not self.sandbox
+        return self.auth == "google" and not (self.sandbox or self.inventory)
 
     @cached_property
     def swept(self) -> tuple[str, ...] | None:

@@ -45,6 +45,7 @@ METAVARS = {
     "as_of": "INSTANT",
     "max_act_share": "SHARE",
     "projects_file": "FILE",
+    "inventory": "FILE",
     "plan": "FILE|RUN_ID",
     "exemptions": "FILE",
     "audit_file": "FILE",
