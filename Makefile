@@ -50,7 +50,7 @@ unit: $(VENV)/.installed
 	@$(CLEAN_ENV) $(BIN)/pytest
 
 bench: $(VENV)/.installed  ## measure, beside floors on the same machine
-	@$(BIN)/python benchmarks/autopause.py
+	@$(CLEAN_ENV) $(BIN)/python -m benchmarks
 
 format: $(VENV)/.installed  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
@@ -64,4 +64,4 @@ constraints: $(VENV)/.installed  ## resolve tests/constraints.txt anew, for ever
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --upgrade pyproject.toml -o tests/constraints.txt
 
 clean:  ## remove everything that make made
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit dist
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit dist benchmarks/.peers
