@@ -50,7 +50,7 @@ unit: $(VENV)/.installed
 	@$(CLEAN_ENV) $(BIN)/pytest
 
 bench: $(VENV)/.installed  ## measure, beside floors on the same machine
-	@$(BIN)/python benchmarks/autopause.py
+	@$(CLEAN_ENV) $(BIN)/python -m benchmarks
 
 format: $(VENV)/.installed  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
@@ -72,4 +72,4 @@ provider: $(VENV)/.installed  ## write deploy/terraform/provider.schema.json fro
 	$(BIN)/python deploy/terraform/provider_schema.py $$there/*.tgz
 
 clean:  ## remove everything that make made
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit dist
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit dist benchmarks/.peers

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http.cookiejar import CookieJar
 from typing import Protocol, Self
 from urllib.parse import quote
 
@@ -47,6 +47,16 @@ class Credentials(Protocol):
 
 class MethodRefusedError(RuntimeError):
     """A request that this run must never send was about to leave: a bug in this program."""
+
+
+class NoCookies(CookieJar):
+    """Leonardo answers with the bearer token as a cookie: it is never kept, never sent back, and not even looked at."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        pass
+
+    def add_cookie_header(self, request: object) -> None:
+        pass
 
 
 class NarrowTransport(httpx.AsyncBaseTransport):
@@ -366,8 +376,7 @@ def _connection(tls: ssl.SSLContext, methods: Collection[str], user_agent: str) 
     return httpx.AsyncClient(
         transport=NarrowTransport(httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False), methods),
         headers={"User-Agent": user_agent},
-        # Leonardo answers with the bearer token as a cookie: never kept, never sent back.
-        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        cookies=NoCookies(),
         trust_env=False,
     )
 
