@@ -76,7 +76,7 @@ def serve(arguments: argparse.Namespace) -> int:
     draw = _drawing(arguments.output)
     try:
         with reading() as read:
-            log = _log(arguments, read)
+            log = _opened(arguments, read)
             answer = _answer(arguments.question, arguments.words, log, within, utc_now())
     except OSError as error:
         raise UsageError(f"from: {cannot_be_read(error)}") from None
@@ -100,7 +100,7 @@ def _report(arguments: argparse.Namespace) -> int:
         raise UsageError(f"report: {error.name} is not installed; install leo-lifecycle[report]") from None
     try:
         with reading() as read:
-            log = _log(arguments, read)
+            log = _opened(arguments, read)
             write_report(_some(log), arguments.html, utc_now(), log=log)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -109,15 +109,18 @@ def _report(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _log(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
-    """The records in the places that were named, as far as the question is about them. Raises UsageError, OSError."""
+def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
+    """The records in the places that were named, as far as the question is about them. Raises UsageError."""
     if arguments.since is not None and CLOUD_LOGGING not in arguments.places:
         raise UsageError("--since goes with --from cloud-logging; files are read whole")
     try:
         begin = utc_now() - parse_duration(arguments.since or SINCE)
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
-    source = open_places(arguments.places, begin, load_google_settings(vars(arguments)), read=read)
+    try:
+        source = open_places(arguments.places, begin, load_google_settings(vars(arguments)), read=read)
+    except OSError as error:
+        raise UsageError(f"from: {cannot_be_read(error)}") from None
     return AuditRecords(source, partial(_wanted, arguments.question, arguments.words))
 
 

@@ -320,7 +320,7 @@ def test_the_command_says_in_one_line_what_it_lacks(run: Callable[..., Ended]) -
     for arguments, fault in (
         (("report", "--from", "audit"), "--html FILE goes with report, and with nothing else"),
         (("runs", "--from", "audit", "--html", "x"), "--html FILE goes with report, and with nothing else"),
-        (("report", "--from", "none", "--html", "x"), "report: none: No such file or directory"),
+        (("report", "--from", "none", "--html", "x"), "from: none cannot be read: No such file or directory"),
         (("report", "--from", "audit", "--html", "no/x"), "report: no/x: No such file or directory"),
     ):
         ended = run("review-audit-log", *arguments)
