@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -149,7 +151,7 @@ def make_app(
             call("GET", "/version", "version", service.version),
             *_control(leonardo, faults, requests),
         ],
-        middleware=[Middleware(_Entrance, log=requests)],
+        middleware=[Middleware(_Entrance, log=requests, now=leonardo.now)],
         exception_handlers={404: _unknown_path},
     )
     app.router.redirect_slashes = False
@@ -187,11 +189,12 @@ async def _unknown_path(_request: Request, _error: Exception) -> Response:
 
 
 class _Entrance:
-    """Logs what comes in, and lets a path end in a slash."""
+    """Logs what comes in, lets a path end in a slash, and dates the answers by the service's clock."""
 
-    def __init__(self, app: ASGIApp, log: RequestLog) -> None:
+    def __init__(self, app: ASGIApp, log: RequestLog, now: Callable[[], datetime]) -> None:
         self.app = app
         self.log = log
+        self.now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith(CONTROL):
@@ -203,6 +206,8 @@ class _Entrance:
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 entry.status = message["status"]
+                if b"date" not in dict(message["headers"]):
+                    message["headers"].append((b"date", format_datetime(self.now(), usegmt=True).encode()))
             await send(message)
 
         try:
@@ -297,6 +302,7 @@ class _Endpoint:
                 fault,
             )
         else:
+            answer.headers = {**answer.headers, **fault.headers}
             await _send(answer, scope, send, fault)
 
     def _answer(self, question: Question, token: str) -> Answer:

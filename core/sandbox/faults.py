@@ -34,6 +34,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     body: str = ""
     content_type: str = "application/json"
     headers: dict[str, str] = {}
+    """Beside or in place of the answer's own; without `status`, of the real answer."""
     reset: bool = False
     """No answer, a reset connection."""
     hang: bool = False

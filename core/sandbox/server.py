@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import uvicorn
@@ -138,6 +138,7 @@ class _Server(uvicorn.Server):
                 log_level="critical",
                 access_log=False,
                 server_header=False,
+                date_header=False,  # the service dates its answers by its own clock
                 timeout_keep_alive=KEEP_ALIVE,
             )
         )
@@ -150,10 +151,7 @@ class _Server(uvicorn.Server):
             loop.close()
 
     async def main_loop(self) -> None:
-        while not self.told_to_stop.is_set():
-            await self.on_tick(0)  # sets the Date header
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.told_to_stop.wait(), 1)
+        await self.told_to_stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
         for server in self.servers:
