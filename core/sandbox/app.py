@@ -1,6 +1,7 @@
 """The service's HTTP: paths, answers, the log of requests, and faults done to connections; its rules live elsewhere."""
 
 import asyncio
+import gzip
 import re
 import socket
 import struct
@@ -24,6 +25,9 @@ from core.sandbox.faults import Fault, FaultScript, Kind
 from core.sandbox.leonardo import Leonardo, LeonardoError
 
 API = "/api/google/v1/runtimes"
+METADATA = "/computeMetadata/v1"
+FROM_GOOGLE = {"Metadata-Flavor": "Google"}
+TOKEN = "ya29.a-token-of-the-sandbox"  # noqa: S105 - it opens nothing
 CONTROL = "/sandbox/"
 CHUNK = 64 * 1024
 DROP = 1024
@@ -149,6 +153,9 @@ def make_app(
             call("POST", f"{item}/start", "start", service.start),
             call("GET", "/status", "status", service.status),
             call("GET", "/version", "version", service.version),
+            call("GET", "/", "metadata", service.metadata),
+            call("GET", f"{METADATA}/instance/service-accounts/{{account}}", "metadata", service.account),
+            call("GET", f"{METADATA}/instance/service-accounts/{{account}}/token", "token", service.token),
             *_control(leonardo, faults, requests),
         ],
         middleware=[Middleware(_Entrance, log=requests, now=leonardo.now)],
@@ -260,6 +267,18 @@ class _Service:
     def version(self, _: Question) -> Answer:
         return Answer(body=b'{"version":"sandbox"}')
 
+    # The metadata server of a machine on Google Cloud, for the tokens of its own account.
+
+    def metadata(self, _: Question) -> Answer:
+        return Answer(body=b"{}", headers=FROM_GOOGLE)
+
+    def account(self, _: Question) -> Answer:
+        return Answer(body=msgspec.json.encode({"email": self.leonardo.caller, "scopes": []}), headers=FROM_GOOGLE)
+
+    def token(self, _: Question) -> Answer:
+        token = {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+        return Answer(body=msgspec.json.encode(token), headers=FROM_GOOGLE)
+
 
 class _Endpoint:
     """One call: waits as long as the network would, lets faults befall it, acts, answers."""
@@ -279,7 +298,7 @@ class _Endpoint:
         token = (_header(scope, b"authorization") or "").removeprefix("Bearer ")
         if self.service.latency:
             await asyncio.sleep(self.service.latency)
-        if self.service.required_token not in (None, token):
+        if self.service.required_token not in (None, token) and kind not in ("metadata", "token"):
             await _send(_refused_by_the_proxy(), scope, send)
             return
         fault = self.service.faults.take(kind, question.project, question.name) or NO_FAULT
@@ -294,16 +313,12 @@ class _Endpoint:
         elif fault.reset:
             await _reset(scope)
         elif fault.status is not None:
-            body, kind_of_body = fault.body.encode(), fault.content_type
-            await _send(
-                Answer(status=fault.status, body=body, content_type=kind_of_body, headers=fault.headers),
-                scope,
-                send,
-                fault,
-            )
+            await _send(_made_up(fault, fault.status), scope, send, fault)
         else:
             answer.headers = {**answer.headers, **fault.headers}
             await _send(answer, scope, send, fault)
+        if fault.vanish:
+            scope["app"].state.vanish()
 
     def _answer(self, question: Question, token: str) -> Answer:
         if question.name is not None and not NAME.fullmatch(question.name):
@@ -346,6 +361,13 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
+def _made_up(fault: Fault, status: int) -> Answer:
+    body, headers = fault.body.encode() * fault.repeat, fault.headers
+    if fault.gzip:
+        body, headers = gzip.compress(body, 1), {**headers, "Content-Encoding": "gzip"}
+    return Answer(status=status, body=body, content_type=fault.content_type, headers=headers)
+
+
 def _accepted() -> Answer:
     return Answer(status=202, body=ACCEPTED, content_type="text/plain; charset=UTF-8")
 
@@ -376,14 +398,18 @@ def _array(rows: Iterable[bytes]) -> Iterator[bytes]:
 
 async def _send(answer: Answer, scope: Scope, send: Send, fault: Fault = NO_FAULT) -> None:
     body = answer.body
-    if not isinstance(body, bytes) and (fault.truncate is not None or fault.drip):
+    if not isinstance(body, bytes) and (fault.truncate is not None or fault.drip or fault.claims):
         body = b"".join(body)
-    headers = {"content-type": answer.content_type, **answer.headers}
+    headers = {"content-type": answer.content_type, **{key.lower(): value for key, value in answer.headers.items()}}
     if isinstance(body, bytes):
-        headers["content-length"] = str(len(body))
-    raw = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
+        headers["content-length"] = str(len(body) + fault.claims)
+    raw = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": raw})
     transport: asyncio.Transport = scope["state"]["transport"]
+    if isinstance(body, bytes) and fault.claims:  # past the server, which holds answers to what they claim
+        transport.write(body)
+        transport.close()
+        return
     for piece in _pieces(body, fault) if isinstance(body, bytes) else body:
         if transport.is_closing():
             return
@@ -398,7 +424,7 @@ async def _send(answer: Answer, scope: Scope, send: Send, fault: Fault = NO_FAUL
 
 def _pieces(body: bytes, fault: Fault) -> Iterator[bytes]:
     end = len(body) if fault.truncate is None else int(len(body) * fault.truncate)
-    step = DROP if fault.drip else max(end, 1)
+    step = min(DROP, end // 4 + 1) if fault.drip else CHUNK
     return (body[start : min(start + step, end)] for start in range(0, end, step))
 
 

@@ -6,7 +6,18 @@ from typing import Literal
 import msgspec
 
 Kind = Literal[
-    "list", "project_list", "confirming_list", "get", "delete", "stop", "start", "patch", "status", "version"
+    "list",
+    "project_list",
+    "confirming_list",
+    "get",
+    "delete",
+    "stop",
+    "start",
+    "patch",
+    "status",
+    "version",
+    "metadata",
+    "token",
 ]
 UserAct = Literal["touch", "reset", "stop", "start", "delete"]
 
@@ -17,7 +28,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     Of `status`, `reset` and `hang` each stands instead of the real act, unless `act_first`.
     """
 
-    call: Literal["list", "project_list", "confirming_list", "get", "delete", "stop", "any"] = "any"
+    call: Literal["list", "project_list", "confirming_list", "get", "delete", "stop", "token", "any"] = "any"
     project: str | None = None
     name: str | None = None
     skip: int = 0
@@ -32,6 +43,10 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     """Seconds between the real act and the answer."""
     status: int | None = None
     body: str = ""
+    repeat: int = 1
+    """So many times over comes the body."""
+    gzip: bool = False
+    """The body is sent compressed."""
     content_type: str = "application/json"
     headers: dict[str, str] = {}
     """Beside or in place of the answer's own; without `status`, of the real answer."""
@@ -41,8 +56,12 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     """No answer for as long as the client stays."""
     truncate: float | None = None
     """Only this share of the body, then the connection closes."""
+    claims: int = 0
+    """So many bytes more, or fewer, than come are claimed by Content-Length; then the connection closes."""
     drip: float = 0.0
-    """Seconds between any two kilobytes of the body."""
+    """Seconds between any two kilobytes of the body, or quarters of a short one."""
+    vanish: bool = False
+    """With the end of the answer nothing listens any more, and every connection closes."""
 
     @property
     def instead(self) -> bool:

@@ -65,6 +65,7 @@ def serving(
         listener.listen(2048)
         # It listens already: who connects before the thread has begun waits in the backlog.
         server = _Server(app)
+        app.state.vanish = server.vanish
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=server.run_on, args=(loop, listener), name="sandbox", daemon=True)
         thread.start()
@@ -152,6 +153,13 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self.told_to_stop.wait()
+
+    def vanish(self) -> None:
+        """Listen no more, and close each connection when its answer has ended."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
         for server in self.servers:
