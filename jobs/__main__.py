@@ -16,6 +16,7 @@ from core.settings.faults import UsageError
 from core.settings.fields import PREFIX
 from core.settings.flags import add_flags
 from core.settings.reading import load_settings
+from core.settings.shown import shown
 
 PROGRAM = "leo-lifecycle"
 JOBS = {
@@ -101,12 +102,18 @@ def _job_named(name: str) -> ModuleType:
 
 def _run_job(job: ModuleType, parser: argparse.ArgumentParser, arguments: Sequence[str], *, may_act: bool) -> int:
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings, below the environment")
+    parser.add_argument(
+        "--show-config", action="store_true", help="print the settings as a config file with their origins, and end"
+    )
     add_flags(parser, job.FLAGS)
     parsed = _parsed(parser, arguments)
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
     settings = load_settings(flags, parsed.config, utc_now())
     if not (may_act or settings.dry_run):
         raise UsageError("dry-run: this command cannot act, whatever it is told; leo-lifecycle can")
+    if parsed.show_config:
+        print(shown(settings, job.FLAGS, flags, parsed.config), end="")
+        return 0
     return int(job.main(settings, parsed))
 
 
