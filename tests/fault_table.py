@@ -37,6 +37,7 @@ FAULTS = {
     "body cut short": Fault(truncate=0.5),
     "Content-Length too long": Fault(claims=10),
     "Content-Length too short": Fault(claims=-10),
+    "no HTTP at all": Fault(raw="SSH-2.0-OpenSSH_9.7\r\n\r\n"),
     "reset": Fault(reset=True),
     "reset after the act": Fault(reset=True, act_first=True),
     "no answer": Fault(hang=True),

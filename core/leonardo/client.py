@@ -356,7 +356,8 @@ class Leonardo:
         except httpx.DecodingError as error:
             raise LeonardoError(ErrorKind.UNREADABLE, f"the body cannot be decoded: {error}") from None
         except httpx.TransportError as error:
-            reason = str(error) or "the connection broke"
+            # What is no HTTP is quoted behind the reason, at any length and with whatever it hands back to us.
+            reason = str(error).partition(": bytearray(")[0] or "the connection broke"
             raise LeonardoError(ErrorKind.UNAVAILABLE, f"{type(error).__name__}: {reason}") from None
 
 

@@ -307,18 +307,23 @@ class _Endpoint:
                 getattr(self.service.leonardo, fault.user)(*question.place)
         answer = self._answer(question, token) if fault.act_first or not fault.instead else Answer()
         await asyncio.sleep(fault.delay)
+        await self._reply(answer, fault, scope, receive, send)
+        if fault.vanish:
+            scope["app"].state.vanish()
+
+    async def _reply(self, answer: Answer, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.hang:
             while (await receive())["type"] != "http.disconnect":
                 pass
         elif fault.reset:
             await _reset(scope)
+        elif fault.raw is not None:
+            await _say(fault.raw, scope)
         elif fault.status is not None:
             await _send(_made_up(fault, fault.status), scope, send, fault)
         else:
             answer.headers = {**answer.headers, **fault.headers}
             await _send(answer, scope, send, fault)
-        if fault.vanish:
-            scope["app"].state.vanish()
 
     def _answer(self, question: Question, token: str) -> Answer:
         if question.name is not None and not NAME.fullmatch(question.name):
@@ -426,6 +431,13 @@ def _pieces(body: bytes, fault: Fault) -> Iterator[bytes]:
     end = len(body) if fault.truncate is None else int(len(body) * fault.truncate)
     step = min(DROP, end // 4 + 1) if fault.drip else CHUNK
     return (body[start : min(start + step, end)] for start in range(0, end, step))
+
+
+async def _say(text: str, scope: Scope) -> None:
+    transport: asyncio.Transport = scope["state"]["transport"]
+    transport.write(text.encode())
+    transport.close()
+    await asyncio.sleep(0)  # until the server has noticed; it would answer 500 for us else
 
 
 async def _reset(scope: Scope) -> None:

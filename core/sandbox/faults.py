@@ -25,7 +25,7 @@ UserAct = Literal["touch", "reset", "stop", "start", "delete"]
 class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which calls it befalls, and what happens to them; effects combine.
 
-    Of `status`, `reset` and `hang` each stands instead of the real act, unless `act_first`.
+    Of `status`, `raw`, `reset` and `hang` each stands instead of the real act, unless `act_first`.
     """
 
     call: Literal["list", "project_list", "confirming_list", "get", "delete", "stop", "token", "any"] = "any"
@@ -50,6 +50,8 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     content_type: str = "application/json"
     headers: dict[str, str] = {}
     """Beside or in place of the answer's own; without `status`, of the real answer."""
+    raw: str | None = None
+    """This instead of HTTP, then the connection closes."""
     reset: bool = False
     """No answer, a reset connection."""
     hang: bool = False
@@ -65,7 +67,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 
     @property
     def instead(self) -> bool:
-        return self.status is not None or self.reset or self.hang
+        return self.status is not None or self.raw is not None or self.reset or self.hang
 
     def matches(self, call: str, project: str | None, name: str | None) -> bool:
         return self.call in ("any", call) and self.project in (None, project) and self.name in (None, name)
