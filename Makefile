@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CHAOS := tests/test_faults.py tests/test_model.py tests/test_killed.py tests/test_secrets.py
 # Settings of the shell that calls make must not reach the demo or the tests.
 CLEAN_ENV := env $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: help demo test bench lint types contracts unit format schema constraints provider clean
+.PHONY: help demo test chaos bench lint types contracts unit format schema constraints provider clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -48,6 +49,9 @@ contracts: $(VENV)/.installed
 
 unit: $(VENV)/.installed
 	@$(CLEAN_ENV) $(BIN)/pytest
+
+chaos: $(VENV)/.installed  ## break the program on purpose, everywhere: takes minutes
+	@$(CLEAN_ENV) $(BIN)/pytest --no-cov -m "chaos or not chaos" $(CHAOS)
 
 bench: $(VENV)/.installed  ## measure, beside floors on the same machine
 	@$(CLEAN_ENV) $(BIN)/python -m benchmarks

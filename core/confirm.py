@@ -124,4 +124,5 @@ class Confirming:
             exit_code=exit_code,
             refused_by=[],
             would_be_refused_by=[],
+            clock_skew_s=events.seconds(self._rooms.leonardo.clock_skew),
         )

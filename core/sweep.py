@@ -20,7 +20,7 @@ from core.records import events
 from core.records.events import Outcome
 from core.records.writer import AuditLog, RecordNotKeptError
 from core.rules.decision import Action, Decision
-from core.rules.guards import Caps, Expectations, FailureStreak, Refusal
+from core.rules.guards import Caps, Expectations, FailureStreak, Refusal, clock_refusals
 from core.rules.plan import Plan
 from core.run_clock import OutOfTimeError, RunClock
 from core.runtime import MalformedRuntime, Runtime, RuntimeStatus
@@ -188,7 +188,9 @@ class Sweep:
         if not self._skipped and self._audit.failure is None:
             await self._list()
         if self._lists_read:
-            self._guard([*self._bounds.refusals, *self._bounds.expectations.refusals(listed=self._listed)])
+            self._guard(self._bounds.refusals)
+            self._guard(self._bounds.expectations.refusals(listed=self._listed))
+            self._guard(clock_refusals(self._leonardo.clock_skew))
             self._expected(len(self._cases) + len(self._unread))
             await each(self._unread, self._bounds.readers, self._read)
             self._hold_to_plan()
@@ -586,6 +588,7 @@ class Sweep:
             exit_code=exit_code,
             refused_by=list(dict.fromkeys(refusal.guard for refusal in self._refusals)),
             would_be_refused_by=[refusal.guard for refusal in self._caps_tripped],
+            clock_skew_s=events.seconds(self._leonardo.clock_skew),
         )
 
 

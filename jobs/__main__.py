@@ -105,12 +105,20 @@ def _run_job(job: ModuleType, parser: argparse.ArgumentParser, arguments: Sequen
     from core.settings.reading import load_settings  # noqa: PLC0415
 
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings, below the environment")
+    parser.add_argument(
+        "--show-config", action="store_true", help="print the settings as a config file with their origins, and end"
+    )
     add_flags(parser, job.FLAGS)
     parsed = _parsed(parser, arguments)
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
     settings = load_settings(flags, parsed.config, utc_now())
     if not (may_act or settings.dry_run):
         raise UsageError("dry-run: this command cannot act, whatever it is told; leo-lifecycle can")
+    if parsed.show_config:
+        from core.settings.shown import shown  # noqa: PLC0415 - a run shows nothing
+
+        print(shown(settings, job.FLAGS, flags, parsed.config), end="")
+        return 0
     return int(job.main(settings, parsed))
 
 

@@ -103,8 +103,17 @@ def start(*arguments: str, **how: Any) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> Ended:
-    out, err = process.communicate(timeout=60)
+def on_google(url: str, home: Path, *, tokens: str | None = None) -> dict[str, str]:
+    """The environment of a process on Google Cloud whose metadata server is at `url`, and gives tokens at `tokens`."""
+    outside = ("GOOGLE_", "GCE_", "CLOUDSDK_", "NO_GCE_CHECK")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
+    host, at = (place.removeprefix("http://") for place in (url, tokens or url))
+    metadata = {"GCE_METADATA_IP": host, "GCE_METADATA_HOST": at, "GCE_METADATA_ROOT": at}
+    return inherited | metadata | {"GCE_METADATA_DETECT_RETRIES": "1", "HOME": str(home), "CLOUDSDK_CONFIG": str(home)}
+
+
+def finish(process: subprocess.Popen[str], within: float = 60) -> Ended:
+    out, err = process.communicate(timeout=within)
     return Ended(process.returncode, out, err or "")
 
 
@@ -143,6 +152,7 @@ __all__ = [
     "calls",
     "delete",
     "finish",
+    "on_google",
     "paths",
     "read_records",
     "start",

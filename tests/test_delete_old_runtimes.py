@@ -336,6 +336,44 @@ def test_a_conflict_between_failures_starts_the_count_anew(run: Run) -> None:
     assert (ended.code, ended.finished["outcomes"]) == (1, {"failed": 14, "conflict": 1})
 
 
+@pytest.mark.parametrize("mode", [(), (LIVE,)])
+@pytest.mark.parametrize(("minutes", "skew", "ahead"), [(-6, 359, "ahead of"), (6, -359, "behind")])
+def test_a_clock_that_differs_from_leonardos_is_refused_in_a_dry_run_too(
+    run: Run, mode: tuple[str, ...], minutes: int, skew: int, ahead: str
+) -> None:
+    shifted = Leonardo([a_machine(1)], now=lambda: datetime.now(UTC) + timedelta(minutes=minutes))
+    with serving(shifted) as server:
+        ended = run(*delete(server, *mode))
+        assert calls(server) == ["list"]
+    (refused,) = ended.events("run_refused")
+    assert (ended.code, ended.finished["refused_by"]) == (3, ["clock_skew"])
+    assert re.search(rf"clock is [56] min .*{ahead} Leonardo's", refused["detail"])
+    assert abs(ended.finished["clock_skew_s"]) >= abs(skew)
+    assert ended.finished["clock_skew_s"] * skew > 0
+    assert ended.audited["terra-1/all-of-us-1"]["outcome"] == "withheld"
+
+
+def test_a_smaller_skew_is_recorded_by_the_list_that_shows_the_most(run: Run) -> None:
+    dated = {
+        minutes: f"{datetime.now(UTC) + timedelta(minutes=minutes):%a, %d %b %Y %H:%M:%S GMT}" for minutes in (1, 3)
+    }
+    faults = [
+        Fault(call="project_list", project="terra-1", headers={"Date": dated[1]}),
+        Fault(call="project_list", project="terra-2", headers={"Date": dated[3]}),
+    ]
+    with serving(Leonardo([a_machine(n) for n in (1, 2, 3)]), faults=faults) as server:
+        ended = run(*delete(server, LIVE, *(f"--project=terra-{n}" for n in (1, 2, 3))))
+    assert (ended.code, ended.finished["outcomes"]) == (0, {ACCEPTED: 3})
+    assert ended.finished["clock_skew_s"] == pytest.approx(-180, abs=60)
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Tue, 24 Nov 2026 99999999999999999999:00:00 GMT"])
+def test_a_list_without_a_readable_date_shows_no_skew(run: Run, date: str) -> None:
+    with serving(Leonardo([a_machine(1)]), faults=[Fault(call="list", headers={"Date": date})]) as server:
+        ended = run(*delete(server, LIVE))
+    assert (ended.code, ended.finished["clock_skew_s"]) == (0, None)
+
+
 # look, act, outcome
 
 
@@ -513,6 +551,22 @@ def test_a_retry_after_that_does_not_fit_ends_the_run_early(run: Run, call: Any,
     ended, made = settled(run, [Fault(call=call, status=status, headers={"Retry-After": later})])
     assert (ended.code, ended.audited["terra-1/all-of-us-1"]["outcome"]) == (5, "not_attempted")
     assert made == (["list", "get"] if call == "get" else ["list", "get", "delete"])
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        "Tue, 24 Nov 2026 00:00:00 -0000",
+        "Tue, 24 Nov 9999 00:00:00 GMT",
+        "Tue, 24 Nov 2026 99999999999999999999:00:00 GMT",
+        "Tue, 24 Nov 2026 00:00:00 +99999999999999999999",
+        "9" * 400,
+        "\xb2",
+    ],
+)
+def test_no_retry_after_is_a_bug(run: Run, later: str) -> None:
+    ended, _ = settled(run, [Fault(call="get", status=429, headers={"Retry-After": later})])
+    assert ended.code in (0, 1, 5)
 
 
 def test_a_retry_after_on_the_list_is_waited_for(run: Run) -> None:

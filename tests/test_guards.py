@@ -1,12 +1,23 @@
 """When a whole run must not act: each guard on both sides of its limit."""
 
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rules.guards import FAILURES_IN_A_ROW, SMALL_RUN, Caps, Expectations, FailureStreak, Guard, Refusal
+from core.rules.guards import (
+    FAILURES_IN_A_ROW,
+    SMALL_RUN,
+    Caps,
+    Expectations,
+    FailureStreak,
+    Guard,
+    Refusal,
+    clock_refusals,
+    clock_skew,
+)
 
 CAPS = Caps(max_acts=500, max_act_share=0.25)
 
@@ -98,6 +109,60 @@ def test_an_empty_inventory_fails_every_expectation() -> None:
         Guard.EXPECT_AT_LEAST,
     ]
     assert missed(Expectations(allow_empty=True, expect_at_least=1), listed=0) == [Guard.EXPECT_AT_LEAST]
+
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+MS = timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered", "skew"),
+    [
+        (0, 0.2, 0),
+        (0.999, 1.2, 0),
+        (1, 1.2, 0),
+        (1.001, 1.2, 0.001),
+        (400, 401, 399),
+        (-60, 0, 0),
+        (-600, 900, 0),
+        (-60, -0.001, -0.001),
+        (-400, -399, -399),
+    ],
+)
+def test_a_skew_is_what_neither_the_dates_second_nor_the_time_of_the_answer_explains(
+    sent: float, answered: float, skew: float
+) -> None:
+    """The answer is dated 12:00:00; it was asked for and had so many seconds after that, by our clock."""
+    asked, had = NOON + timedelta(seconds=sent), NOON + timedelta(seconds=answered)
+    assert clock_skew(NOON, sent=asked, answered=had) == timedelta(seconds=skew)
+
+
+@given(
+    st.datetimes(timezones=st.just(UTC)),
+    st.timedeltas(timedelta(0), timedelta(minutes=2)),
+    st.timedeltas(timedelta(0), timedelta(minutes=2)),
+    st.timedeltas(timedelta(days=-2), timedelta(days=2)),
+)
+def test_a_skew_is_never_told_greater_than_it_is(
+    there: datetime, before: timedelta, after: timedelta, ahead: timedelta
+) -> None:
+    """Leonardo dates an answer at `there`; our clock is `ahead`, and asked and had it so long before and after."""
+    try:
+        asked, had = there + ahead - before, there + ahead + after
+    except OverflowError:
+        return
+    skew = clock_skew(there.replace(microsecond=0), sent=asked, answered=had)
+    assert abs(skew) <= abs(ahead) + MS
+    assert abs(ahead - skew) <= before + after + timedelta(seconds=1) + MS
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_clocks_may_differ_by_five_minutes_and_no_more(sign: int) -> None:
+    five = sign * timedelta(minutes=5)
+    assert list(clock_refusals(None)) == list(clock_refusals(timedelta(0))) == list(clock_refusals(five)) == []
+    (refusal,) = clock_refusals(five + sign * MS)
+    ahead = "ahead of" if sign > 0 else "behind"
+    assert refusal == Refusal(Guard.CLOCK_SKEW, f"this host's clock is 5 min 1 ms {ahead} Leonardo's")
 
 
 def refusals(answers: list[bool]) -> list[Refusal | None]:

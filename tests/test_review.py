@@ -235,6 +235,8 @@ def test_an_edited_record_is_caught(
         ({"failed": []}, "run_finished names as failed none"),
         ({"calls": {"delete": 9}}, "run_finished says 9 acts sent"),
         ({"exit_code": 0}, "says exit code 0"),
+        ({"clock_skew_s": 300.001}, "says a clock skew of 300.001 s"),
+        ({"clock_skew_s": -1e300}, "says a clock skew of -1e+300 s"),
         ({"refused_by": ["max_acts"]}, "says it was refused by ['max_acts']"),
         ({"seq": 999, "logging.googleapis.com/insertId": None}, "records missing: seq"),
         ({"seq": 10**12, "logging.googleapis.com/insertId": None}, "has a seq that no record can have"),

@@ -87,6 +87,9 @@ class Elapsing:
         return time.monotonic() + self.pushed
 
 
+HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"
+
+
 async def nothing(_: SandboxServer) -> None:
     pass
 
@@ -232,6 +235,22 @@ def test_what_changes_while_an_acknowledgement_is_awaited_is_seen_by_the_new_loo
         assert sweep(server, memory, clock=a_clock(monotonic=elapsing)) == 0
         assert "delete terra-1/all-of-us-1" not in calls(server)
     assert memory.outcomes() == {"terra-1/all-of-us-1": "spared"}
+
+
+def test_a_list_that_takes_long_shows_no_skew_of_the_clocks() -> None:
+    """Its answer is dated while it is made, minutes after it was asked for and minutes before it is there."""
+    passed = timedelta(0)
+    clock, memory = a_clock(wall=lambda: utc_now() + passed), Memory()
+
+    async def let_time_pass(server: SandboxServer) -> None:
+        nonlocal passed
+        await until(lambda: bool(server.requests))
+        passed = timedelta(minutes=20)
+
+    faults = [Fault(call="list", delay=0.2, headers={"Date": f"{utc_now() + timedelta(minutes=10):{HTTP_DATE}}"})]
+    with serving(SandboxLeonardo([a_machine(1)]), faults=faults) as server:
+        assert sweep(server, memory, clock=clock, beside=let_time_pass) == 0
+    assert memory.records[-1]["clock_skew_s"] == 0
 
 
 # a record that cannot be kept

@@ -5,8 +5,9 @@ import secrets
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import CookieJar
@@ -19,6 +20,7 @@ import tenacity
 
 from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError, LookAgainError, error_from_answer
 from core.leonardo.wire import Batch, runtime_from_get, runtimes_from_list
+from core.rules.guards import clock_skew
 from core.run_clock import OutOfTimeError, RunClock
 from core.runtime import Runtime
 
@@ -101,6 +103,7 @@ class Leonardo:
 
     Every request leaves with one of as many connections as may be in flight: a pool that holds one connection each is
     cheaper than one large pool. GETs are tried up to 5 times on 5xx, timeouts and broken connections; acts once.
+    The waits between tries grow with the request timeout: where an answer may take 75 s, they are up to 0.5, 1, 2, 4 s.
     """
 
     def __init__(
@@ -128,6 +131,8 @@ class Leonardo:
         for _ in range(max(read_concurrency, write_concurrency)):
             self._connections.put_nowait(_connection(tls, methods, user_agent))
         self.calls: Counter[str] = Counter()
+        self.clock_skew: timedelta | None = None
+        """How far our clock is ahead of Leonardo's, by the list that shows the most; None where none was dated."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,7 +215,9 @@ class Leonardo:
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_may_pass),
             stop=tenacity.stop_after_attempt(TRIES),
-            wait=tenacity.wait_random_exponential(multiplier=0.5, max=20),
+            wait=tenacity.wait_random_exponential(
+                multiplier=self._request_timeout / 150, max=self._request_timeout / 4
+            ),
             sleep=self._clock.sleep,
             reraise=True,
         )
@@ -249,8 +256,10 @@ class Leonardo:
             async with self._clock.bound(self._request_timeout):
                 self.calls[call.kind] += 1
                 last.acts += looked_at is not None
-                began = self._clock.monotonic()
+                began, sent = self._clock.monotonic(), self._clock.wall()
                 response = await connection.send(request, stream=True)
+                if call.kind == "list" and response.is_success:
+                    self._compare_clocks(response, sent)
                 body = await _body(response) if whole or not response.is_success else b""
             last.http_status = response.status_code
             log.debug(
@@ -318,7 +327,13 @@ class Leonardo:
         return max(SHORTEST_WAIT, seconds)
 
     def _until(self, http_date: str) -> float:
-        return (parsedate_to_datetime(http_date) - self._clock.wall()).total_seconds()
+        return (_instant(http_date) - self._clock.wall()).total_seconds()
+
+    def _compare_clocks(self, response: httpx.Response, sent: datetime) -> None:
+        with suppress(ValueError):
+            date = _instant(response.headers.get("Date", ""))
+            skew = clock_skew(date, sent=sent, answered=self._clock.wall())
+            self.clock_skew = max(skew, self.clock_skew or skew, key=abs)
 
     async def _hold(self) -> None:
         """Wait while Leonardo asked to: whoever was told, everybody waits. Raises OutOfTimeError."""
@@ -356,7 +371,8 @@ class Leonardo:
         except httpx.DecodingError as error:
             raise LeonardoError(ErrorKind.UNREADABLE, f"the body cannot be decoded: {error}") from None
         except httpx.TransportError as error:
-            reason = str(error) or "the connection broke"
+            # What is no HTTP is quoted behind the reason, at any length and with whatever it hands back to us.
+            reason = str(error).partition(": bytearray(")[0] or "the connection broke"
             raise LeonardoError(ErrorKind.UNAVAILABLE, f"{type(error).__name__}: {reason}") from None
 
 
@@ -391,6 +407,15 @@ async def _body(response: httpx.Response) -> bytes:
                 ErrorKind.UNREADABLE, f"an answer of more than {LARGEST_ANSWER} bytes", http_status=response.status_code
             )
     return bytes(body)
+
+
+def _instant(http_date: str) -> datetime:
+    """Raises ValueError."""
+    try:
+        instant = parsedate_to_datetime(http_date)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)  # `-0000` is UTC too
 
 
 def _without(token: str | None, body: bytes) -> bytes:

@@ -1,6 +1,8 @@
 """Bearer tokens from Google; the only room that knows google-auth, imported where a run needs a token."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import google.auth
 import google.auth.credentials
@@ -16,6 +18,9 @@ SCOPES = (
     "https://www.googleapis.com/auth/userinfo.profile",
 )
 """What an API caller of Leonardo needs, and no more (as the workbench's own service calls)."""
+
+ANSWERS_WITHIN = 10.0
+"""Seconds waited for an answer; google-auth itself would wait for 120, and try five times."""
 
 NO_TOKEN = (google.auth.exceptions.GoogleAuthError, KeyError, TypeError, ValueError)
 """How a refresh fails; the last three where the metadata server says yes and gives no token."""
@@ -58,11 +63,26 @@ def google_credentials(impersonate: str | None) -> GoogleCredentials:
     return GoogleCredentials(acting)
 
 
+class _Impatient(Request):
+    """A refresh runs on a thread that nothing can stop, and the program cannot end before it does."""
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = ANSWERS_WITHIN,
+        **others: Any,
+    ) -> Any:
+        return super().__call__(url, method, body, headers, timeout, **others)  # type: ignore[no-untyped-call]
+
+
 def _direct() -> Request:
     """Past the proxies of the environment: none may see a call to the metadata server."""
     session = requests.Session()
     session.trust_env = False
-    return Request(session)
+    return _Impatient(session)
 
 
 def _sentence(error: BaseException) -> str:

@@ -256,6 +256,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     exit_code: int
     refused_by: list[Guard]
     would_be_refused_by: list[Guard]
+    clock_skew_s: float | None = None
+    """How far the run's clock was ahead of Leonardo's; null where it could not be told, as in earlier records."""
 
 
 EVENTS: tuple[type[Event], ...] = (

@@ -103,6 +103,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     exit_code: int | None = None
     refused_by: list[str] | None = None
     would_be_refused_by: list[str] | None = None
+    clock_skew_s: float | None = None
 
     @property
     def path(self) -> str:

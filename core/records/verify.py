@@ -21,6 +21,7 @@ from core.records.rejudge import (
 )
 from core.rules.confirmation import NEEDS_A_PERSON
 from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
+from core.rules.guards import Guard
 from core.runtime import GCP
 
 State = Literal["finished", "open", "cut_off"]
@@ -407,6 +408,9 @@ class _Task:
                 yield f"run_finished names as failed {_shown(said)}, the records give {_shown(self._failed)}"
         if closing.refused_by is not None and set(closing.refused_by) != self._guards:
             yield f"run_finished says it was refused by {closing.refused_by}, the records by {sorted(self._guards)}"
+        skewed = abs(closing.clock_skew_s or 0) > CLOCK_TOLERANCE.total_seconds()
+        if (Guard.CLOCK_SKEW in self._guards and not skewed) or (skewed and self._attempts):
+            yield f"run_finished says a clock skew of {closing.clock_skew_s} s, which is not how the run went"
         sent = (closing.calls or {}).get("delete", 0) + (closing.calls or {}).get("stop", 0)
         if closing.calls is not None and sent != self._attempts:
             yield f"run_finished says {_count(sent, 'act')} sent, the records give {self._attempts}"

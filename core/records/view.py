@@ -78,6 +78,9 @@ def together(closings: Sequence[RunFinished]) -> RunFinished:
         duration_s=max(closing.duration_s for closing in closings),
         refused_by=list(dict.fromkeys(guard for closing in closings for guard in closing.refused_by)),
         would_be_refused_by=list(dict.fromkeys(guard for closing in closings for guard in closing.would_be_refused_by)),
+        clock_skew_s=max(
+            (closing.clock_skew_s for closing in closings if closing.clock_skew_s is not None), key=abs, default=None
+        ),
     )
 
 

@@ -1,8 +1,11 @@
-"""When a whole run must not act: caps, suspicious inventories, a service that keeps failing; the sweep obeys."""
+"""When a whole run must not act: caps, suspicious inventories, clocks that differ, a service that keeps failing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+from core.rules.decision import CLOCK_TOLERANCE, in_words, to_millisecond
 
 SMALL_RUN = 10
 """This many acts or fewer never trip the share: a small fleet is not a suspicious one."""
@@ -17,6 +20,7 @@ class Guard(StrEnum):
     MAX_ACT_SHARE = "max_act_share"
     EMPTY_INVENTORY = "empty_inventory"
     EXPECT_AT_LEAST = "expect_at_least"
+    CLOCK_SKEW = "clock_skew"
     PLAN = "plan"
     FAILING = "failing"
 
@@ -61,6 +65,23 @@ class Expectations:
             yield Refusal(
                 Guard.EXPECT_AT_LEAST, f"{listed} runtimes are listed, expect-at-least is {self.expect_at_least}"
             )
+
+
+def clock_skew(date: datetime, *, sent: datetime, answered: datetime) -> timedelta:
+    """How far our clock is surely ahead of the one that dated an answer; negative where it is behind.
+
+    The date was cut to the second and written at some time between the request and its answer: a slow answer shows
+    no skew.
+    """
+    least, most = to_millisecond(sent) - date - timedelta(seconds=1), to_millisecond(answered) - date
+    return max(least, timedelta(0)) + min(most, timedelta(0))
+
+
+def clock_refusals(skew: timedelta | None) -> Iterator[Refusal]:
+    """Whether ages would be wrong by more than the tolerance; a dry run is refused too."""
+    if skew is not None and abs(skew) > CLOCK_TOLERANCE:
+        ahead = "ahead of" if skew > timedelta(0) else "behind"
+        yield Refusal(Guard.CLOCK_SKEW, f"this host's clock is {in_words(abs(skew))} {ahead} Leonardo's")
 
 
 class FailureStreak:

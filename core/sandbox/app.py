@@ -1,6 +1,7 @@
 """The service's HTTP: paths, answers, the log of requests, and faults done to connections; its rules live elsewhere."""
 
 import asyncio
+import gzip
 import re
 import socket
 import struct
@@ -8,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -22,6 +25,9 @@ from core.sandbox.faults import Fault, FaultScript, Kind
 from core.sandbox.leonardo import Leonardo, LeonardoError
 
 API = "/api/google/v1/runtimes"
+METADATA = "/computeMetadata/v1"
+FROM_GOOGLE = {"Metadata-Flavor": "Google"}
+TOKEN = "ya29.a-token-of-the-sandbox"  # noqa: S105 - it opens nothing
 CONTROL = "/sandbox/"
 CHUNK = 64 * 1024
 DROP = 1024
@@ -147,9 +153,12 @@ def make_app(
             call("POST", f"{item}/start", "start", service.start),
             call("GET", "/status", "status", service.status),
             call("GET", "/version", "version", service.version),
+            call("GET", "/", "metadata", service.metadata),
+            call("GET", f"{METADATA}/instance/service-accounts/{{account}}", "metadata", service.account),
+            call("GET", f"{METADATA}/instance/service-accounts/{{account}}/token", "token", service.token),
             *_control(leonardo, faults, requests),
         ],
-        middleware=[Middleware(_Entrance, log=requests)],
+        middleware=[Middleware(_Entrance, log=requests, now=leonardo.now)],
         exception_handlers={404: _unknown_path},
     )
     app.router.redirect_slashes = False
@@ -187,11 +196,12 @@ async def _unknown_path(_request: Request, _error: Exception) -> Response:
 
 
 class _Entrance:
-    """Logs what comes in, and lets a path end in a slash."""
+    """Logs what comes in, lets a path end in a slash, and dates the answers by the service's clock."""
 
-    def __init__(self, app: ASGIApp, log: RequestLog) -> None:
+    def __init__(self, app: ASGIApp, log: RequestLog, now: Callable[[], datetime]) -> None:
         self.app = app
         self.log = log
+        self.now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith(CONTROL):
@@ -203,6 +213,8 @@ class _Entrance:
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 entry.status = message["status"]
+                if b"date" not in dict(message["headers"]):
+                    message["headers"].append((b"date", format_datetime(self.now(), usegmt=True).encode()))
             await send(message)
 
         try:
@@ -255,6 +267,18 @@ class _Service:
     def version(self, _: Question) -> Answer:
         return Answer(body=b'{"version":"sandbox"}')
 
+    # The metadata server of a machine on Google Cloud, for the tokens of its own account.
+
+    def metadata(self, _: Question) -> Answer:
+        return Answer(body=b"{}", headers=FROM_GOOGLE)
+
+    def account(self, _: Question) -> Answer:
+        return Answer(body=msgspec.json.encode({"email": self.leonardo.caller, "scopes": []}), headers=FROM_GOOGLE)
+
+    def token(self, _: Question) -> Answer:
+        token = {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+        return Answer(body=msgspec.json.encode(token), headers=FROM_GOOGLE)
+
 
 class _Endpoint:
     """One call: waits as long as the network would, lets faults befall it, acts, answers."""
@@ -274,7 +298,7 @@ class _Endpoint:
         token = (_header(scope, b"authorization") or "").removeprefix("Bearer ")
         if self.service.latency:
             await asyncio.sleep(self.service.latency)
-        if self.service.required_token not in (None, token):
+        if self.service.required_token not in (None, token) and kind not in ("metadata", "token"):
             await _send(_refused_by_the_proxy(), scope, send)
             return
         fault = self.service.faults.take(kind, question.project, question.name) or NO_FAULT
@@ -283,20 +307,22 @@ class _Endpoint:
                 getattr(self.service.leonardo, fault.user)(*question.place)
         answer = self._answer(question, token) if fault.act_first or not fault.instead else Answer()
         await asyncio.sleep(fault.delay)
+        await self._reply(answer, fault, scope, receive, send)
+        if fault.vanish:
+            scope["app"].state.vanish()
+
+    async def _reply(self, answer: Answer, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.hang:
             while (await receive())["type"] != "http.disconnect":
                 pass
         elif fault.reset:
             await _reset(scope)
+        elif fault.raw is not None:
+            await _say(fault.raw, scope)
         elif fault.status is not None:
-            body, kind_of_body = fault.body.encode(), fault.content_type
-            await _send(
-                Answer(status=fault.status, body=body, content_type=kind_of_body, headers=fault.headers),
-                scope,
-                send,
-                fault,
-            )
+            await _send(_made_up(fault, fault.status), scope, send, fault)
         else:
+            answer.headers = {**answer.headers, **fault.headers}
             await _send(answer, scope, send, fault)
 
     def _answer(self, question: Question, token: str) -> Answer:
@@ -340,6 +366,13 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
+def _made_up(fault: Fault, status: int) -> Answer:
+    body, headers = fault.body.encode() * fault.repeat, fault.headers
+    if fault.gzip:
+        body, headers = gzip.compress(body, 1), {**headers, "Content-Encoding": "gzip"}
+    return Answer(status=status, body=body, content_type=fault.content_type, headers=headers)
+
+
 def _accepted() -> Answer:
     return Answer(status=202, body=ACCEPTED, content_type="text/plain; charset=UTF-8")
 
@@ -370,14 +403,18 @@ def _array(rows: Iterable[bytes]) -> Iterator[bytes]:
 
 async def _send(answer: Answer, scope: Scope, send: Send, fault: Fault = NO_FAULT) -> None:
     body = answer.body
-    if not isinstance(body, bytes) and (fault.truncate is not None or fault.drip):
+    if not isinstance(body, bytes) and (fault.truncate is not None or fault.drip or fault.claims):
         body = b"".join(body)
-    headers = {"content-type": answer.content_type, **answer.headers}
+    headers = {"content-type": answer.content_type, **{key.lower(): value for key, value in answer.headers.items()}}
     if isinstance(body, bytes):
-        headers["content-length"] = str(len(body))
-    raw = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
+        headers["content-length"] = str(len(body) + fault.claims)
+    raw = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": raw})
     transport: asyncio.Transport = scope["state"]["transport"]
+    if isinstance(body, bytes) and fault.claims:  # past the server, which holds answers to what they claim
+        transport.write(body)
+        transport.close()
+        return
     for piece in _pieces(body, fault) if isinstance(body, bytes) else body:
         if transport.is_closing():
             return
@@ -392,8 +429,15 @@ async def _send(answer: Answer, scope: Scope, send: Send, fault: Fault = NO_FAUL
 
 def _pieces(body: bytes, fault: Fault) -> Iterator[bytes]:
     end = len(body) if fault.truncate is None else int(len(body) * fault.truncate)
-    step = DROP if fault.drip else max(end, 1)
+    step = min(DROP, end // 4 + 1) if fault.drip else CHUNK
     return (body[start : min(start + step, end)] for start in range(0, end, step))
+
+
+async def _say(text: str, scope: Scope) -> None:
+    transport: asyncio.Transport = scope["state"]["transport"]
+    transport.write(text.encode())
+    transport.close()
+    await asyncio.sleep(0)  # until the server has noticed; it would answer 500 for us else
 
 
 async def _reset(scope: Scope) -> None:

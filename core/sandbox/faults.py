@@ -6,7 +6,18 @@ from typing import Literal
 import msgspec
 
 Kind = Literal[
-    "list", "project_list", "confirming_list", "get", "delete", "stop", "start", "patch", "status", "version"
+    "list",
+    "project_list",
+    "confirming_list",
+    "get",
+    "delete",
+    "stop",
+    "start",
+    "patch",
+    "status",
+    "version",
+    "metadata",
+    "token",
 ]
 UserAct = Literal["touch", "reset", "stop", "start", "delete"]
 
@@ -14,10 +25,10 @@ UserAct = Literal["touch", "reset", "stop", "start", "delete"]
 class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which calls it befalls, and what happens to them; effects combine.
 
-    Of `status`, `reset` and `hang` each stands instead of the real act, unless `act_first`.
+    Of `status`, `raw`, `reset` and `hang` each stands instead of the real act, unless `act_first`.
     """
 
-    call: Literal["list", "project_list", "confirming_list", "get", "delete", "stop", "any"] = "any"
+    call: Literal["list", "project_list", "confirming_list", "get", "delete", "stop", "token", "any"] = "any"
     project: str | None = None
     name: str | None = None
     skip: int = 0
@@ -32,20 +43,31 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     """Seconds between the real act and the answer."""
     status: int | None = None
     body: str = ""
+    repeat: int = 1
+    """So many times over comes the body."""
+    gzip: bool = False
+    """The body is sent compressed."""
     content_type: str = "application/json"
     headers: dict[str, str] = {}
+    """Beside or in place of the answer's own; without `status`, of the real answer."""
+    raw: str | None = None
+    """This instead of HTTP, then the connection closes."""
     reset: bool = False
     """No answer, a reset connection."""
     hang: bool = False
     """No answer for as long as the client stays."""
     truncate: float | None = None
     """Only this share of the body, then the connection closes."""
+    claims: int = 0
+    """So many bytes more, or fewer, than come are claimed by Content-Length; then the connection closes."""
     drip: float = 0.0
-    """Seconds between any two kilobytes of the body."""
+    """Seconds between any two kilobytes of the body, or quarters of a short one."""
+    vanish: bool = False
+    """With the end of the answer nothing listens any more, and every connection closes."""
 
     @property
     def instead(self) -> bool:
-        return self.status is not None or self.reset or self.hang
+        return self.status is not None or self.raw is not None or self.reset or self.hang
 
     def matches(self, call: str, project: str | None, name: str | None) -> bool:
         return self.call in ("any", call) and self.project in (None, project) and self.name in (None, name)

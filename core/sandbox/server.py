@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import uvicorn
@@ -65,6 +65,7 @@ def serving(
         listener.listen(2048)
         # It listens already: who connects before the thread has begun waits in the backlog.
         server = _Server(app)
+        app.state.vanish = server.vanish
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=server.run_on, args=(loop, listener), name="sandbox", daemon=True)
         thread.start()
@@ -138,6 +139,7 @@ class _Server(uvicorn.Server):
                 log_level="critical",
                 access_log=False,
                 server_header=False,
+                date_header=False,  # the service dates its answers by its own clock
                 timeout_keep_alive=KEEP_ALIVE,
             )
         )
@@ -150,10 +152,14 @@ class _Server(uvicorn.Server):
             loop.close()
 
     async def main_loop(self) -> None:
-        while not self.told_to_stop.is_set():
-            await self.on_tick(0)  # sets the Date header
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.told_to_stop.wait(), 1)
+        await self.told_to_stop.wait()
+
+    def vanish(self) -> None:
+        """Listen no more, and close each connection when its answer has ended."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
         for server in self.servers:

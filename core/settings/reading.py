@@ -1,7 +1,7 @@
 """Settings from flags, environment and config file, in this order; what they are lives in `fields`."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,7 +24,7 @@ def load_settings(flags: Mapping[str, object], config: Path | None, now: datetim
     """Flags over the environment over the config file over the defaults. Raises UsageError with every fault found."""
     faults = list(_unknown_variables(os.environ))
     try:
-        in_file = {} if config is None else _config_values(config)
+        in_file = {} if config is None else config_values(config)
     except ValueError as error:
         raise UsageError(*faults, f"config: {error}") from None
     settings = _read(Settings, flags, in_file, config, faults)
@@ -68,7 +68,7 @@ def _read(
     try:
         return cast("S", Sources(**flags))
     except ValidationError as error:
-        raise UsageError(*faults, *(_fault(e, flags, config) for e in error.errors())) from None
+        raise UsageError(*faults, *(_fault(e, flags, in_file, config) for e in error.errors())) from None
     except UsageError as error:
         raise UsageError(*faults, *error.faults) from None
 
@@ -82,7 +82,8 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
             yield f"{variable}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
 
 
-def _config_values(path: Path) -> dict[str, Any]:
+def config_values(path: Path) -> dict[str, Any]:
+    """What a config file sets, by name. Raises ValueError."""
     values = load_yaml(read_text(path), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no settings: it must be a mapping of names to values")  # noqa: TRY004 - a bad file
@@ -92,15 +93,19 @@ def _config_values(path: Path) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value != ""}  # as an empty variable, it is unset
 
 
-def _fault(error: Any, flags: Mapping[str, object], config: Path | None) -> str:
-    name = str(error["loc"][0])
+def origin(name: str, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
+    """Where a setting's value comes from."""
     if name in flags:
-        origin = flag_of(name)
-    elif (variable := PREFIX + name.upper()) in {key.upper() for key, value in os.environ.items() if value}:
-        origin = variable
-    else:
-        origin = f"{name} in {config}"
+        return flag_of(name)
+    if (variable := PREFIX + name.upper()) in {key.upper() for key, value in os.environ.items() if value}:
+        return variable
+    return f"{name} in {config}" if name in in_file else "default"
+
+
+def _fault(error: Any, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
+    name = str(error["loc"][0])
+    came_from = origin(name, flags, in_file, config)
     if error["type"] == "extra_forbidden":
         close = get_close_matches(name, Settings.model_fields, 1, CLOSE)
-        return f"{origin}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
-    return f"{origin}: {reason_of(error)}"
+        return f"{came_from}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
+    return f"{came_from}: {reason_of(error)}"

@@ -1,0 +1,45 @@
+"""The effective settings as a config file that says where each came from; reading them lives in `reading`."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from core.rules.exemptions import Exemption
+from core.settings.durations import format_duration
+from core.settings.fields import Settings
+from core.settings.reading import config_values, origin
+
+
+def shown(settings: Settings, names: Iterable[str], flags: Mapping[str, object], config: Path | None) -> str:
+    """These settings, one a line, to be read by a person or as `--config` again. None of them is ever a secret."""
+    in_file = {} if config is None else config_values(config)
+    lines = ((f"{name}: {_written(getattr(settings, name))}", origin(name, flags, in_file, config)) for name in names)
+    return "".join(f"{line:<40}  # {' '.join(came_from.split())}\n" for line, came_from in lines)
+
+
+def _written(value: object) -> str:
+    """On one line, whatever it holds; nothing for what is not set."""
+    if value is None:
+        return ""
+    return yaml.safe_dump([_plain(value)], default_flow_style=True, width=float("inf"), sort_keys=False).strip()[1:-1]
+
+
+def _plain(value: object) -> Any:
+    match value:
+        case timedelta():
+            return format_duration(value)
+        case datetime():
+            return value.isoformat()
+        case Path():
+            return str(value)
+        case Exemption():
+            fields = {name: getattr(value, name) for name in ("project", "name", "creator", "label")}
+            match_ = {name: _plain(field) for name, field in fields.items() if field}
+            return {"match": match_, "until": value.until.isoformat(), "reason": value.reason}
+        case tuple():
+            return [_plain(one) for one in value]
+        case _:
+            return value

@@ -1,0 +1,85 @@
+"""How each fault of the README's "What happens if" is done to the sandbox, and what the README says of it; no test."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from core.sandbox.faults import Fault
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+KINDS = {
+    "list": "list",
+    "project list": "project_list",
+    "look": "get",
+    "DELETE": "delete",
+    "stop": "stop",
+    "confirming list": "confirming_list",
+    "token": "token",
+}
+"""The README's words for calls, and the sandbox's."""
+STATUSES = (400, 401, 403, 404, 408, 409, 412, 415, 418, 429, 500, 502, 503, 504, 599)
+ELSEWHERE = {"Location": "ELSEWHERE"}
+"""Another host, whose address the test knows."""
+FAULTS = {
+    **{str(status): Fault(status=status, body='{"message": "no"}') for status in STATUSES},
+    "301": Fault(status=301, headers=ELSEWHERE),
+    "307": Fault(status=307, headers=ELSEWHERE),
+    "429 come back in 1 s": Fault(status=429, headers={"Retry-After": "1"}),
+    "503 come back in 1 s": Fault(status=503, headers={"Retry-After": "1"}),
+    "429 come back in an hour": Fault(status=429, headers={"Retry-After": "3600"}),
+    "500 after the act": Fault(status=500, act_first=True),
+    "empty body": Fault(status=200),
+    "HTML body": Fault(status=200, body="<html><title>Sign in</title></html>", content_type="text/html"),
+    "garbage JSON": Fault(status=200, body='[{"id": 1, "status": }]'),
+    "gzip bomb": Fault(status=200, body=" " * 1000, repeat=100_000, gzip=True),
+    "100 MB": Fault(status=200, body=" " * 1000, repeat=100_000),
+    "wrong content type": Fault(headers={"Content-Type": "text/html"}),
+    "body cut short": Fault(truncate=0.5),
+    "Content-Length too long": Fault(claims=10),
+    "Content-Length too short": Fault(claims=-10),
+    "no HTTP at all": Fault(raw="SSH-2.0-OpenSSH_9.7\r\n\r\n"),
+    "reset": Fault(reset=True),
+    "reset after the act": Fault(reset=True, act_first=True),
+    "no answer": Fault(hang=True),
+    "no answer after the act": Fault(hang=True, act_first=True),
+    "slow drip": Fault(drip=2),
+    "connection refused": Fault(vanish=True),
+    "TLS error": Fault(),
+}
+"""The last two are done otherwise: by the answer before, and by the address."""
+SLOW = {"100 MB", "429 come back in 1 s", "503 come back in 1 s", "no answer", "no answer after the act", "slow drip"}
+"""Those that take seconds."""
+
+
+class Cell(NamedTuple):
+    """What the program is said to do."""
+
+    fault: str
+    call: str
+    stays: bool
+    """Whether it befalls every such call, or the first one only."""
+    outcome: str
+    """Of the runtime concerned; `unread` where it has no record at all."""
+    exit_code: int
+
+    def __str__(self) -> str:
+        return f"{self.call}-{self.fault}-{'stays' if self.stays else 'passes'}".replace(" ", "_")
+
+
+def cells() -> list[Cell]:
+    """Every cell of the README's two tables: first where a fault stays, then where it passes."""
+    section = README.partition("## What happens if")[2].partition("\n## ")[0]
+    tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    return [cell for table, stays in zip(tables, (True, False), strict=True) for cell in _cells(table, stays=stays)]
+
+
+def _cells(table: str, *, stays: bool) -> list[Cell]:
+    (_, *calls), _, *rows = [[word.strip() for word in line.strip("|\n").split("|")] for line in table.splitlines()]
+    return [
+        Cell(fault, call, stays, outcome, int(code))
+        for faults, *answers in rows
+        for fault in faults.split(", ")
+        for call, answer in zip(calls, answers, strict=True)
+        if answer != "-"
+        for outcome, code in [answer.replace("`", "").split()]
+    ]
