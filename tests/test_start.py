@@ -362,5 +362,5 @@ def test_records_of_several_tasks_are_shown_as_one_run(run: Run, monkeypatch: py
         said = " ".join(ended.out.split())
         assert ended.code == 0
         assert "8 listed: 8 would_delete. Exit code 0" in said
-        assert "(8 list, 8 get calls)" in said
+        assert "(calls: 8 list, 8 get)" in said
         assert {(p["task_index"], p["task_count"]) for p in google.payloads()} == {(0, 3), (1, 3), (2, 3)}
