@@ -1,6 +1,5 @@
 """Draws on a terminal of any size: texts that do no harm, tables that fit; what they say is settled elsewhere."""
 
-import os
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.records.events import Outcome
+from core.standard_output import goes_nowhere
 
 MOST_LINES = 100
 """What is no longer is shown whole, since a person scrolls that far; what is longer is cut to one screen."""
@@ -65,9 +65,8 @@ class Terminal(Console):
         self._elsewhere = elsewhere
 
     def on_broken_pipe(self) -> None:
-        """What is left to say goes nowhere: the exit code tells of the work, not of its reader."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        goes_nowhere()
 
     def height_of(self, text: Text) -> int:
         return len(self.render_lines(text))

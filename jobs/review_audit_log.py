@@ -13,7 +13,6 @@ Cloud Logging itself, at most 55 reads of 1000 records a minute.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -33,6 +32,7 @@ from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
 from core.settings.flags import add_flags, add_places
 from core.settings.reading import load_google_settings
+from core.standard_output import say
 
 WITHIN = "3d"
 SINCE = "7d"
@@ -83,7 +83,7 @@ def serve(arguments: argparse.Namespace) -> int:
     except review.UnknownError as error:
         raise UsageError(str(error)) from None
     if draw is None:
-        _write(msgspec.json.encode(answer) + b"\n")
+        say(msgspec.json.encode(answer) + b"\n")
     else:
         draw(answer)
     if isinstance(answer, Verification):
@@ -203,12 +203,3 @@ def _some(log: AuditRecords) -> Iterator[Record]:
     if not log.records:
         faults = [f"{fault.place}: {fault.what}" for fault in (*log.torn, *log.faults)]
         raise UsageError(*(faults or ["from: there is no audit record"]))
-
-
-def _write(answer: bytes) -> None:
-    """To standard output, whose reader may have seen enough before the end."""
-    try:
-        sys.stdout.buffer.write(answer)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

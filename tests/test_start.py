@@ -124,6 +124,16 @@ def test_from_the_laptop_to_the_answer_why(run: Run, monkeypatch: pytest.MonkeyP
         assert run("review-audit-log", "verify", *review).code == 0
 
 
+def test_a_reader_that_has_seen_enough_does_not_change_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([a_machine(1)]), monkeypatch):
+        read, write = os.pipe()
+        os.close(read)
+        ended = subprocess.run([LEO, *starting()], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(write)
+    assert ended.returncode == 0
+    assert len(ended.stderr.splitlines()) == 1, "what was started, and no more"
+
+
 def test_a_person_sees_the_table_of_a_local_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     middle_of_a_minute = 20 + 28.5 / 24 / 60
     fleet = Leonardo([a_machine(1, days=middle_of_a_minute), a_machine(2, days=1)])
