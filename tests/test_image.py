@@ -91,7 +91,8 @@ def test_neither_sandbox_nor_tools_are_in_it_and_everything_is_compiled(installe
     there = {path.name.lower() for path in packages.iterdir()}
     assert {"core", "jobs", "google", "msgspec"} <= there
     assert (
-        there & {"tests", "rich", "aiohttp", "pip", "setuptools", "hatchling", "starlette", "uvicorn", "pytest"}
+        there
+        & {"tests", "rich", "aiohttp", "shtab", "pip", "setuptools", "hatchling", "starlette", "uvicorn", "pytest"}
         == set()
     )
     assert not (packages / "core/sandbox").exists()
