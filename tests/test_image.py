@@ -96,6 +96,7 @@ def test_neither_sandbox_nor_tools_are_in_it_and_everything_is_compiled(installe
         == set()
     )
     assert not (packages / "core/sandbox").exists()
+    assert all((packages / package / "py.typed").exists() for package in ("core", "jobs"))
     assert "PYTHONDONTWRITEBYTECODE=1" in FINAL
     for package in ("core", "jobs", "httpx", "google/cloud/run_v2"):
         for module in (packages / package).rglob("*.py"):
