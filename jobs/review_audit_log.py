@@ -7,6 +7,7 @@ Questions:
   diff RUN_A RUN_B     what one run condemned and the other did not, and why
   verify [RUN_ID ...]  whether the log is whole and honest; exit code 1 where anything is off
   upcoming             what the latest run says will be deleted, by project and creator
+  report               all of it on one HTML page that needs no network
 
 Logs are JSON Lines as the jobs write them, or as a Cloud Logging sink does, also compressed (.gz), in any order; or
 Cloud Logging itself, at most 55 reads of 1000 records a minute.
