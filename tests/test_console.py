@@ -55,14 +55,18 @@ def test_at_every_width_names_are_whole_every_field_is_there_and_the_verdict_is_
     run: Run, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    fleet = [a_machine(n, project=f"terra-vpc-sc-{n:08x}", config_type="GceConfig") for n in range(10_000, 10_020)]
+    whose = "a.researcher@research.example.org"
+    fleet = [
+        a_machine(n, project=f"terra-vpc-sc-{n:08x}", creator=whose, config_type="GceConfig")
+        for n in range(10_000, 10_020)
+    ]
     with serving(Leonardo(fleet)) as server:
         _, out = table(run, server)
     lines = out.rstrip().splitlines()
     assert max(map(cell_len, lines)) <= width
     for machine in fleet:
         assert re.search(rf"^{machine.project}/{machine.name}\b", out, re.MULTILINE)
-    for field in ("researcher@example.org", "Running", "disk lost", "20 d ", "4 d 4 h", "max_age", "would_delete"):
+    for field in (whose, "Running", "disk lost", "20 d ", "4 d 4 h", "max_age", "would_delete"):
         assert out.partition("20 listed")[0].count(field) == 20, field
     end = " ".join(" ".join(lines[-6:]).split())
     for said in ("A live run would be refused: max_act_share.", "20 listed: ", "Exit code 0", "on record in audit/"):
@@ -131,6 +135,7 @@ def test_signs_of_other_scripts_do_not_move_what_stands_beside_them(run: Run) ->
     rows = [line for line in out.splitlines() if "terra-1/" in line and "Running" in line]
     assert len(rows) == len(names)
     assert len({cell_len(row.partition("Running")[0]) for row in rows}) == 1
+    assert "party🎉❤ " in out, "what follows it would change how wide some terminals believe it to be"
     (hebrew,) = (row for row in rows if "שלום" in row)
     assert "\u200eterra-1/שלום\u200e " in hebrew, "or a terminal may show the numbers behind it in front of it"
 
