@@ -22,13 +22,14 @@ JOBS = {
     "start": "start one of these on Cloud Run from elsewhere, and watch it",
     "review-audit-log": "ask the audit log what was decided, why, and whether it is whole",
     "sandbox": "serve a Leonardo with a made-up fleet on loopback",
+    "completion": "print what makes bash, zsh or fish complete all of this",
 }
 OVERVIEW = (
     f"""\
 {PROGRAM} keeps the notebook runtimes of a Leonardo installation young:
 """
     + "".join(f"  {PROGRAM} {name:<22} {what}\n" for name, what in JOBS.items())
-    + f"""
+    + f"""\
 Try {PROGRAM} delete-old-runtimes --sandbox, and {PROGRAM} JOB --help.
 Settings are flags, {PREFIX}* variables, or --config FILE; nothing is changed without --no-dry-run.
 """
@@ -85,12 +86,10 @@ def _main(argv: Sequence[str], *, may_act: bool) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    if hasattr(job, "add_arguments"):
-        job.add_arguments(parser)
-    parser.set_defaults(job_named=_job_named)  # for a job that is about other jobs
-    if hasattr(job, "serve"):
-        return int(job.serve(_parsed(parser, arguments)))
-    return _run_job(job, parser, arguments, may_act=may_act)
+    _add_arguments(parser, job)
+    parser.set_defaults(job_named=_job_named, add_jobs=_add_jobs)  # for jobs that are about other jobs
+    parsed = _parsed(parser, arguments)
+    return int(job.serve(parsed)) if hasattr(job, "serve") else _run_job(job, parsed, may_act=may_act)
 
 
 def _job_named(name: str) -> ModuleType:
@@ -99,17 +98,32 @@ def _job_named(name: str) -> ModuleType:
     return importlib.import_module(f"jobs.{name.replace('-', '_')}")
 
 
-def _run_job(job: ModuleType, parser: argparse.ArgumentParser, arguments: Sequence[str], *, may_act: bool) -> int:
-    from core.run_clock import utc_now  # noqa: PLC0415 - help and the jobs without settings do without these 100 ms
-    from core.settings.flags import add_flags  # noqa: PLC0415
+def _add_arguments(parser: argparse.ArgumentParser, job: ModuleType) -> None:
+    if hasattr(job, "add_arguments"):
+        job.add_arguments(parser)
+    if not hasattr(job, "serve"):
+        from core.settings.flags import add_flags  # noqa: PLC0415 - jobs without settings do without these 100 ms
+
+        parser.add_argument(
+            "--config", type=Path, metavar="FILE", help="YAML file with settings, below the environment"
+        )
+        parser.add_argument(
+            "--show-config", action="store_true", help="print the settings as a config file with their origins, and end"
+        )
+        add_flags(parser, job.FLAGS)
+
+
+def _add_jobs(program: argparse.ArgumentParser) -> None:
+    """All jobs at once: nobody parses so, who has only one of them to import."""
+    jobs = program.add_subparsers()
+    for name, what in JOBS.items():
+        _add_arguments(jobs.add_parser(name, help=what), _job_named(name))
+
+
+def _run_job(job: ModuleType, parsed: argparse.Namespace, *, may_act: bool) -> int:
+    from core.run_clock import utc_now  # noqa: PLC0415 - what help and the jobs without settings do without
     from core.settings.reading import load_settings  # noqa: PLC0415
 
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings, below the environment")
-    parser.add_argument(
-        "--show-config", action="store_true", help="print the settings as a config file with their origins, and end"
-    )
-    add_flags(parser, job.FLAGS)
-    parsed = _parsed(parser, arguments)
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
     settings = load_settings(flags, parsed.config, utc_now())
     if not (may_act or settings.dry_run):

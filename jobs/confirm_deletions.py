@@ -65,7 +65,7 @@ def _unconfirmed(settings: Settings, places: list[str], since: str) -> list[Unco
 
 
 def _verdict(finished: RunFinished) -> str:
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
     return f"{counts or 'Nothing to confirm'}."
 
 

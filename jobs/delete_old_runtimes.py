@@ -51,8 +51,8 @@ FLAGS = (
 
 
 def _verdict(finished: RunFinished) -> str:
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
-    return f"{finished.listed} listed: {counts or 'none'}."
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
+    return f"{finished.listed:,} listed: {counts or 'none'}."
 
 
 def _most_overdue(row: RuntimeAudited) -> tuple[datetime, str, str]:

@@ -7,13 +7,13 @@ Questions:
   diff RUN_A RUN_B     what one run condemned and the other did not, and why
   verify [RUN_ID ...]  whether the log is whole and honest; exit code 1 where anything is off
   upcoming             what the latest run says will be deleted, by project and creator
+  report               all of it on one HTML page that needs no network
 
 Logs are JSON Lines as the jobs write them, or as a Cloud Logging sink does, also compressed (.gz), in any order; or
 Cloud Logging itself, at most 55 reads of 1000 records a minute.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -33,6 +33,7 @@ from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
 from core.settings.flags import add_flags, add_places
 from core.settings.reading import load_google_settings
+from core.standard_output import say
 
 WITHIN = "3d"
 SINCE = "7d"
@@ -83,7 +84,7 @@ def serve(arguments: argparse.Namespace) -> int:
     except review.UnknownError as error:
         raise UsageError(str(error)) from None
     if draw is None:
-        _write(msgspec.json.encode(answer) + b"\n")
+        say(msgspec.json.encode(answer) + b"\n")
     else:
         draw(answer)
     if isinstance(answer, Verification):
@@ -206,12 +207,3 @@ def _some(log: AuditRecords) -> Iterator[Record]:
     if not log.records:
         faults = [f"{fault.place}: {fault.what}" for fault in (*log.torn, *log.faults)]
         raise UsageError(*(faults or ["from: there is no audit record"]))
-
-
-def _write(answer: bytes) -> None:
-    """To standard output, whose reader may have seen enough before the end."""
-    try:
-        sys.stdout.buffer.write(answer)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -24,12 +24,14 @@ from core.run_clock import utc_now
 from core.settings.faults import UsageError, flag_of
 from core.settings.flags import add_flags
 from core.settings.reading import load_google_settings, load_settings
+from core.standard_output import say
 
 if TYPE_CHECKING:
     from core.cloud_run.executions import CloudRunJob, State
     from core.follow import Following
 
 ENVIRONMENTS = Path("deploy/environments")
+STARTED = ("delete-old-runtimes", "check-autopause", "confirm-deletions")
 FLAGS = (
     "dry_run",
     "plan",
@@ -63,7 +65,7 @@ EXIT_STOPPED = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="delete-old-runtimes, check-autopause or confirm-deletions")
+    parser.add_argument("job", metavar="|".join(STARTED), help="what is started")
     parser.add_argument("--env", required=True, metavar="ENV", help="the environment whose job is started")
     parser.add_argument(
         "--environments",
@@ -159,8 +161,7 @@ def _start(
         def seen(event: Event, common: Common) -> None:
             watcher.seen(event)
             if not as_table:
-                sys.stdout.buffer.write(b"%b,%b\n" % (msgspec.json.encode(event)[:-1], msgspec.json.encode(common)[1:]))
-                sys.stdout.buffer.flush()
+                say(b"%b,%b\n" % (msgspec.json.encode(event)[:-1], msgspec.json.encode(common)[1:]))
 
         following = Following(job, execution, log, begun, seen)
         state = _to_the_end(job, execution, following)

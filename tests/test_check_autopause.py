@@ -212,9 +212,9 @@ def test_a_person_sees_the_findings_worst_first_and_a_verdict(run: Run, monkeypa
     lines = [" ".join(line.split()) for line in ended.out.splitlines() if line.strip()]
     assert lines[1:3] == [
         "Findings, worst first",
-        "project name creator status threshold idle overdue reason outcome",
+        "runtime creator status threshold idle overdue reason outcome",
     ]
-    assert [line.split()[0] for line in lines[4:7]] == ["terra-4", "terra-3", "terra-2"]
+    assert [line.split()[0] for line in lines[4:7]] == paths(4, 3, 2)
     assert lines[4].endswith("Running 30 min 1 d 16 h 1 d 15 h autopause_overdue kept")
     assert " Running off " in lines[6]
     verdict = "autopause is healthy for 1 of 4 running runtimes; 2 overdue, 1 switched off."

@@ -2,18 +2,22 @@
 
 import os
 import pty
+import re
 import subprocess
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import LEO, Ended, a_machine, delete, read_records, start
+from tests.conftest import LEO, Ended, a_machine, delete, finish, read_records, start
 
 Run = Callable[..., Ended]
+LAPSED = '[{"match": {"name": "x"}, "until": "2026-01-01", "reason": "over"}]'
 HOSTILE = "[bold]x[/bold]\x1b]0;owned\x07\x1b[31m\u202e\n|"
 
 
@@ -36,22 +40,62 @@ def test_the_table_shows_what_is_due_most_overdue_first_and_where_the_records_ar
     assert code == 0
     assert lines[0] == "The rule: delete what is older than 14 d, or older than 7 d and not accessed for 4 h."
     assert lines[1] == "Due, most overdue first"
-    assert lines[2] == "project name creator status disk age idle reason outcome"
-    assert lines[4].startswith("terra-2 all-of-us-2 researcher@example.org Running disk lost 30 d ")
+    assert lines[2] == "runtime creator status disk age idle reason outcome"
+    assert lines[4].startswith("terra-2/all-of-us-2 researcher@example.org Running disk lost 30 d ")
     assert lines[4].endswith("max_age would_delete")
-    assert lines[5].startswith("terra-1 all-of-us-1 researcher@example.org Running disk kept 16 d ")
-    assert lines[6].startswith("3 listed: 1 kept, 2 would_delete. Exit code 0 after ")
-    assert lines[7:] == [f"Every decision is on record in audit/{audit.name}"]
+    assert lines[5].startswith("terra-1/all-of-us-1 researcher@example.org Running disk kept 16 d ")
+    assert lines[6] == "3 listed: 1 kept, 2 would_delete."
+    assert lines[7].startswith("Exit code 0 after ")
+    assert lines[8:] == [f"Every decision is on record in audit/{audit.name}"]
     assert len(read_records(audit.read_text().splitlines())) == 5
 
 
-def test_at_eighty_columns_every_field_is_still_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    with serving(Leonardo([a_machine(1)])) as server:
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_at_every_width_names_are_whole_every_field_is_there_and_the_verdict_is_last(
+    run: Run, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    whose = "a.researcher@research.example.org"
+    fleet = [
+        a_machine(n, project=f"terra-vpc-sc-{n:08x}", creator=whose, config_type="GceConfig")
+        for n in range(10_000, 10_020)
+    ]
+    with serving(Leonardo(fleet)) as server:
         _, out = table(run, server)
-    assert max(len(line) for line in out.splitlines()) <= 80
-    for word in ("terra-1", "all-of-us-1", "researcher@example.org", "Running", "kept", "20 d", "4 d 4 h", "max_age"):
-        assert word in out
+    lines = out.rstrip().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    for machine in fleet:
+        assert re.search(rf"^{machine.project}/{machine.name}\b", out, re.MULTILINE)
+    for field in (whose, "Running", "disk lost", "20 d ", "4 d 4 h", "max_age", "would_delete"):
+        assert out.partition("20 listed")[0].count(field) == 20, field
+    end = " ".join(" ".join(lines[-6:]).split())
+    for said in ("A live run would be refused: max_act_share.", "20 listed: ", "Exit code 0", "on record in audit/"):
+        assert said in end
+
+
+@pytest.mark.parametrize(("width", "lines_each"), [(80, 2), (120, 1), (200, 1)])
+def test_a_runtime_takes_one_line_where_it_fits_and_little_more_elsewhere(
+    run: Run, monkeypatch: pytest.MonkeyPatch, width: int, lines_each: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    with serving(Leonardo([a_machine(1), a_machine(2)])) as server:
+        _, out = table(run, server)
+    numbers = [number for number, line in enumerate(out.splitlines()) if line.startswith("terra-")]
+    assert numbers[1] - numbers[0] == lines_each
+
+
+def test_a_name_that_is_too_long_is_broken_behind_its_project(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with serving(Leonardo([a_machine(1, project="terra-" + "p" * 24, name="n" * 32)])) as server:
+        _, out = table(run, server)
+    assert re.search(r"^terra-p{24}/ +Running .*\n  n{32} +disk kept ", out, re.MULTILINE)
+
+
+def test_a_column_that_says_nothing_is_left_out(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        _, out = table(run, server, "--audit-creator", "omit")
+    assert "would_delete" in out
+    assert "creator" not in out
 
 
 def test_names_from_outside_are_neither_markup_nor_commands_to_the_terminal(run: Run) -> None:
@@ -65,11 +109,10 @@ def test_names_from_outside_are_neither_markup_nor_commands_to_the_terminal(run:
 
 def test_what_went_wrong_is_said_beside_the_table(run: Run) -> None:
     fleet = [a_machine(n) for n in range(1, 13)]
-    lapsed = '[{"match": {"name": "x"}, "until": "2026-01-01", "reason": "over"}]'
     rows = [(None, b"[]")]
     leonardo = Leonardo(fleet, raw_rows=rows, foreign_projects={"terra-99"})
     with serving(leonardo) as server:
-        code, out = table(run, server, "--exemptions", lapsed)
+        code, out = table(run, server, "--exemptions", LAPSED)
         assert code == 1
         assert "lapsed exemption: over (until 2026-01-01 00:00Z)" in out
         assert "kept ?/?: the list item is malformed (the item is no object)" in out
@@ -85,19 +128,49 @@ def test_what_went_wrong_is_said_beside_the_table(run: Run) -> None:
         assert (code, "terra-1/nobody is not listed" in out) == (1, True)
 
 
-def test_a_long_table_is_cut_so_that_the_verdict_stays_in_sight(run: Run) -> None:
+def test_signs_of_other_scripts_do_not_move_what_stands_beside_them(run: Run) -> None:
+    names = ["plain", "日本語のランタイム", "שלום", "party🎉❤️", "e\u0301"]
+    with serving(Leonardo([a_machine(n, project="terra-1", name=name) for n, name in enumerate(names, 1)])) as server:
+        _, out = table(run, server)
+    rows = [line for line in out.splitlines() if "terra-1/" in line and "Running" in line]
+    assert len(rows) == len(names)
+    assert len({cell_len(row.partition("Running")[0]) for row in rows}) == 1
+    assert "party🎉❤ " in out, "what follows it would change how wide some terminals believe it to be"
+    (hebrew,) = (row for row in rows if "שלום" in row)
+    assert "\u200eterra-1/שלום\u200e " in hebrew, "or a terminal may show the numbers behind it in front of it"
+
+
+def test_a_long_table_is_cut_where_nobody_scrolls(run: Run) -> None:
     with serving(Leonardo([a_machine(n) for n in range(1, 121)])) as server:
         _, out = table(run, server)
-    assert "and 20 more" in out
+    assert "and 20 more; all are on record" in out
     assert len(out.splitlines()) < 115
 
 
-def on_a_terminal(server: SandboxServer, **environment: str) -> str:
+def test_what_is_refused_and_where_the_records_are_stand_below_any_number_of_remarks(run: Run) -> None:
+    rows = [(None, b"[]")] * 200
+    with serving(Leonardo([a_machine(n) for n in range(1, 13)], raw_rows=rows)) as server:
+        code, out = table(run, server, "--no-dry-run", "--max-acts", "11")
+    assert code == 3
+    assert out.count("the list item is malformed") == 100
+    assert "and 100 more" in out
+    end = out[out.rindex("malformed") :]
+    for said in ("refused by max_acts: 12 acts", "Failed: ?/?, ", "212 listed: ", "on record in audit/"):
+        assert said in end
+    assert len(end.splitlines()) < 8
+
+
+def on_a_terminal(
+    server: SandboxServer, *arguments: str, lines: int = 24, columns: int = 80, expected: int = 0, **environment: str
+) -> str:
     """The job with a terminal as standard output and error; what the terminal got."""
     ours, theirs = pty.openpty()
-    arguments = [LEO, *delete(server)]
-    arguments[arguments.index("json")] = "auto"
-    with subprocess.Popen(arguments, stdout=theirs, stderr=theirs, env={**os.environ, **environment}) as process:
+    termios.tcsetwinsize(theirs, (lines, columns))
+    words = [LEO, *delete(server, *arguments)]
+    words[words.index("json")] = "auto"
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    environment = {"TERM": "xterm-256color", **environment}
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=inherited | environment) as process:
         os.close(theirs)
         seen = b""
         try:
@@ -105,20 +178,66 @@ def on_a_terminal(server: SandboxServer, **environment: str) -> str:
                 seen += chunk
         except OSError:
             pass  # the other side has closed the terminal
-        assert process.wait() == 0
+        assert process.wait() == expected
     os.close(ours)
     return seen.decode()
 
 
 def test_on_a_terminal_there_is_a_table_with_progress_and_colour_unless_told_not_to() -> None:
     with serving(Leonardo([a_machine(1, config_type="GceConfig")])) as server:
-        colourful = on_a_terminal(server, TERM="xterm-256color")
-        plain = on_a_terminal(server, TERM="xterm-256color", NO_COLOR="1")
+        colourful = on_a_terminal(server)
+        plain = on_a_terminal(server, NO_COLOR="1")
+        dumb = on_a_terminal(server, TERM="dumb")
     for seen in (colourful, plain):
         assert "Due, most overdue first" in seen
         assert "listing" in seen
     assert "\x1b[31mdisk lost" in colourful
     assert "\x1b[31m" not in plain
+    assert "disk lost" in dumb
+    assert "\x1b" not in dumb
+
+
+def test_the_colours_can_be_read_on_light_and_on_dark() -> None:
+    fleet = [a_machine(n, config_type="GceConfig") for n in range(1, 12)]
+    with serving(Leonardo(fleet, raw_rows=[(None, b"[]")]), faults=[Fault(call="list", delay=0.3)]) as server:
+        seen = on_a_terminal(server, "--exemptions", LAPSED, expected=1)
+    bold, red, magenta = "1", "31", "35"
+    assert set(";".join(re.findall(r"\x1b\[([\d;]+)m", seen)).split(";")) == {"0", bold, red, magenta}
+
+
+def test_ten_thousand_due_runtimes_take_one_screen_and_the_verdict_is_on_it() -> None:
+    with serving(Leonardo([a_machine(n, days=20 + n / 1000) for n in range(1, 10_001)])) as server:
+        seen = on_a_terminal(server, lines=30)
+    screen = seen[seen.index("The rule: ") :].splitlines()
+    assert 25 <= len(screen) < 30
+    assert any("terra-10000/all-of-us-10000 " in line for line in screen), "the most overdue"
+    end = "\n".join(screen[-7:])
+    for said in ("more; all are on record", "would be refused", "10,000 listed: 10,000 would_delete.", "audit/"):
+        assert said in end
+
+
+def test_what_the_program_says_of_itself_does_not_run_into_the_progress() -> None:
+    with serving(Leonardo([a_machine(1)]), faults=[Fault(call="list", delay=0.3)]) as server:
+        seen = on_a_terminal(server, "--log-level", "DEBUG")
+    before = [seen[: at.start()] for at in re.finditer("event=exchange", seen)]
+    assert len(before) == 2
+    assert all(re.search(r"(\n|\x1b\[2K)$", drawn) for drawn in before)
+
+
+@pytest.mark.parametrize("environment", [{}, {"CI": "true", "GITHUB_ACTIONS": "true"}, {"TERM": "xterm-256color"}])
+def test_in_a_log_there_is_neither_progress_nor_colour(environment: dict[str, str]) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = finish(start(*delete(server, "--output", "table"), env={**os.environ, **environment}))
+    assert (ended.code, ended.err) == (0, "")
+    assert "would_delete" in ended.out
+    assert "\x1b" not in ended.out
+
+
+def test_a_colour_that_is_asked_for_makes_no_progress_in_a_log() -> None:
+    with serving(Leonardo([a_machine(1, config_type="GceConfig")])) as server:
+        ended = finish(start(*delete(server, "--output", "table"), env={**os.environ, "FORCE_COLOR": "1"}))
+    assert (ended.code, ended.err) == (0, "")
+    assert "\x1b[31mdisk lost" in ended.out
 
 
 def test_a_reader_that_has_seen_enough_of_the_table_does_no_harm() -> None:

@@ -3,16 +3,33 @@
 import ast
 import json
 import re
+import subprocess
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from core.records.events import EVENTS, schema
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.server import serving
 from jobs.__main__ import JOBS
+from tests.conftest import Ended, a_machine, delete
 
 ROOT = Path(__file__).parents[1]
+ROOMS = ("core", "jobs", "tests", "deploy", "benchmarks")
 MODULES = sorted([*ROOT.glob("core/**/*.py"), *ROOT.glob("jobs/**/*.py"), *ROOT.glob("tests/*.py")])
 README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+TEXTS = sorted(
+    path
+    for path in [*ROOT.glob("*"), *ROOT.glob(".*"), *(p for room in ROOMS for p in (ROOT / room).rglob("*"))]
+    if re.search(r"\.(md|py|tf|toml|yaml)$|^Makefile$|^Dockerfile$|^\.editorconfig$", path.name)
+    and not any(part.startswith(".") for part in path.relative_to(ROOT).parts[:-1])
+)
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_the_published_schema_is_that_of_the_records() -> None:
@@ -67,3 +84,62 @@ def test_a_dry_run_is_told_apart_in_few_places() -> None:
 
 def test_no_lock_file_names_an_address() -> None:
     assert not re.search(r"https?://|index-url|find-links", (ROOT / "tests/constraints.txt").read_text())
+
+
+def test_the_contract_that_jobs_import_no_other_job_names_every_job() -> None:
+    (contract,) = (c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "independence")
+    assert contract["modules"] == sorted(f"jobs.{name.replace('-', '_')}" for name in JOBS)
+
+
+def test_there_is_no_room_for_what_belongs_nowhere() -> None:
+    assert {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "misc", "shared", "base"} == set()
+
+
+def test_the_version_stands_in_one_place_and_is_told_everywhere(run: Callable[..., Ended]) -> None:
+    stated = PROJECT["project"]["version"]
+    assert version("leo-lifecycle") == stated
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = run(*delete(server))
+        (agent,) = {request.user_agent for request in server.requests}
+    assert ended.records[0]["version"] == stated
+    assert agent == f"leo-lifecycle/{stated} (delete-old-runtimes)"
+    label = re.search(r"VERSION=\"\$\((.*)\)\"", (ROOT / "deploy/Dockerfile").read_text())
+    assert label is not None
+    said = subprocess.run(["/bin/sh", "-c", label[1]], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == f"{stated}\n"
+    assert [
+        path.name for path in (*ROOT.glob("core/**/*.py"), *ROOT.glob("jobs/*.py")) if stated in path.read_text()
+    ] == []
+
+
+def test_the_types_of_both_packages_are_published() -> None:
+    assert all((ROOT / package / "py.typed").exists() for package in ("core", "jobs"))
+
+
+def test_hooks_and_contributors_are_told_targets_that_there_are() -> None:
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    entries = [hook["entry"].split() for hook in local["hooks"]]
+    assert (local["repo"], {program for program, _ in entries}) == ("local", {"make"})
+    assert {target for _, target in entries} == {"lint", "types", "contracts", "unit"}
+    told = set(re.findall(r"`make ([a-z]+)`", (ROOT / "CONTRIBUTING.md").read_text() + README))
+    assert told <= TARGETS
+
+
+def test_what_contributors_are_told_to_look_at_is_there() -> None:
+    told = re.findall(r"`((?:core|jobs|tests|deploy)/[\w./]+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert {path for path in told if not (ROOT / path).exists()} == {"jobs/NAME.py", "deploy/environments/ENV.yaml"}
+
+
+def test_texts_are_as_the_editor_configuration_wants_them() -> None:
+    def off(text: str, *, tabs: bool) -> bool:
+        return bool(re.search(r"[ \t]+$|\r|[^\n]\Z", text, re.MULTILINE)) or ("\t" in text and not tabs)
+
+    texts = {str(path.relative_to(ROOT)): path.read_bytes().decode() for path in TEXTS}
+    assert {name for name, text in texts.items() if off(text, tabs=name == "Makefile")} == set()
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    headings = re.findall(r"^(#+ .*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[:2] == ["# Changelog", "## [Unreleased]"]
+    kinds = {"### Added", "### Changed", "### Deprecated", "### Removed", "### Fixed", "### Security"}
+    assert all(heading in kinds or re.fullmatch(r"## \[.+\]( - \d{4}-\d\d-\d\d)?", heading) for heading in headings[1:])

@@ -91,10 +91,12 @@ def test_neither_sandbox_nor_tools_are_in_it_and_everything_is_compiled(installe
     there = {path.name.lower() for path in packages.iterdir()}
     assert {"core", "jobs", "google", "msgspec"} <= there
     assert (
-        there & {"tests", "rich", "aiohttp", "pip", "setuptools", "hatchling", "starlette", "uvicorn", "pytest"}
+        there
+        & {"tests", "rich", "aiohttp", "shtab", "pip", "setuptools", "hatchling", "starlette", "uvicorn", "pytest"}
         == set()
     )
     assert not (packages / "core/sandbox").exists()
+    assert all((packages / package / "py.typed").exists() for package in ("core", "jobs"))
     assert "PYTHONDONTWRITEBYTECODE=1" in FINAL
     for package in ("core", "jobs", "httpx", "google/cloud/run_v2"):
         for module in (packages / package).rglob("*.py"):

@@ -71,7 +71,7 @@ def test_what_a_run_does_not_use_it_does_not_import(question: str) -> None:
         )
     imported = set(ended.stderr.split())
     assert {"argparse", "jobs"} <= imported
-    heavy = {"google", "grpc", "jinja2", "matplotlib", "requests", "rich", "starlette", "uvicorn", "yaml"}
+    heavy = {"google", "grpc", "jinja2", "matplotlib", "requests", "rich", "shtab", "starlette", "uvicorn", "yaml"}
     assert imported & heavy == set()
     if question == "--help":
         assert imported & {"asyncio", "httpx", "msgspec", "pydantic", "structlog"} == set()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -741,7 +742,7 @@ def test_a_person_gets_tables_and_no_control_character(
         assert "\x1b" not in ended.out
         return ended.out
 
-    assert f"{run_id}  delete-old-runtimes  local        live" in seen("runs")
+    assert re.search(rf"{run_id}  \S+ \S+  delete-old-runtimes  local        live", seen("runs"))
     told = seen("run", "latest")
     assert "�[2J[bold]" in told
     assert "Policy: max_age_s 14 d, max_age_if_idle_s 7 d, idle_after_s 4 h, spare_possibly_busy no" in told
@@ -792,9 +793,35 @@ def test_a_person_sees_what_differs_and_what_fails_again(
     assert "and 4 more" in seen("run", a)
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(live: list[Line], tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_runs_can_be_read_at_every_width(
+    run: Run, live: list[Line], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    live[0]["actor"] = "lifecycle-prod@terra-operations-1.iam.gserviceaccount.com"
+    out = run("review-audit-log", "runs", "--from", str(written(tmp_path / "a.jsonl", live)), "--output", "table").out
+    assert max(map(len, out.splitlines())) <= width
+    for word in (live[0]["run_id"], "lifecycle-prod@terra-operations-1", "delete-old-runtimes", "local", "live"):
+        assert re.search(rf"(^|\s){re.escape(word)}($|[\s,])", out, re.MULTILINE), word
+    assert "gserviceaccount" not in out
+
+
+def test_of_very_many_runs_the_last_are_shown(run: Run, live: list[Line], tmp_path: Path) -> None:
+    many = []
+    for number in range(150):
+        for line in (live[0], live[-1]):
+            told = {**line, "run_id": f"run-{number:03}", "logging.googleapis.com/insertId": f"{number}-{line['seq']}"}
+            many.append({**told, "time": f"2026-11-20T{number // 60:02}:{number % 60:02}:00Z"})
+    log = str(written(tmp_path / "a.jsonl", many))
+    shown = re.findall(r"run-\d{3}", run("review-audit-log", "runs", "--from", log, "--output", "table").out)
+    assert shown == [f"run-{number:03}" for number in range(150 - len(shown), 150)]
+    assert 20 < len(shown) < 100
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_a_reader_that_has_seen_enough_is_no_failure(live: list[Line], tmp_path: Path, output: str) -> None:
     log = written(tmp_path / "a.jsonl", live)
-    command = [LEO, "review-audit-log", "verify", "--from", str(log)]
+    command = [LEO, "review-audit-log", "verify", "--from", str(log), "--output", output]
     read, write = os.pipe()
     os.close(read)
     process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)

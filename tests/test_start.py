@@ -124,6 +124,16 @@ def test_from_the_laptop_to_the_answer_why(run: Run, monkeypatch: pytest.MonkeyP
         assert run("review-audit-log", "verify", *review).code == 0
 
 
+def test_a_reader_that_has_seen_enough_does_not_change_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([a_machine(1)]), monkeypatch):
+        read, write = os.pipe()
+        os.close(read)
+        ended = subprocess.run([LEO, *starting()], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(write)
+    assert ended.returncode == 0
+    assert len(ended.stderr.splitlines()) == 1, "what was started, and no more"
+
+
 def test_a_person_sees_the_table_of_a_local_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     middle_of_a_minute = 20 + 28.5 / 24 / 60
     fleet = Leonardo([a_machine(1, days=middle_of_a_minute), a_machine(2, days=1)])
@@ -362,5 +372,5 @@ def test_records_of_several_tasks_are_shown_as_one_run(run: Run, monkeypatch: py
         said = " ".join(ended.out.split())
         assert ended.code == 0
         assert "8 listed: 8 would_delete. Exit code 0" in said
-        assert "(8 list, 8 get calls)" in said
+        assert "(calls: 8 list, 8 get)" in said
         assert {(p["task_index"], p["task_count"]) for p in google.payloads()} == {(0, 3), (1, 3), (2, 3)}

@@ -33,8 +33,7 @@ class View:
 
 
 WHOSE = (
-    Column("project", lambda row: row.project or "-"),
-    Column("name", lambda row: row.name or "-"),
+    Column("runtime", lambda row: f"{row.project or '?'}/{row.name or '?'}"),
     Column("creator", lambda row: row.creator or "-"),
 )
 STATUS = Column("status", lambda row: row.status or "-")
@@ -61,8 +60,8 @@ CALLS = ("list", "get", "delete", "stop")
 
 
 def calls_made(finished: RunFinished) -> str:
-    calls = ", ".join(f"{count} {kind}" for kind in CALLS if (count := finished.calls.get(kind)))
-    return f"Exit code {finished.exit_code} after {finished.duration_s:.1f} s ({calls or 'no'} calls)."
+    calls = ", ".join(f"{count:,} {kind}" for kind in CALLS if (count := finished.calls.get(kind)))
+    return f"Exit code {finished.exit_code} after {finished.duration_s:.1f} s (calls: {calls or 'none'})."
 
 
 def together(closings: Sequence[RunFinished]) -> RunFinished:
