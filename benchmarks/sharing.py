@@ -3,7 +3,6 @@
 The largest share of 100 and of 10 tasks is run; what one task alone would take is reckoned from them.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,18 +10,10 @@ from tempfile import TemporaryDirectory
 from benchmarks.processes import LEO, cost, stand_in
 from benchmarks.stand_in import BLOCK, FIRST, OF_A_PROJECT
 from benchmarks.table import Row
+from core.cloud_run.task import Task
 
 PROJECTS, LATENCY, CONCURRENCY = 100_000, 0.05, 8
 RUN = (100, 10)
-
-
-def shares(projects: list[str], count: int) -> list[list[str]]:
-    """Each task's projects, by the hash that the tasks use."""
-    shared: list[list[str]] = [[] for _ in range(count)]
-    for project in projects:
-        digest = hashlib.blake2b(project.encode(), digest_size=8).digest()
-        shared[int.from_bytes(digest) % count].append(project)
-    return shared
 
 
 def rows() -> Iterator[Row]:
@@ -33,7 +24,7 @@ def rows() -> Iterator[Row]:
         file = Path(folder) / "projects.txt"
         command = (LEO, "delete-old-runtimes", "--leonardo-url", url, "--auth", "none", "--output", "json")
         for count in RUN:
-            largest = max(shares(projects, count), key=len)
+            largest = max((Task(index=n, count=count).share(projects) for n in range(count)), key=len)
             file.write_text("\n".join(largest))
             at_once = ("--read-concurrency", str(CONCURRENCY))
             wall = cost((*command, "--projects-file", str(file), *at_once)).wall

@@ -1,4 +1,4 @@
-"""What it costs to begin: help and an empty fleet as whole processes, beside one that imports the libraries.
+"""What it costs to begin: the processor time of help and of an empty fleet, beside a process that imports libraries.
 
 Both without rich and click, which httpx and structlog import where they find them: the production image has neither.
 """
@@ -26,7 +26,7 @@ def rows() -> Iterator[Row]:
         taken: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(ROUNDS):
             for name, command in commands.items():
-                taken[name].append(cost(command, PYTHONPATH=folder).wall)
+                taken[name].append(cost(command, PYTHONPATH=folder).cpu)
     floors = taken.pop("floor")
     for name, ours in taken.items():
         yield Row(

@@ -272,7 +272,8 @@ class Sweep:
                 kept.append(events.runtime_audited(item, decision, Outcome.KEPT, why, name_creator=self._name_creator))
             else:
                 held.append(Case(runtime=item, decision=decision))
-        self._audited(*kept)
+        if kept:
+            self._audited(*kept)
         return held
 
     def _unreadable(self, project: str | None, error: LeonardoError) -> None:

@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None, *, may_act: bool = True) -> int:
     """Run one job; `may_act` is False for the command that no flag or variable can make act."""
     # Until a run takes over, a signal ends the program; without a handler PID 1 would not even notice SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_STOPPED))
-    atexit.register(gc.freeze)  # a last look for garbage would take 30 ms to free what the process gives back anyway
+    # Hardly a cycle is made here: to look for them takes 15 ms at the start, and 30 at the end, when all is given back.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     try:
         return _main(sys.argv[1:] if argv is None else argv, may_act=may_act)
     except UsageError as error:

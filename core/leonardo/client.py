@@ -57,9 +57,6 @@ class NoCookies(CookieJar):
     def extract_cookies(self, response: object, request: object) -> None:
         pass
 
-    def add_cookie_header(self, request: object) -> None:
-        pass
-
 
 class NarrowTransport(httpx.AsyncBaseTransport):
     """Lets the methods through that a run needs and no other: GET alone in a dry run."""

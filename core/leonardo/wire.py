@@ -221,19 +221,19 @@ def _runtime(item: _Item | None) -> Runtime | MalformedRuntime:
         unreadable = ", ".join(word for word, value in wanted.items() if value is None)
         return MalformedRuntime(f"unreadable: {unreadable}", identity, project, name)
     disk_id = config.persistent_disk_id
-    return Runtime(
-        id=identity,
-        project=project,
-        name=name,
-        cloud_provider=context.cloud_provider or None,
-        status=item.status or None,
-        creator=audit.creator or None,
-        created_date=_instant(audit.created_date),
-        date_accessed=_instant(audit.date_accessed),
-        labels=item.labels,
-        disk=Disk.LOST if disk_id is None or config.config_type != "GceWithPdConfig" else Disk.KEPT,
-        persistent_disk_id=_digits(disk_id),
-        autopause_threshold=None if item.autopause_threshold is None else _minutes(item.autopause_threshold),
+    return Runtime(  # in the order of the fields: naming them takes as long again
+        identity,
+        project,
+        name,
+        item.labels,
+        context.cloud_provider or None,
+        item.status or None,
+        audit.creator or None,
+        _instant(audit.created_date),
+        _instant(audit.date_accessed),
+        Disk.LOST if disk_id is None or config.config_type != "GceWithPdConfig" else Disk.KEPT,
+        None if disk_id is None else str(disk_id),
+        None if item.autopause_threshold is None else _minutes(item.autopause_threshold),
     )
 
 

@@ -128,7 +128,7 @@ class Common(Stamp, frozen=True, kw_only=True):
     """Fields of which a part was left out, so that the record fits into one log entry."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="event"):
     """What all events say beside the common fields."""
 
     severity: Severity
@@ -151,7 +151,7 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
     plan: dict[str, str] | None
 
 
-class RuntimeAudited(Event, frozen=True, kw_only=True, tag="runtime_audited"):
+class RuntimeAudited(Event, frozen=True, kw_only=True, gc=False, tag="runtime_audited"):
     """The one record that each listed runtime ends in."""
 
     runtime_id: str | None

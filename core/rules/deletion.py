@@ -103,15 +103,9 @@ def decide(
         repeated=repeated,
         second_look=second_look,
     )
-    return Decision(
-        action=Action.DELETE if reason in DELETES else Action.KEEP,
-        reason=reason,
-        judged_at=instant,
-        age=age,
-        idle=idle,
-        due_at=None if reason in RULED_OUT else _due_at(created, accessed, policy, exemption),
-        exemption=exemption if reason is Reason.EXEMPT else None,
-    )
+    action = Action.DELETE if reason in DELETES else Action.KEEP
+    due_at = None if reason in RULED_OUT else _due_at(created, accessed, policy, exemption)
+    return Decision(action, reason, instant, age, idle, due_at, exemption if reason is Reason.EXEMPT else None)
 
 
 def explain(runtime: Runtime, decision: Decision, policy: DeletionPolicy) -> str:
