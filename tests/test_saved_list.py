@@ -38,8 +38,11 @@ def test_a_saved_list_is_judged_as_leonardos_own_and_nobody_is_asked(run: Run) -
     assert rehearsed.code == asked.code
     assert rehearsed.finished["reasons"] == asked.finished["reasons"]
     assert rehearsed.finished["calls"] == {"list": 0, "get": 0, "delete": 0, "stop": 0}
-    decided = {path: rehearsed.outcome(path)[:2] for path in rehearsed.audited}
-    assert decided == {path: asked.outcome(path)[:2] for path in asked.audited}
+    decided, as_well = (
+        {path: (record["action"], record["reason"]) for path, record in ended.audited.items()}
+        for ended in (rehearsed, asked)
+    )
+    assert decided == as_well
     assert rehearsed.records[0]["scope"]["inventory"] == "list.json"
     assert asked.records[0]["scope"]["inventory"] is None
 
