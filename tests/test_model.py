@@ -131,6 +131,7 @@ class Installation(RuleBasedStateMachine):
     @rule(user=st.sampled_from(("touch", "reset", "stop", "delete")))
     def user_acts_between_list_and_look(self, user: Any) -> None:
         self.server.faults.add(Fault(call="get", user=user))
+        self.run("--no-dry-run")
 
     @rule()
     def faults_go(self) -> None:
