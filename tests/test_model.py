@@ -53,6 +53,9 @@ class Watched(Deadly):
     unjust: tuple[int, ...] = ()
 
     def delete(self, project: str, name: str, *, delete_disk: str | None = None) -> None:
+        if delete_disk is None:  # a user: the job always says what is to become of the disk
+            super().delete(project, name)
+            return
         before = self.machine(project, name)
         was_due = due(before, give=SECOND)
         try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 AHEAD = timedelta(days=14)
 MOST_ACTS = 5000
 MOST_FAILURES = 1000
-CONTROLS = {
+CONTROLS: dict[int, int | str] = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
     **dict.fromkeys(range(0x7F, 0xA0), "\N{REPLACEMENT CHARACTER}"),
 }
