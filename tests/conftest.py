@@ -43,7 +43,7 @@ class Ended:
     @property
     def records(self) -> list[dict[str, Any]]:
         """Every record, held against the schema and against the promises that hold for every run."""
-        return read_records(self.out.splitlines())
+        return read_records(self.out.removesuffix("\n").split("\n") if self.out else [])  # a text may hold U+2028
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         return [record for record in self.records if record["event"] in names]

@@ -211,3 +211,17 @@ def test_the_policy_says_itself_in_a_sentence() -> None:
         "a Running runtime is paused within 15 min of its threshold, or of 1 d if a kernel may be busy;"
         " say where it is not, and stop it"
     )
+
+
+def test_the_policy_stands_on_run_started_under_names_that_never_change() -> None:
+    assert list(POLICY.fields) == [
+        "autopause_max_threshold_s",
+        "autopause_margin_s",
+        "kernel_busy_limit_s",
+        "stuck_after_s",
+        "stop_overdue",
+    ]
+
+
+def test_what_is_in_transition_is_the_designs() -> None:
+    assert set(IN_TRANSITION) == {"Creating", "Starting", "Stopping", "Updating", "Deleting"}

@@ -30,6 +30,12 @@ def missed(expectations: Expectations, *, listed: int) -> list[Guard]:
     return [refusal.guard for refusal in expectations.refusals(listed=listed)]
 
 
+def test_the_names_of_guards_never_change() -> None:
+    """They stand in records."""
+    names = ["max_acts", "max_act_share", "empty_inventory", "expect_at_least", "clock_skew", "plan", "failing"]
+    assert [str(guard) for guard in Guard] == names
+
+
 def test_the_limits_are_the_designs() -> None:
     assert (SMALL_RUN, FAILURES_IN_A_ROW) == (10, 10)
 

@@ -1,5 +1,6 @@
 """A live run held to its plan, and plans that must not be used."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,6 +54,7 @@ def test_a_plan_that_fits_is_not_refused() -> None:
 def test_a_plan_is_used_up_to_its_age_and_not_a_millisecond_longer() -> None:
     assert refusals(replace(PLAN, made_at=NOW - DAY)) == []
     assert refusals(replace(PLAN, made_at=NOW - DAY - MS)) == ["it is 1 d 1 ms old, plan-max-age is 1 d"]
+    assert refusals(replace(PLAN, made_at=NOW)) == []
     assert refusals(replace(PLAN, made_at=NOW + MS)) == ["it was made in the future"]
 
 
@@ -64,6 +66,7 @@ def test_each_reason_against_a_plan_is_told() -> None:
     assert refusals(replace(PLAN, as_of=True)) == ["it was made as of another instant"]
     assert refusals(replace(PLAN, saved=True)) == ["it was made of a saved list, without a second look"]
     assert refusals(replace(PLAN, faults=("a", "b"))) == ["its records are not whole: a; b"]
+    assert refusals(replace(PLAN, faults=("a", "b", "c", "d"))) == ["its records are not whole: a; b; c"]
     assert len(refusals(replace(PLAN, dry_run=False, as_of=True), environment="prod")) == 3
 
 
@@ -72,6 +75,12 @@ def test_the_digest_tells_plans_apart_by_what_they_would_do() -> None:
     other = frozenset({("2", "terra-1/all-of-us-1")})
     changed = [replace(PLAN, runtimes=other), replace(PLAN, policy_digest="2"), replace(PLAN, run_id="r2")]
     assert len({PLAN.digest, *(plan.digest for plan in changed)}) == 4
+
+
+def test_the_digest_of_a_plan_is_the_same_in_every_version() -> None:
+    """It stands on run_started."""
+    lines = b"r1\nsha256:1\n1 terra-1/all-of-us-1"
+    assert PLAN.digest == "sha256:" + hashlib.sha256(lines).hexdigest()
 
 
 # through the program

@@ -393,6 +393,53 @@ def test_a_list_that_the_deadline_cuts_off_is_an_unread_inventory() -> None:
     assert memory.records[1]["error"]["message"] == "the deadline came before the list had ended"
 
 
+class Ponderous(SandboxLeonardo):
+    """A service that takes most of a minute over every answer, by the clock of who asks."""
+
+    elapsing: Elapsing
+
+    def get(self, project: str, name: str) -> bytes:
+        self.elapsing.pushed += 55
+        return super().get(project, name)
+
+    def delete(self, project: str, name: str, *, delete_disk: str | None = None) -> None:
+        self.elapsing.pushed += 55
+        super().delete(project, name, delete_disk=delete_disk)
+
+
+def test_a_leonardo_that_takes_55_seconds_per_answer_does_not_make_a_run_miss_its_deadline() -> None:
+    """Of 45 min the last act may begin before 43:30: 24 looks and DELETEs of 110 s fit, the rest waits."""
+    service, memory = Ponderous([a_machine(n, days=90 - n) for n in range(1, 41)]), Memory()
+    service.elapsing = Elapsing()
+    clock = a_clock(deadline=2700, request_timeout=75, monotonic=service.elapsing)
+    with serving(service) as server:
+        assert sweep(server, memory, clock=clock, actors=1) == 5
+    assert clock.left() > 0
+    assert memory.outcomes() == dict.fromkeys(paths(*range(1, 25)), "deletion_accepted") | dict.fromkeys(
+        paths(*range(25, 41)), "not_attempted"
+    )
+    assert memory.records[-1]["event"] == "run_finished"
+
+
+def test_whoever_is_told_to_come_back_later_asks_nothing_before() -> None:
+    told = Fault(status=429, headers={"Retry-After": "1"}, times=3)
+    with serving(SandboxLeonardo([a_machine(n) for n in (1, 2)]), faults=[told]) as server:
+        assert sweep(server, Memory()) == 0
+        asked = [(r.t, r.status) for r in server.requests]
+    for told_at in (t for t, status in asked if status == 429):
+        assert not [t for t, _ in asked if told_at + 0.1 < t < told_at + 1]
+
+
+def test_a_leonardo_that_never_stops_asking_for_patience_does_not_make_a_run_miss_its_deadline() -> None:
+    clock, memory = a_clock(deadline=3.5), Memory()
+    told = Fault(status=503, headers={"Retry-After": "1"}, times=None)
+    with serving(SandboxLeonardo([a_machine(1)]), faults=[told]) as server:
+        assert sweep(server, memory, clock=clock) == 4
+        assert {r.method for r in server.requests} == {"GET"}
+    assert clock.left() > 0
+    assert memory.records[-1]["exit_code"] == 4
+
+
 def test_a_failed_delete_that_has_detached_the_disk_says_so_and_still_names_it() -> None:
     memory = Memory()
     with serving(SandboxLeonardo([a_machine(1)])) as server:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 AHEAD = timedelta(days=14)
 MOST_ACTS = 5000
 MOST_FAILURES = 1000
+CONTROLS: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    **dict.fromkeys(range(0x7F, 0xA0), "\N{REPLACEMENT CHARACTER}"),
+}
+"""A name may hold what HTML must not, and what steers the terminal of whoever prints the page."""
 MOST_RUNS = 500
 BARS_WIDE, BARS_NARROW = 60, 16
 WIDE, NARROW = (1010, 300), (390, 250)
@@ -285,7 +290,7 @@ def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(minute=_minute, count=_count)
     template = environment.from_string(files("core.records").joinpath("report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    page = template.render(
         now=gathered.now,
         gathered=gathered,
         verdict=verdict,
@@ -300,6 +305,7 @@ def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
         },
         charts=list(_charts(gathered, lines)),
     )
+    return page.translate(CONTROLS)
 
 
 def _minute(instant: datetime | None) -> str:
