@@ -278,4 +278,4 @@ def test_whatever_users_faults_and_runs_do_no_deletion_is_unjust_or_unaccounted_
 
 @pytest.mark.chaos
 def test_the_same_for_longer() -> None:
-    run_state_machine_as_test(Installation, settings=settings(ANY_SPEED, max_examples=100, stateful_step_count=40))
+    run_state_machine_as_test(Installation, settings=settings(ANY_SPEED, max_examples=80, stateful_step_count=30))
