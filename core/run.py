@@ -9,23 +9,18 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, c
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from core import diagnostics
-from core.cloud_run.place import place_of
+from core import __version__, diagnostics
 from core.cloud_run.task import Task, this_task
 from core.leonardo.client import Credentials, Leonardo
 from core.leonardo.errors import CredentialsError
 from core.leonardo.saved_list import SavedList
-from core.places import CLOUD_LOGGING, cannot_be_read, open_places
 from core.records import events
-from core.records.reader import AuditRecords
 from core.records.view import View
-from core.records.wanted import Match
 from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
 from core.rules.decision import Decision
 from core.rules.exemptions import Exemption
@@ -217,7 +212,7 @@ async def _in_rooms(
         read_concurrency=settings.read_concurrency,
         write_concurrency=settings.write_concurrency,
         methods=_methods(settings, job),
-        user_agent=f"leo-lifecycle/{version('leo-lifecycle')} ({job.name})",
+        user_agent=f"leo-lifecycle/{__version__} ({job.name})",
     )
     async with AsyncExitStack() as opened:
         opened.enter_context(clock.signals())
@@ -239,6 +234,7 @@ def _methods(settings: Settings, job: Job) -> set[str]:
 def _cloud_log(log_name: str, settings: Settings, task: Task, clock: RunClock) -> AbstractAsyncContextManager[Sink]:
     """Raises UsageError where there are no credentials."""
     from core.cloud_logging.sink import open_log  # noqa: PLC0415 - 400 ms that other runs do without
+    from core.cloud_run.place import place_of  # noqa: PLC0415
 
     place, labels = {}, {}
     if task.job and task.execution:  # so that the console shows the records beside the execution
@@ -268,6 +264,7 @@ async def _older_run(settings: Settings, task: Task, clock: RunClock) -> str | N
 
 def _ask_for_older_run(settings: Settings, job: str, execution: str, now: datetime) -> str | None:
     from core.cloud_run.executions import CloudRunJob  # noqa: PLC0415 - 500 ms that dry runs do without
+    from core.cloud_run.place import place_of  # noqa: PLC0415
 
     project, region = place_of(settings.google_project, settings.google_region)
     cloud_run = CloudRunJob(project, region, job, emulator=settings.google_emulator)
@@ -304,12 +301,15 @@ def _saved_list(path: Path) -> SavedList:
     try:
         return SavedList(path)
     except OSError as error:
-        raise UsageError(f"inventory: {cannot_be_read(error)}") from None
+        raise UsageError(f"inventory: {path} cannot be read: {error.strerror}") from None
 
 
 def _plan(place: str, settings: Settings) -> Plan:
     """From a file, or else from Cloud Logging where records are kept there."""
-    from core.records.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - what a run without a plan needs not
+    from core.places import CLOUD_LOGGING, cannot_be_read, open_places  # noqa: PLC0415 - a run without a plan
+    from core.records.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - needs none of these
+    from core.records.reader import AuditRecords  # noqa: PLC0415
+    from core.records.wanted import Match  # noqa: PLC0415
 
     now = utc_now()
     in_cloud = settings.audit_cloud_log is not None and not Path(place).exists()
@@ -344,7 +344,7 @@ def run_started(job: Job, rooms: Rooms, plan: Plan | None = None) -> events.RunS
     return events.RunStarted(
         severity=events.Severity.NOTICE,
         message=f"{'dry run' if settings.dry_run else 'live run'}: {job.in_a_sentence}",
-        version=version("leo-lifecycle"),
+        version=__version__,
         actor=rooms.leonardo.actor,
         started_by=settings.started_by,
         approved_by=settings.approved_by,

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from core import __version__
 from core.settings.faults import PREFIX, UsageError
 
 PROGRAM = "leo-lifecycle"
@@ -75,9 +76,7 @@ def _main(argv: Sequence[str], *, may_act: bool) -> int:
         print(OVERVIEW, end="")
         return 0
     if argv[0] == "--version":
-        from importlib.metadata import version  # noqa: PLC0415 - takes as long to import as all of help
-
-        print(f"{PROGRAM} {version(PROGRAM)}")
+        print(f"{PROGRAM} {__version__}")
         return 0
     name, *arguments = argv
     job = _job_named(name)

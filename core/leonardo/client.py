@@ -379,9 +379,9 @@ def _may_pass(error: BaseException) -> bool:
 
 def _tls(url: str) -> ssl.SSLContext:
     """Whom to trust: nobody where the URL has no use for it, since reading the authorities takes a while."""
-    if url.startswith("http://"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.create_ssl_context(trust_env=False)
+    if url.lower().startswith("https://"):
+        return httpx.create_ssl_context(trust_env=False)
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _connection(tls: ssl.SSLContext, methods: Collection[str], user_agent: str) -> httpx.AsyncClient:

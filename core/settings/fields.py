@@ -18,7 +18,6 @@ from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
 from core.run_clock import SETTLING
 from core.settings.durations import format_duration, parse_duration, parse_instant
-from core.settings.exemptions import read_exemptions
 from core.settings.faults import PREFIX, UsageError
 from core.settings.yaml_text import read_text
 
@@ -32,6 +31,12 @@ def _split_commas(value: object) -> object:
     if not names:
         raise ValueError("the list is empty")
     return names
+
+
+def _exemptions(value: object) -> object:
+    from core.settings.exemptions import read_exemptions  # noqa: PLC0415 - most runs have none
+
+    return read_exemptions(value)
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
@@ -132,7 +137,7 @@ class Settings(GoogleSettings):
         default=timedelta(hours=2), description="in transition for this long is stuck (duration)"
     )
     stop_overdue: bool = Field(default=False, description="stop runtimes whose autopause is overdue")
-    exemptions: Annotated[tuple[Exemption, ...], NoDecode, BeforeValidator(read_exemptions)] = Field(
+    exemptions: Annotated[tuple[Exemption, ...], NoDecode, BeforeValidator(_exemptions)] = Field(
         default=(), description="YAML file, or inline JSON: list of match, until, reason"
     )
     max_acts: int = Field(default=500, ge=1, description="refuse to do more than this in one run (acts)")

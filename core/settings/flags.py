@@ -58,7 +58,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """One flag for each named setting, explained with its default and unit."""
     for name in names:
         info = Settings.model_fields[name]
-        text = f"{info.description} [{_default_text(info)}]".replace("%", "%%")
+        text = f"{info.description} [{default_text(info)}]".replace("%", "%%")
         if info.annotation is bool:
             parser.add_argument(
                 flag_of(name), dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
@@ -87,7 +87,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _default_text(info: FieldInfo) -> str:
+def default_text(info: FieldInfo) -> str:
     match info.default:
         case None | ():
             return "none"

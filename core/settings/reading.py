@@ -3,12 +3,10 @@
 import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from core.rules.exemptions import LONGEST
 from core.settings.faults import PREFIX, UsageError, flag_of, reason_of
@@ -52,25 +50,20 @@ def _read(
     kind: type[S], flags: Mapping[str, object], in_file: dict[str, Any], config: Path | None, faults: list[str]
 ) -> S:
     """Raises UsageError with the faults found before, and those of the values."""
-
-    class Sources(kind):  # type: ignore[valid-type, misc]
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=in_file)
-
+    below_the_environment = {name: value for name, value in in_file.items() if not _is_variable(name)}
     try:
-        return cast("S", Sources(**flags))
+        return kind(**{**below_the_environment, **flags})
     except ValidationError as error:
         raise UsageError(*faults, *(_fault(e, flags, in_file, config) for e in error.errors())) from None
     except UsageError as error:
         raise UsageError(*faults, *error.faults) from None
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - most spell everything right
+
+    close = get_close_matches(name, known, 1, CLOSE)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
@@ -78,8 +71,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for variable in sorted(name for name, value in environment.items() if value):
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            close = get_close_matches(variable.upper(), known, 1, CLOSE)
-            yield f"{variable}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
+            yield f"{variable}: unknown setting{_did_you_mean(variable.upper(), known)}"
 
 
 def config_values(path: Path) -> dict[str, Any]:
@@ -97,15 +89,19 @@ def origin(name: str, flags: Mapping[str, object], in_file: Collection[str], con
     """Where a setting's value comes from."""
     if name in flags:
         return flag_of(name)
-    if (variable := PREFIX + name.upper()) in {key.upper() for key, value in os.environ.items() if value}:
-        return variable
+    if _is_variable(name):
+        return PREFIX + name.upper()
     return f"{name} in {config}" if name in in_file else "default"
+
+
+def _is_variable(name: str) -> bool:
+    """Whether the environment gives this setting a value; an empty one counts as unset."""
+    return PREFIX + name.upper() in {key.upper() for key, value in os.environ.items() if value}
 
 
 def _fault(error: Any, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
     name = str(error["loc"][0])
     came_from = origin(name, flags, in_file, config)
     if error["type"] == "extra_forbidden":
-        close = get_close_matches(name, Settings.model_fields, 1, CLOSE)
-        return f"{came_from}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
+        return f"{came_from}: unknown setting{_did_you_mean(name, Settings.model_fields)}"
     return f"{came_from}: {reason_of(error)}"

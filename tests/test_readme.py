@@ -1,0 +1,177 @@
+"""The README says what is so: its commands run, its tables are the code's, its queries find what they are for."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import fields
+
+from core.records.events import EVENTS, Common, Event, schema
+from core.sandbox.google_cloud import LOG, Google, serving_google
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.log_query import parse
+from core.sandbox.server import SandboxServer, serving
+from core.settings.fields import GoogleSettings, Settings
+from core.settings.flags import default_text
+from tests.conftest import Ended, a_machine, start
+
+Run = Callable[..., Ended]
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for block in re.findall(r"(?m)^```sh\n(.*?)^```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith(("leo-lifecycle", "make"))
+]
+LEONARDO = "https://notebooks.example.org"
+INSPECTED = {"0", "1"}
+"""Exit codes of a run that was done: the made-up fleets have their odd rows."""
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    table = section[section.index("\n|") :].partition("\n\n")[0]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table.strip().splitlines()[2:]]
+
+
+def test_the_settings_are_those_of_the_program() -> None:
+    names = sorted(Settings.model_fields, key=GoogleSettings.model_fields.__contains__)
+    described = [
+        [f"`{name.replace('_', '-')}`", default_text(info := Settings.model_fields[name]), str(info.description)]
+        for name in names
+    ]
+    assert rows("Settings") == described
+
+
+def test_the_fields_of_each_event_are_those_of_its_records() -> None:
+    of_all = {field.encode_name for field in fields(Event)}
+    told = {event.strip("`"): re.findall(r"`(\w+)`", names) for event, _, names in rows("Audit records")}
+    assert told == {
+        str(event.__struct_config__.tag): [f.encode_name for f in fields(event) if f.encode_name not in of_all]
+        for event in EVENTS
+    }
+    common = re.findall(r"`([\w./]+)`", README.partition("On every record: ")[2].partition("All are always")[0])
+    assert set(common) == of_all | {field.encode_name for field in fields(Common)} | {"event"}
+
+
+def test_the_exit_codes_have_their_sections_in_the_runbook() -> None:
+    runbook = (ROOT / "deploy/RUNBOOK.md").read_text()
+    assert re.findall(r"(?m)^### Exit code (\d+):", runbook) == [code for code, _, _ in rows("How it ended")]
+
+
+# Its commands
+
+
+def a_fleet() -> Leonardo:
+    """Those that the README speaks of, among enough others."""
+    named = [a_machine(7, project="terra-12"), a_machine(8, project="terra-12", days=13, idle_hours=1)]
+    return Leonardo([*named, *(a_machine(n, days=2, idle_hours=0.1) for n in range(20, 40))])
+
+
+@pytest.fixture
+def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SandboxServer, Google]]:
+    """An installation of prod, a Google on which its jobs are, and a shell with the settings for both."""
+    with serving(a_fleet()) as server:
+        container = {"LIFECYCLE_LEONARDO_URL": server.url, "LIFECYCLE_AUTH": "none", "LIFECYCLE_ENVIRONMENT": "prod"}
+        with serving_google(Google(container)) as google:
+            for name, value in {**container, "LIFECYCLE_GOOGLE_EMULATOR": google.address}.items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setenv("LIFECYCLE_MAX_AGE", "12d")
+            shutil.copytree(ROOT / "deploy/environments", "deploy/environments")
+            prod = Path("deploy/environments/prod.yaml")
+            prod.write_text(re.sub(r"leonardo_url: .*", f"leonardo_url: {server.url}\n  auth: none", prod.read_text()))
+            yield server, google
+
+
+def test_every_command_runs(run: Run, monkeypatch: pytest.MonkeyPatch, deployed: tuple[SandboxServer, Google]) -> None:
+    server, google = deployed
+    for number, days in enumerate(("30d", "12d")):
+        recorded = ("--audit-file", f"audit/{number}.jsonl", "--output", "json", "--max-age", days)
+        assert run("delete-old-runtimes", *recorded).code == 0
+    run_ids = [re.findall(r'"run_id":"([^"]+)"', Path(f"audit/{n}.jsonl").read_text())[0] for n in range(2)]
+    for command in COMMANDS:
+        program, *words = shlex.split(command)
+        if program == "make":
+            assert re.search(rf"(?m)^{words[0]}:.*## ", (ROOT / "Makefile").read_text()), command
+            continue
+        if "--sandbox" in words or "--leonardo-url" in words or words[0] == "start":
+            monkeypatch.delenv("LIFECYCLE_LEONARDO_URL", raising=False)
+        else:
+            monkeypatch.setenv("LIFECYCLE_LEONARDO_URL", server.url)
+        if words[0] == "start":
+            monkeypatch.delenv("LIFECYCLE_MAX_AGE", raising=False)
+        names = {LEONARDO: server.url, "RUN_A": run_ids[0], "RUN_B": run_ids[1], "RUN_ID": _rehearsed(google)}
+        words = [names.get(word, word) for word in words]
+        if words[0] == "start" and "--no-dry-run" in words:
+            words += ["--yes-i-mean", "prod"]
+        ended = run(*words)
+        assert str(ended.code) in INSPECTED, (command, ended.err)
+        assert ended.out, command
+
+
+def _rehearsed(google: Google) -> str:
+    return next((str(p["run_id"]) for p in google.payloads() if p["event"] == "run_finished"), "")
+
+
+def test_a_google_stands_beside_the_sandbox_when_asked() -> None:
+    (command,) = re.findall(r"`leo-lifecycle (sandbox --google-port \d+)`", README)
+    sandbox = start(*command.split(), "--port", "0")
+    assert sandbox.stdout is not None
+    assert sandbox.stdout.readline().startswith("a Leonardo with 400 runtimes is at http://127.0.0.1:")
+    assert sandbox.stdout.readline().startswith("a Google is at 127.0.0.1:")
+    sandbox.terminate()
+    sandbox.communicate()
+    assert sandbox.returncode == 0
+
+
+def test_the_demo_runs() -> None:
+    ended = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
+    assert ended.returncode == 0, ended.stderr
+    assert "nothing is off" in ended.stdout
+
+
+# Its queries
+
+
+def queries() -> list[str]:
+    (block,) = re.findall(r"(?m)^```\n(jsonPayload.*?)^```", README, re.DOTALL)
+    return str(block).splitlines()
+
+
+PROJECTS = ("--project", "terra-12", "--project", "terra-30")
+
+
+@pytest.fixture(scope="module")
+def entries() -> list[dict[str, Any]]:
+    """Of a live run with a failure, a refused one and one over a fleet with the runtime of the example."""
+    from jobs.__main__ import main  # noqa: PLC0415 - what it prints is of no interest here
+
+    with pytest.MonkeyPatch.context() as patch, serving_google(Google()) as google:
+        patch.setenv("LIFECYCLE_GOOGLE_EMULATOR", google.address)
+        patch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", f"projects/p-1/logs/{LOG}")
+        for fleet, projects in ((a_fleet(), PROJECTS), (Leonardo([]), ())):
+            with serving(fleet) as server:
+                server.leonardo.foreign_projects.add("terra-30")
+                main(("delete-old-runtimes", "--leonardo-url", server.url, "--auth", "none", "--no-dry-run", *projects))
+        return [shown for _, shown in google.entries]
+
+
+def test_there_are_five_queries() -> None:
+    assert len(queries()) == 5
+
+
+@pytest.mark.parametrize("query", queries())
+def test_each_query_names_fields_and_words_of_records_and_finds_some(query: str, entries: list[dict[str, Any]]) -> None:
+    known = {name for definition in schema()["$defs"].values() for name in definition.get("properties", {})}
+    words = {word for definition in schema()["$defs"].values() for word in definition.get("enum", ())}
+    words |= {str(event.__struct_config__.tag) for event in EVENTS} | {"terra-12", "all-of-us-7"}
+    assert set(re.findall(r"jsonPayload\.(\w+)", query)) <= known
+    assert set(re.findall(r'"([^"]+)"', query)) <= words
+    assert 0 < sum(parse(query)(entry) for entry in entries) < len(entries)
