@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LEO = str(Path(sys.executable).with_name("leo-lifecycle"))
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("LIFECYCLE_", "CLOUD_RUN_"))}
+FOREIGN = ("LIFECYCLE_", "CLOUD_RUN_", "PYTHONDONTWRITEBYTECODE")
+"""Settings that are not the measurement's; and the program is compiled, as it is in the image."""
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
 
 
 @dataclass(frozen=True, slots=True)
