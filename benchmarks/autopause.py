@@ -17,7 +17,7 @@ from benchmarks.processes import LEO, cost, server
 from benchmarks.table import Row
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
-from core.sandbox.server import serve_forever
+from core.sandbox.server import serve_forever, serving
 
 RUNTIMES, LATENCY, CONCURRENCY = 10_000, 0.02, 16
 
@@ -35,7 +35,7 @@ def serve(runtimes: int, latency: float) -> None:
         )
         for number in range(1, runtimes + 1)
     ]
-    serve_forever(lambda url: print(url, flush=True), Leonardo(fleet), latency=latency)
+    serve_forever(serving(Leonardo(fleet), latency=latency), lambda url: print(url, flush=True))
 
 
 async def bare(url: str, runtimes: int, concurrency: int) -> None:

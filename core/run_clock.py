@@ -1,4 +1,4 @@
-"""A run's instant, deadline and signals; the one place that reads the clocks."""
+"""A run's instant, deadline and signals; the one place that reads its clocks."""
 
 import asyncio
 import signal

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def serve(arguments: argparse.Namespace) -> int:
     try:
-        from core.sandbox.server import serve_forever  # noqa: PLC0415 - not in the production image
+        from core.sandbox.server import serve_forever, serving  # noqa: PLC0415 - not in the production image
     except ImportError as error:
         raise UsageError(f"sandbox: {error.name} is not installed; install leo-lifecycle[sandbox]") from None
     with ExitStack() as opened:
@@ -51,11 +51,13 @@ def serve(arguments: argparse.Namespace) -> int:
 
         try:
             serve_forever(
-                runtimes=arguments.runtimes,
-                seed=arguments.seed,
-                port=arguments.port,
-                autopause_broken=arguments.broken_autopause,
-                ready=ready,
+                serving(
+                    runtimes=arguments.runtimes,
+                    seed=arguments.seed,
+                    port=arguments.port,
+                    autopause_broken=arguments.broken_autopause,
+                ),
+                ready,
             )
         except OSError as error:
             raise UsageError(f"port: {arguments.port}: {os.strerror(error.errno or 0)}") from None

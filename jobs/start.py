@@ -152,7 +152,8 @@ def _start(
     job = CloudRunJob(environment.project, environment.region, name, emulator=emulator)
     begun = utc_now() - CLOCKS_DIFFER
     log = CloudLogEntries(environment.audit_log, begun, emulator=emulator)
-    words = [*job.arguments(), *(["--no-dry-run"] if live else []), *_as_typed(given)]
+    deployed = [word for word in job.arguments() if word != "--no-dry-run"]
+    words = [*deployed, *(["--no-dry-run"] if live else []), *_as_typed(given)]
     execution = job.start(words)
     _say(f"started {execution} in {arguments.env}; its records: {environment.audit_log}")
     as_table = shows_table(arguments.output)

@@ -633,7 +633,7 @@ def test_the_foreground_sandbox_ends_well_on_a_signal(number: signal.Signals) ->
         signal.raise_signal(number)
 
     before = signal.getsignal(number)
-    serve_forever(ready, runtimes=3)
+    serve_forever(serving(runtimes=3), ready)
     assert signal.getsignal(number) is before
 
 

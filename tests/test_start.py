@@ -111,7 +111,7 @@ def test_from_the_laptop_to_the_answer_why(run: Run, monkeypatch: pytest.MonkeyP
             ),
             (
                 DELETION,
-                [DELETION, "--no-dry-run", "--no-dry-run", f"--plan={plan}", "--started-by=ada", "--approved-by=grace"],
+                [DELETION, "--no-dry-run", f"--plan={plan}", "--started-by=ada", "--approved-by=grace"],
             ),
         ]
         assert plan.startswith("delete-old-runtimes-dry-run-")

@@ -40,6 +40,7 @@ SUMMED_UP = (
     "run_finished",
 )
 """Events that a run's line is made of, beside the decisions that its closing record does not name."""
+STATUS_REASONS = (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN)
 IN_A_ROW = 2
 """Runs in a row in which a runtime fails before it is shown apart."""
 
@@ -656,11 +657,9 @@ def _why_not_later(record: Record, earlier: _Side, later: _Side, acted: set[str]
         if runtime_id in acted:
             return "gone_by_our_act", "gone by our act"
         return "gone_without_our_act", "gone without our act"
-    if seen.reason == Reason.EXEMPT:
-        return "exempt", "exempt in the later run"
-    if earlier.policy_digest != later.policy_digest and later.would_keep(record):
-        return "policy_changed", "the later run's policy or exemptions keep it"
-    if seen.reason in (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN):
+    if spared := _spared(record, seen, earlier, later, "later"):
+        return spared
+    if seen.reason in STATUS_REASONS:
         return "status_changed", f"its status is {seen.status} now"
     if record.date_accessed and seen.date_accessed and seen.date_accessed > record.date_accessed:
         return "used_since", f"used since, on {_minute(seen.date_accessed)}"
@@ -677,13 +676,20 @@ def _why_not_earlier(record: Record, earlier: _Side, later: _Side) -> tuple[str,
         if not earlier.looked_at(record.project, record.path):
             return "not_looked_at", "the earlier run did not list it"
         return "new", "not in the earlier run's list"
-    if seen.reason == Reason.EXEMPT:
-        return "exempt", "exempt in the earlier run"
-    if earlier.policy_digest != later.policy_digest and earlier.would_keep(record):
-        return "policy_changed", "the earlier run's policy or exemptions keep it"
-    if seen.reason in (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN):
+    if spared := _spared(record, seen, later, earlier, "earlier"):
+        return spared
+    if seen.reason in STATUS_REASONS:
         return "status_changed", f"its status was {seen.status}"
     return "due_since", "it has become due since"
+
+
+def _spared(record: Record, seen: _Seen, condemning: _Side, other: _Side, which: str) -> tuple[str, str] | None:
+    """Whether the other run's exemptions or policy kept what one run condemned."""
+    if seen.reason == Reason.EXEMPT:
+        return "exempt", f"exempt in the {which} run"
+    if condemning.policy_digest != other.policy_digest and other.would_keep(record):
+        return "policy_changed", f"the {which} run's policy or exemptions keep it"
+    return None
 
 
 # upcoming

@@ -1,1 +1,1 @@
-"""A Leonardo on loopback with a made-up fleet, for demos and tests; nothing outside tests and demos imports it."""
+"""A Leonardo with a made-up fleet and a Google, both on loopback, for rehearsals, demos and tests; not in the image."""

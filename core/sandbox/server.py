@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import uvicorn
@@ -84,31 +84,13 @@ def _made_up(runtimes: int, seed: int, *, autopause_broken: bool) -> Leonardo:
     return Leonardo(fleet, raw_rows=odd)
 
 
-def serve_forever(
-    ready: Callable[[str], None],
-    leonardo: Leonardo | None = None,
-    *,
-    runtimes: int = 400,
-    seed: int = 7,
-    port: int = 0,
-    latency: float = 0.0,
-    faults: Iterable[Fault] = (),
-    autopause_broken: bool = False,
-) -> None:
+def serve_forever(served: AbstractContextManager[SandboxServer], ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then return; only on the main thread. `ready` gets the URL."""
     told_to_stop = threading.Event()
     caught = (signal.SIGINT, signal.SIGTERM)
     previous = [signal.signal(number, lambda *_: told_to_stop.set()) for number in caught]
     try:
-        with serving(
-            leonardo,
-            runtimes=runtimes,
-            seed=seed,
-            port=port,
-            latency=latency,
-            faults=faults,
-            autopause_broken=autopause_broken,
-        ) as server:
+        with served as server:
             ready(server.url)
             told_to_stop.wait()
     finally:
