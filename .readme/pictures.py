@@ -32,8 +32,8 @@ def terminal(url: str) -> None:
         Text.from_ansi(f"$ leo-lifecycle {' '.join(command[:3])}\n{shown}".replace(url, "https://notebooks…"))
     )
     drawn = console.export_svg(title="leo-lifecycle", theme=DIMMED_MONOKAI)
-    without_fonts = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
-    (HERE / "terminal.svg").write_text(without_fonts)
+    with_nothing_from_elsewhere = re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", drawn, flags=re.DOTALL)
+    (HERE / "terminal.svg").write_text(with_nothing_from_elsewhere)
 
 
 def report(url: str) -> None:
