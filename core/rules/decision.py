@@ -16,6 +16,7 @@ MICROSECOND = timedelta(microseconds=1)
 MILLISECOND = timedelta(milliseconds=1)
 UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
 """And their milliseconds."""
+AN_HOUR = 3600
 MOST_PARTS = 2
 
 
@@ -110,6 +111,8 @@ def explain_listing(runtime: Runtime, decision: Decision) -> str:
 
 def in_words(duration: timedelta) -> str:
     """`13 d 2 h`: the two largest units that are not zero, so that 14 d 5 min never reads as 14 d."""
+    if duration.days > 0 and duration.seconds >= AN_HOUR:  # as of most runtimes, a million at a time
+        return f"{duration.days} d {duration.seconds // AN_HOUR} h"
     rest = abs(duration) // MILLISECOND
     parts: list[str] = []
     for unit, size in UNITS:

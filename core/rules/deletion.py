@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from core.rules.autopause import AutopauseLimits, kernel_may_be_busy
 from core.rules.decision import (
     MILLISECOND,
-    NO_TIME,
     Action,
     Decision,
     Reason,
@@ -170,22 +170,37 @@ def _due_at(
     """The first millisecond at which the rule would delete the runtime if nobody touched it again."""
     if created is None or accessed is None:
         return None
-    too_old = _first_after(created, policy.max_age)
-    old_and_idle = max(_first_after(created, policy.max_age_if_idle), _first_from(accessed, policy.idle_after))
+    too_old = _after(created, _longer_than(policy.max_age))
+    old_and_idle = max(
+        _after(created, _longer_than(policy.max_age_if_idle)), _after(accessed, _as_long_as(policy.idle_after))
+    )
     due = min(too_old, old_and_idle)
     return due if exemption is None else max(due, _first_from(exemption.until))
 
 
-def _first_after(instant: datetime, duration: timedelta) -> datetime:
-    """The first millisecond later than so long after an instant."""
-    return _after(to_millisecond(_after(instant, duration)), MILLISECOND)
+@lru_cache
+def _longer_than(limit: timedelta) -> timedelta:
+    """The least number of whole milliseconds that is longer."""
+    return _milliseconds(limit // MILLISECOND + 1)
 
 
-def _first_from(instant: datetime, duration: timedelta = NO_TIME) -> datetime:
-    """The first millisecond so long after an instant, or later."""
-    late = _after(instant, duration)
-    floored = to_millisecond(late)
-    return floored if floored == late else _after(floored, MILLISECOND)
+@lru_cache
+def _as_long_as(limit: timedelta) -> timedelta:
+    """The least number of whole milliseconds that is not shorter."""
+    return _milliseconds(-(-limit // MILLISECOND))
+
+
+def _milliseconds(count: int) -> timedelta:
+    try:
+        return count * MILLISECOND
+    except OverflowError:
+        return timedelta.max
+
+
+def _first_from(instant: datetime) -> datetime:
+    """The first millisecond at an instant, or later."""
+    floored = to_millisecond(instant)
+    return floored if floored == instant else _after(floored, MILLISECOND)
 
 
 def _after(instant: datetime, duration: timedelta) -> datetime:
