@@ -1,7 +1,7 @@
 """As much of Cloud Logging's query language as questions to the audit log use; the entries live in `google_cloud`."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -43,19 +43,22 @@ def _words(query: str) -> list[str]:
 
 
 def _any(words: list[str]) -> Test:
-    tests = [_all(words)]
-    while words and words[0] == "OR":
-        words.pop(0)
-        tests.append(_all(words))
-    return lambda entry: any(test(entry) for test in tests)
+    return _joined(words, "OR", _all, any)
 
 
 def _all(words: list[str]) -> Test:
-    tests = [_one(words)]
-    while words and words[0] == "AND":
+    return _joined(words, "AND", _one, all)
+
+
+def _joined(
+    words: list[str], by: str, part: Callable[[list[str]], Test], hold: Callable[[Iterable[bool]], bool]
+) -> Test:
+    """Parts with a word between them, and how many of them must hold."""
+    tests = [part(words)]
+    while words and words[0] == by:
         words.pop(0)
-        tests.append(_one(words))
-    return lambda entry: all(test(entry) for test in tests)
+        tests.append(part(words))
+    return lambda entry: hold(test(entry) for test in tests)
 
 
 def _one(words: list[str]) -> Test:
