@@ -346,6 +346,8 @@ def test_a_list_without_the_end_of_an_item_is_given_up() -> None:
     expected = LeonardoError(ErrorKind.UNREADABLE, f"{LARGEST_ITEM + 1} bytes without the end of an item")
     assert received(b"[", *[chunk] * fitting, b" ", b"]") == ([], expected)
     assert received(*[chunk] * fitting, b" ", b"[]") == ([], expected)
+    more = LeonardoError(ErrorKind.UNREADABLE, f"{LARGEST_ITEM + len(chunk)} bytes without the end of an item")
+    assert received(*[chunk] * (fitting + 1)) == ([], more)
 
 
 def test_a_long_list_is_no_large_item() -> None:

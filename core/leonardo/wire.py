@@ -83,16 +83,16 @@ async def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Bat
     and a wrong guess cannot pass: inside a string or a nested value the part in front of it is not valid JSON.
     """
     buffer = bytearray()
-    opened = False
+    blank = 0
     async for chunk in chunks:
-        buffer += chunk
-        if not opened:
-            opened = _open(buffer)
-        if opened and (items := _complete_items(buffer, len(chunk))):
+        text = chunk if buffer else _from_the_bracket(chunk)
+        buffer += text
+        if items := _complete_items(buffer, len(text)):
             yield items
-        if len(buffer) > LARGEST_ITEM:
-            raise _unreadable(f"{len(buffer)} bytes without the end of an item")
-    if not opened:
+        blank += len(chunk) - len(text)
+        if blank + len(buffer) > LARGEST_ITEM:
+            raise _unreadable(f"{blank + len(buffer)} bytes without the end of an item")
+    if not buffer:
         raise _unreadable("the answer is empty")
     try:
         last = _decode(buffer)
@@ -114,15 +114,12 @@ def runtime_from_get(body: bytes) -> Runtime:
     return runtime
 
 
-def _open(buffer: bytearray) -> bool:
-    """Let the buffer begin with the array's opening bracket; whether it is there."""
-    text = buffer.lstrip()
-    if not text:
-        return False
-    if not text.startswith(b"["):
+def _from_the_bracket(chunk: bytes) -> bytes:
+    """The chunk without the blanks in front of the array's opening bracket; nothing where that is still to come."""
+    text = chunk.lstrip()
+    if text and not text.startswith(b"["):
         raise _unreadable("the answer is no JSON array")
-    buffer[:] = text
-    return True
+    return text
 
 
 def _complete_items(buffer: bytearray, fresh: int) -> Batch:
@@ -213,7 +210,7 @@ def _runtime(item: _Item | None) -> Runtime | MalformedRuntime:
     if item is None:
         return MalformedRuntime("the item is no object")
     context, audit, config = item.cloud_context, item.audit_info, item.runtime_config
-    identity = _digits(item.id)
+    identity = None if item.id is None else str(item.id)  # Cloud Logging would return a number as a double
     project = context.cloud_resource or item.google_project or None
     name = item.runtime_name or None
     if identity is None or project is None or name is None:
@@ -235,11 +232,6 @@ def _runtime(item: _Item | None) -> Runtime | MalformedRuntime:
         None if disk_id is None else str(disk_id),
         None if item.autopause_threshold is None else _minutes(item.autopause_threshold),
     )
-
-
-def _digits(number: int | None) -> str | None:
-    """An integer as text: Cloud Logging would return a number as a double and lose digits."""
-    return None if number is None else str(number)
 
 
 def _instant(text: str | None) -> datetime | None:
