@@ -86,7 +86,7 @@ class Confirming:
                 name=deletion.name,
                 accepted_run_id=deletion.run_id,
                 outcome=outcome,
-                status=events.fit(status),
+                status=status,
             )
         )
 
@@ -118,7 +118,7 @@ class Confirming:
             actions={},
             reasons={},
             outcomes=dict(self._outcomes),
-            failed=[events.fit(name) or "" for name in self._failed[: events.MOST_NAMES]],
+            failed=self._failed[: events.MOST_NAMES],
             calls={kind: self._rooms.leonardo.calls[kind] for kind in ("list", "get", "delete", "stop")},
             duration_s=round(self._rooms.clock.elapsed(), 3),
             exit_code=exit_code,

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 
+from core.rules.decision import to_millisecond
+
 SETTLING = 15.0
 """Seconds beside the request timeout that must be left for an act to start, so that it can be settled."""
 CLOSING = 2.0
@@ -45,8 +47,8 @@ class RunClock:
         self._bounds: set[asyncio.Timeout] = set()
 
     def now(self) -> datetime:
-        """The instant to judge by."""
-        return self._as_of or self._wall()
+        """The instant to judge by, to the millisecond as every comparison is."""
+        return to_millisecond(self._as_of or self._wall())
 
     def wall(self) -> datetime:
         """The instant to write on records, whatever the run is judged by."""

@@ -433,10 +433,10 @@ class Sweep:
         runtime, decision = case.runtime, case.decision
         return self._act.intent(
             severity=events.Severity.NOTICE,
-            message=f"about to {decision.action} {events.fit(runtime.path)}: {self._explain(runtime, decision)}",
+            message=f"about to {decision.action} {runtime.path}: {self._explain(runtime, decision)}",
             runtime_id=runtime.id,
-            project=events.fit(runtime.project) or "",
-            name=events.fit(runtime.name) or "",
+            project=runtime.project,
+            name=runtime.name,
             action=decision.action,
             reason=decision.reason,
             age_s=events.seconds(decision.age),
@@ -583,7 +583,7 @@ class Sweep:
             actions=dict(actions),
             reasons=dict(reasons),
             outcomes=dict(outcomes),
-            failed=[events.fit(name) or "" for name in self._failed[: events.MOST_NAMES]],
+            failed=self._failed[: events.MOST_NAMES],
             calls={kind: self._leonardo.calls[kind] for kind in ("list", "get", "delete", "stop")},
             duration_s=round(self._clock.elapsed(), 3),
             exit_code=exit_code,

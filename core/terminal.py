@@ -20,6 +20,8 @@ MOST_LINES = 100
 """What is no longer is shown whole, since a person scrolls that far; what is longer is cut to one screen."""
 FEWEST_LINES = 10
 """And to no less than this, however small the screen."""
+LONGEST_TEXT = 1000
+"""Characters of one text from outside; the records have the rest."""
 SENTENCE = 32
 """Columns that a cell of several words is content with; words and names are never broken where they fit."""
 BETWEEN = 2
@@ -49,7 +51,9 @@ Headers = Sequence[Sequence[str]]
 
 
 def printable(text: str, style: str = "") -> Text:
-    """A text from outside: never markup, and nothing that a terminal would obey."""
+    """A text from outside: never markup, nothing that a terminal would obey, and no more than a screen holds."""
+    if len(text) > LONGEST_TEXT:
+        text = text[: LONGEST_TEXT - 1] + "…"
     text = "".join(c if c.isprintable() else "�" for c in text if c != EMOJI_STYLE)
     if not text.isascii() and any(bidirectional(c) in RIGHT_TO_LEFT for c in text):
         text = f"{LEFT_TO_RIGHT_MARK}{text}{LEFT_TO_RIGHT_MARK}"  # or it would turn its neighbours around

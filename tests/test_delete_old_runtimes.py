@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from core.rules.decision import to_millisecond
 from core.sandbox.faults import Fault
 from core.sandbox.fleet import make_fleet
 from core.sandbox.leonardo import Leonardo
@@ -663,4 +664,4 @@ def test_as_of_judges_both_looks_by_that_instant(run: Run) -> None:
         ended = run(*delete(server, "--as-of", as_of.isoformat()))
     record = ended.audited["terra-1/all-of-us-1"]
     assert (record["reason"], record["outcome"]) == ("max_age", WOULD)
-    assert datetime.fromisoformat(record["judged_at"]) == as_of
+    assert datetime.fromisoformat(record["judged_at"]) == to_millisecond(as_of)

@@ -177,13 +177,14 @@ class AuditLog:
         log.error("record not kept", sink=sink.name, reason=self.failure)
 
     def _line(self, event: Event, stamp: bytes, seq: int) -> bytes:
-        line = b"%b,%b%d%b%d%b\n" % (_encode(event)[:-1], stamp, seq, BEFORE_SEQ, seq, self._same_on_all)
+        number = b"%d" % seq
+        line = b"".join((_encode(event)[:-1], stamp, number, BEFORE_SEQ, number, self._same_on_all))
         return line if len(line) <= LARGEST else fitted(line)
 
     def _stamp(self, now: datetime) -> bytes:
         """What stands between a record's own fields and its number."""
         stamp = _encode(Stamp(time=now, insert_id=self._insert_id, seq=0))
-        return stamp[1:].removesuffix(BEFORE_SEQ + b"0}")
+        return b"," + stamp[1:].removesuffix(BEFORE_SEQ + b"0}")
 
 
 def _same_on_all(identity: RunIdentity) -> bytes:
@@ -202,4 +203,4 @@ def _same_on_all(identity: RunIdentity) -> bytes:
         task_index=identity.task_index,
         task_count=identity.task_count,
     )
-    return _encode(common)[len(_encode(stamp)) - 1 :]
+    return _encode(common)[len(_encode(stamp)) - 1 :] + b"\n"

@@ -10,6 +10,7 @@ from core.runtime import GCP, Runtime, RuntimeStatus
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of us a date of Leonardo's may be: the design's margin for skewed clocks."""
+FURTHEST_AHEAD = -CLOCK_TOLERANCE
 KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
 NO_TIME = timedelta(0)
 MICROSECOND = timedelta(microseconds=1)
@@ -91,7 +92,7 @@ def fault_of_listing(runtime: Runtime, *, repeated: bool) -> Reason | None:
 
 def future_dated(age: timedelta, idle: timedelta) -> bool:
     """Whether a date lies so far ahead of the instant that clocks alone do not explain it."""
-    return min(age, idle) < -CLOCK_TOLERANCE
+    return age < FURTHEST_AHEAD or idle < FURTHEST_AHEAD
 
 
 def explain_listing(runtime: Runtime, decision: Decision) -> str:
