@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from core.concurrently import each
+from core.exit_code import ExitCode
 from core.leonardo.errors import ErrorKind, LeonardoError
 from core.records import events
 from core.records.unconfirmed import Unconfirmed
@@ -14,7 +15,6 @@ from core.rules.confirmation import NEEDS_A_PERSON, Confirmation, confirm
 from core.run import Rooms
 from core.run_clock import OutOfTimeError
 from core.runtime import Runtime
-from core.sweep import error_detail
 
 SENTENCE = {
     Confirmation.CONFIRMED: "confirmed {path}: it is deleted",
@@ -37,7 +37,7 @@ class Confirming:
         self._cut_short = False
         self._lists = 0
 
-    async def run(self, started: events.RunStarted, deletions: Iterable[Unconfirmed]) -> int:
+    async def run(self, started: events.RunStarted, deletions: Iterable[Unconfirmed]) -> ExitCode:
         """From the first record to the closing one; the exit code."""
         self._record(started)
         with suppress(RecordNotKeptError):
@@ -92,23 +92,22 @@ class Confirming:
 
     def _unreadable(self, project: str, error: LeonardoError) -> None:
         self._failed.append(project)
-        self._record(events.project_unreadable(project, error.http_status, error_detail(error)))
+        self._record(events.project_unreadable(project, error))
 
     def _record(self, event: events.Event) -> None:
         with suppress(RecordNotKeptError):  # the audit log remembers it, for the exit code
             self._rooms.audit.write(event)
 
-    def _exit_code(self, *, asked: int) -> int:
-        """The highest that applies of the design's exit codes."""
+    def _exit_code(self, *, asked: int) -> ExitCode:
         if self._rooms.audit.failure is not None:
-            return 6
+            return ExitCode.UNRECORDED
         if self._cut_short:
-            return 5
+            return ExitCode.STOPPED
         if asked and not self._lists:
-            return 4
-        return 1 if self._failed else 0
+            return ExitCode.UNREADABLE
+        return ExitCode.FAILED if self._failed else ExitCode.DONE
 
-    def _finished(self, exit_code: int) -> events.RunFinished:
+    def _finished(self, exit_code: ExitCode) -> events.RunFinished:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self._outcomes.most_common())
         return events.RunFinished(
             severity=events.Severity.NOTICE,
@@ -119,7 +118,7 @@ class Confirming:
             reasons={},
             outcomes=dict(self._outcomes),
             failed=self._failed[: events.MOST_NAMES],
-            calls={kind: self._rooms.leonardo.calls[kind] for kind in ("list", "get", "delete", "stop")},
+            calls=dict(self._rooms.leonardo.calls),
             duration_s=round(self._rooms.clock.elapsed(), 3),
             exit_code=exit_code,
             refused_by=[],

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from core.concurrently import each
+from core.exit_code import ExitCode
 from core.leonardo.client import LastExchange, Leonardo
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
 from core.leonardo.saved_list import SavedList
@@ -178,7 +179,7 @@ class Sweep:
         self._ends: Counter[tuple[str, str, str]] = Counter()
         """How many runtimes ended in which action, reason and outcome."""
 
-    async def run(self, started: events.RunStarted) -> int:
+    async def run(self, started: events.RunStarted) -> ExitCode:
         """Sweep, from the first record to the closing one, judging the list by `started.now`; the exit code."""
         self._now = started.now
         self._record(started)
@@ -278,7 +279,7 @@ class Sweep:
 
     def _unreadable(self, project: str | None, error: LeonardoError) -> None:
         self._failed.append(project or events.ALL_RUNTIMES)
-        self._record(events.project_unreadable(project, error.http_status, error_detail(error)))
+        self._record(events.project_unreadable(project, error))
 
     def _report_missing(self, project: str | None, listed: set[str]) -> None:
         for path in self._scope.only or ():
@@ -540,7 +541,7 @@ class Sweep:
                 name_creator=self._name_creator,
                 exchanged=events.Exchanged(
                     http_status=case.last.http_status,
-                    error=None if case.last.error is None else error_detail(case.last.error),
+                    error=None if case.last.error is None else events.error_detail(case.last.error),
                     attempts=case.last.acts,
                     trace_id=case.last.trace_id,
                 ),
@@ -556,20 +557,19 @@ class Sweep:
         with suppress(RecordNotKeptError):
             self._audit.write(*records)
 
-    def _exit_code(self) -> int:
-        """The highest that applies of the design's exit codes."""
+    def _exit_code(self) -> ExitCode:
         unread = not (self._lists_read or self._skipped or self._scope.nothing)
         if self._audit.failure is not None:
-            return 6
+            return ExitCode.UNRECORDED
         if self._cut_short and (self._clock.signalled or not unread):
-            return 5
+            return ExitCode.STOPPED
         if unread:
-            return 4
+            return ExitCode.UNREADABLE
         if self._refusals:
-            return 3
-        return 1 if self._failed else 0
+            return ExitCode.REFUSED
+        return ExitCode.FAILED if self._failed else ExitCode.DONE
 
-    def _finished(self, exit_code: int) -> events.RunFinished:
+    def _finished(self, exit_code: ExitCode) -> events.RunFinished:
         actions, reasons, outcomes = (Counter[str]() for _ in range(3))
         for (action, reason, outcome), count in self._ends.items():
             actions[action] += count
@@ -584,7 +584,7 @@ class Sweep:
             reasons=dict(reasons),
             outcomes=dict(outcomes),
             failed=self._failed[: events.MOST_NAMES],
-            calls={kind: self._leonardo.calls[kind] for kind in ("list", "get", "delete", "stop")},
+            calls=dict(self._leonardo.calls),
             duration_s=round(self._clock.elapsed(), 3),
             exit_code=exit_code,
             refused_by=list(dict.fromkeys(refusal.guard for refusal in self._refusals)),
@@ -600,7 +600,3 @@ def _most_overdue(case: Case) -> tuple[datetime, str]:
 
 def _counts(outcomes: Counter[str]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()) or "none judged"
-
-
-def error_detail(error: LeonardoError) -> events.ErrorDetail:
-    return events.ErrorDetail(kind=error.kind, message=error.message, exception_class=error.exception_class)

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from core import __version__
+from core.exit_code import ExitCode
 from core.settings.faults import PREFIX, UsageError
 
 PROGRAM = "leo-lifecycle"
@@ -35,9 +36,6 @@ Try {PROGRAM} delete-old-runtimes --sandbox, and {PROGRAM} JOB --help.
 Settings are flags, {PREFIX}* variables, or --config FILE; nothing is changed without --no-dry-run.
 """
 )
-EXIT_STOPPED = 5
-EXIT_USAGE = 2
-EXIT_BUG = 70
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None, *, may_act: bool = True) -> int:
     """Run one job; `may_act` is False for the command that no flag or variable can make act."""
     # Until a run takes over, a signal ends the program; without a handler PID 1 would not even notice SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_STOPPED))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.STOPPED))
     # Hardly a cycle is made here: to look for them takes 15 ms at the start, and 30 at the end, when all is given back.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
@@ -57,13 +55,13 @@ def main(argv: Sequence[str] | None = None, *, may_act: bool = True) -> int:
     except UsageError as error:
         for fault in error.faults:
             print(f"{PROGRAM}: {fault}", file=sys.stderr)
-        return EXIT_USAGE
+        return ExitCode.USAGE
     except KeyboardInterrupt:
-        return EXIT_STOPPED
+        return ExitCode.STOPPED
     except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit code
         traceback.print_exc()
         print(f"{PROGRAM}: this is a bug in the program, please report the lines above", file=sys.stderr)
-        return EXIT_BUG
+        return ExitCode.BUG
 
 
 def main_dry_run() -> int:

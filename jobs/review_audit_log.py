@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from core.diagnostics import reading
+from core.exit_code import ExitCode
 from core.places import CLOUD_LOGGING, cannot_be_read, open_places
 from core.records import review
 from core.records.reader import AuditRecords, Record
@@ -37,8 +38,6 @@ from core.standard_output import say
 
 WITHIN = "3d"
 SINCE = "7d"
-EXIT_DONE = 0
-EXIT_OFF = 1
 ARGUMENTS = {
     "runs": (0, 0, "no argument"),
     "run": (1, 1, "RUN_ID or latest"),
@@ -88,10 +87,10 @@ def serve(arguments: argparse.Namespace) -> int:
     else:
         draw(answer)
     if isinstance(answer, Verification):
-        return EXIT_DONE if answer.ok else EXIT_OFF
+        return ExitCode.DONE if answer.ok else ExitCode.FAILED
     for remark in (*log.torn, *log.faults):
         print(f"{remark.place}: {remark.what}", file=sys.stderr)
-    return EXIT_DONE
+    return ExitCode.DONE
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -107,7 +106,7 @@ def _report(arguments: argparse.Namespace) -> int:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise UsageError(f"report: {reason}") from None
     print(f"the report is in {arguments.html}")
-    return EXIT_DONE
+    return ExitCode.DONE
 
 
 def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:

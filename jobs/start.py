@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from core.deployment import Environment, read_environment
+from core.exit_code import ExitCode
 from core.records.events import Common, Event
 from core.records.view import View, together
 from core.run import Nobody, shows_table, watching
@@ -60,8 +61,6 @@ FLAGS = (
 """What may be said anew for one execution; where it runs and whom it talks to may not."""
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far our clock may be ahead of the one that dates the records."""
-EXIT_FAILED = 1
-EXIT_STOPPED = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,7 +165,7 @@ def _start(
 
         following = Following(job, execution, log, begun, seen)
         state = _to_the_end(job, execution, following)
-    return EXIT_STOPPED if state is None else _exit_code(job, execution, following, state)
+    return ExitCode.STOPPED if state is None else _exit_code(job, execution, following, state)
 
 
 def _as_typed(given: dict[str, Any]) -> list[str]:
@@ -202,7 +201,7 @@ def _exit_code(job: "CloudRunJob", execution: str, following: "Following", state
         return together(following.finished).exit_code
     codes = job.exit_codes(execution)
     _say(f"{execution} has ended ({state.verdict}), not all of its closing records came; see {state.log_uri}")
-    return max((EXIT_STOPPED if code is None else code for code in codes), default=EXIT_FAILED) or EXIT_FAILED
+    return max((ExitCode.STOPPED if code is None else code for code in codes), default=0) or ExitCode.FAILED
 
 
 def _somebody() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 
+from core.exit_code import ExitCode
 from core.records.events import EVENTS, Common, Event, schema
 from core.sandbox.google_cloud import LOG, Google, serving_google
 from core.sandbox.leonardo import Leonardo
@@ -61,9 +62,10 @@ def test_the_fields_of_each_event_are_those_of_its_records() -> None:
     assert set(common) == of_all | {field.encode_name for field in fields(Common)} | {"event"}
 
 
-def test_the_exit_codes_have_their_sections_in_the_runbook() -> None:
-    runbook = (ROOT / "deploy/RUNBOOK.md").read_text()
-    assert re.findall(r"(?m)^### Exit code (\d+):", runbook) == [code for code, _, _ in rows("How it ended")]
+def test_the_exit_codes_are_told_and_have_their_sections_in_the_runbook() -> None:
+    codes = [str(code) for code in ExitCode]
+    assert [code for code, _, _ in rows("How it ended")] == codes
+    assert re.findall(r"(?m)^### Exit code (\d+):", (ROOT / "deploy/RUNBOOK.md").read_text()) == codes
 
 
 # Its commands

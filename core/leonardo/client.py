@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import ssl
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_GOES_STALE = 10.0
 """Seconds after a look in which an act may leave (the design's promise 3): Leonardo has no conditional delete."""
+CALLS = ("list", "get", "delete", "stop")
+"""The kinds that are counted."""
 TRIES = 5
 LARGEST_ANSWER = 4 * 2**20
 """Bytes of an answer that is no list; a real runtime has a few KB."""
@@ -127,7 +128,7 @@ class Leonardo:
         tls = _tls(self._url)
         for _ in range(max(read_concurrency, write_concurrency)):
             self._connections.put_nowait(_connection(tls, methods, user_agent))
-        self.calls: Counter[str] = Counter()
+        self.calls = dict.fromkeys(CALLS, 0)
         self.clock_skew: timedelta | None = None
         """How far our clock is ahead of Leonardo's, by the list that shows the most; None where none was dated."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, Final, Literal, Union
+from typing import Annotated, Any, Final, Literal, Protocol, Union
 
 import msgspec
 
@@ -83,6 +83,22 @@ WORDS = {
     Outcome.NOT_IN_PLAN: "not in the plan to {act}",
 }
 """How a record's sentence begins; `{act}` is what was to be done."""
+
+
+class Failure(Protocol):
+    """A failed exchange, as the client tells of it."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+    @property
+    def http_status(self) -> int | None: ...
+
+    @property
+    def exception_class(self) -> str | None: ...
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):
@@ -403,16 +419,19 @@ def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAud
     )
 
 
-def project_unreadable(project: str | None, http_status: int | None, error: ErrorDetail) -> ProjectUnreadable:
+def project_unreadable(project: str | None, error: Failure) -> ProjectUnreadable:
     """The record of a list that failed."""
-    status = "" if http_status is None else f"HTTP {http_status}: "
     return ProjectUnreadable(
         severity=Severity.ERROR,
-        message=f"could not list {project or 'the runtimes'}: {status}{error.message}",
+        message=f"could not list {project or 'the runtimes'}: {error}",
         project=project,
-        http_status=http_status,
-        error=error,
+        http_status=error.http_status,
+        error=error_detail(error),
     )
+
+
+def error_detail(error: Failure) -> ErrorDetail:
+    return ErrorDetail(kind=error.kind, message=error.message, exception_class=error.exception_class)
 
 
 def exemption_detail(exemption: Exemption, instant: datetime) -> ExemptionDetail:
