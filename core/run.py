@@ -7,8 +7,6 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,25 +16,16 @@ from core import __version__, diagnostics
 from core.cloud_run.task import Task, this_task
 from core.leonardo.client import Credentials, Leonardo
 from core.leonardo.errors import CredentialsError
-from core.leonardo.saved_list import SavedList
 from core.records import events
 from core.records.view import View
 from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
-from core.rules.decision import Decision
 from core.rules.exemptions import Exemption
-from core.rules.guards import Refusal
 from core.rules.plan import Plan
-from core.run_clock import OutOfTimeError, RunClock, utc_now
+from core.run_clock import RunClock, utc_now
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
-from core.sweep import Act, Bounds, Explain, Judge, Rule, Scope, Sweep
 
 log = structlog.get_logger(__name__)
-
-ASKING = 20.0
-"""Seconds that a run asks for an older one before it goes on."""
-PLAN_REACH = timedelta(days=30)
-"""How far back a plan is looked for by its run id: as long as Cloud Logging keeps records by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +39,6 @@ class Job:
     method: str | None
     """The HTTP method of its acts; no other but GET can leave. None where it does not act."""
     view: View
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepingJob(Job):
-    """A job that judges every runtime: it hands the sweep a judge and an act."""
-
-    judge: Judge
-    explain: Explain
-    act: Callable[[Leonardo], Act]
-    look_first: Callable[[Decision], bool] = lambda _: False
-    plan: str | None = None
-    """The audit file of the dry run that it is held to."""
 
 
 class Watcher(Protocol):
@@ -96,42 +73,10 @@ class Rooms:
     watcher: Watcher
 
 
-def sweep(job: SweepingJob, settings: Settings) -> int:
-    """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
-    scope = _scope(settings, _task())
-    plan = None if job.plan is None else _plan(job.plan, settings)
-
-    async def work(rooms: Rooms) -> int:
-        started = run_started(job, rooms, plan)
-        sweeping = Sweep(
-            leonardo=rooms.leonardo,
-            audit=rooms.audit,
-            clock=rooms.clock,
-            scope=scope,
-            rule=Rule(judge=job.judge, explain=job.explain, act=job.act(rooms.leonardo), look_first=job.look_first),
-            bounds=Bounds(
-                dry_run=settings.dry_run,
-                caps=settings.caps(tasks=rooms.task.count),
-                expectations=settings.expectations(tasks=rooms.task.count),
-                readers=settings.read_concurrency,
-                actors=settings.write_concurrency,
-                plan=plan,
-                refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
-                older_run=partial(_older_run, settings, rooms.task, rooms.clock),
-            ),
-            name_creator=settings.audit_creator == "plain",
-            expected=rooms.watcher.expected,
-        )
-        return await sweeping.run(started)
-
-    return run(job, settings, work)
-
-
-def run(job: Job, settings: Settings, work: Callable[[Rooms], Awaitable[int]]) -> int:
+def run(job: Job, settings: Settings, task: Task, work: Callable[[Rooms], Awaitable[int]]) -> int:
     """Whatever the job's work is, in open rooms; its exit code. Raises UsageError where it cannot begin."""
     as_table = shows_table(settings.output)
     diagnostics.to_stderr(settings.log_level, as_json=not as_table)
-    task = _task()
     identity = RunIdentity(
         job=job.name,
         run_id=task.execution or new_run_id(),
@@ -152,16 +97,17 @@ def run(job: Job, settings: Settings, work: Callable[[Rooms], Awaitable[int]]) -
         return asyncio.run(_in_rooms(job, settings, task, identity, url, sinks, watcher, work))
 
 
-def new_run_id() -> str:
-    """Unique, and in the order of time when sorted."""
-    return f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-
-
-def _task() -> Task:
+def task_of_environment() -> Task:
+    """Which of the tasks that share the run this process is. Raises UsageError where the environment makes no sense."""
     try:
         return this_task(os.environ)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def new_run_id() -> str:
+    """Unique, and in the order of time when sorted."""
+    return f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def _audit_file(settings: Settings, run_id: str, *, as_table: bool) -> AuditFile | None:
@@ -250,27 +196,6 @@ def _cloud_log(log_name: str, settings: Settings, task: Task, clock: RunClock) -
         raise UsageError(f"audit-cloud-log: {error}") from None
 
 
-async def _older_run(settings: Settings, task: Task, clock: RunClock) -> str | None:
-    """An older live execution of this Cloud Run job; None too where it cannot be told: overlap is harmless."""
-    if settings.dry_run or task.job is None or task.execution is None:
-        return None
-    try:
-        async with clock.bound(ASKING):
-            return await asyncio.to_thread(_ask_for_older_run, settings, task.job, task.execution, clock.wall())
-    except (OSError, TimeoutError, OutOfTimeError) as error:
-        log.warning("cannot tell whether an older run is still going: going on", reason=str(error) or "no answer")
-        return None
-
-
-def _ask_for_older_run(settings: Settings, job: str, execution: str, now: datetime) -> str | None:
-    from core.cloud_run.executions import CloudRunJob  # noqa: PLC0415 - 500 ms that dry runs do without
-    from core.cloud_run.place import place_of  # noqa: PLC0415
-
-    project, region = place_of(settings.google_project, settings.google_region)
-    cloud_run = CloudRunJob(project, region, job, emulator=settings.google_emulator)
-    return cloud_run.older_live_execution(execution, now, settings.deadline)
-
-
 def shows_table(output: str) -> bool:
     """Whether standard output is for a person, and not for records."""
     return output == "table" or (output == "auto" and sys.stdout.isatty())
@@ -285,52 +210,6 @@ def watching(view: View, kept_in: list[str]) -> Iterator[Watcher]:
         raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
     with TableView(view, kept_in=kept_in) as watcher:
         yield watcher
-
-
-def _scope(settings: Settings, task: Task) -> Scope:
-    saved = None if settings.inventory is None else _saved_list(settings.inventory)
-    if settings.only:
-        owners = dict.fromkeys(path.rpartition("/")[0] for path in settings.only)
-        return Scope(projects=task.share(owners), only=settings.only, saved=saved)
-    if settings.swept is None and task.shared:
-        raise UsageError(f"projects: a list is needed where {task.count} tasks share it (CLOUD_RUN_TASK_COUNT)")
-    return Scope(projects=None if settings.swept is None else task.share(settings.swept), saved=saved)
-
-
-def _saved_list(path: Path) -> SavedList:
-    try:
-        return SavedList(path)
-    except OSError as error:
-        raise UsageError(f"inventory: {path} cannot be read: {error.strerror}") from None
-
-
-def _plan(place: str, settings: Settings) -> Plan:
-    """From a file, or else from Cloud Logging where records are kept there."""
-    from core.places import CLOUD_LOGGING, cannot_be_read, open_places  # noqa: PLC0415 - a run without a plan
-    from core.records.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - needs none of these
-    from core.records.reader import AuditRecords  # noqa: PLC0415
-    from core.records.wanted import Match  # noqa: PLC0415
-
-    now = utc_now()
-    in_cloud = settings.audit_cloud_log is not None and not Path(place).exists()
-    try:
-        source = open_places([CLOUD_LOGGING if in_cloud else place], now - PLAN_REACH, settings)
-        records = AuditRecords(source, lambda _: (Match(run_ids=(place,)),))
-        return read_plan(records, now, run_id=place if in_cloud else None)
-    except OSError as error:
-        raise UsageError(f"plan: {cannot_be_read(error)}") from None
-    except NoPlanError as error:
-        raise UsageError(f"plan: {place}: {error}") from None
-
-
-def _refusals(plan: Plan, started: events.RunStarted, job: Job, settings: Settings) -> Iterator[Refusal]:
-    return plan.refusals(
-        job=job.name,
-        environment=settings.environment,
-        policy_digest=started.policy_digest,
-        now=started.now,
-        max_age=settings.plan_max_age,
-    )
 
 
 def run_started(job: Job, rooms: Rooms, plan: Plan | None = None) -> events.RunStarted:

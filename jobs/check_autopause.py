@@ -20,11 +20,11 @@ from core.records.events import Outcome, RunFinished, RuntimeAudited, StopReques
 from core.records.view import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOLD, WHOSE, View
 from core.rules.autopause import check, explain
 from core.rules.decision import Decision, Reason
-from core.run import SweepingJob, sweep
 from core.runtime import Runtime, RuntimeStatus
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
 from core.sweep import Act
+from core.sweeping import SweepingJob, sweep
 
 NAME = "check-autopause"
 FLAGS = (

@@ -18,7 +18,7 @@ from core.records.events import RunFinished
 from core.records.reader import AuditRecords
 from core.records.unconfirmed import TOLD, Unconfirmed, unconfirmed
 from core.records.view import View
-from core.run import Job, Rooms, run, run_started
+from core.run import Job, Rooms, run, run_started, task_of_environment
 from core.run_clock import utc_now
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
@@ -50,7 +50,7 @@ def main(settings: Settings, arguments: argparse.Namespace) -> int:
         confirming = Confirming(rooms, stuck_after=settings.stuck_after)
         return await confirming.run(run_started(job, rooms), deletions)
 
-    return run(job, settings, work)
+    return run(job, settings, task_of_environment(), work)
 
 
 def _unconfirmed(settings: Settings, places: list[str], since: str) -> list[Unconfirmed]:

@@ -25,11 +25,11 @@ from core.records.events import DeletionRequested, Outcome, RunFinished, Runtime
 from core.records.view import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
 from core.rules.decision import Decision
 from core.rules.deletion import decide, explain
-from core.run import SweepingJob, sweep
 from core.runtime import Runtime, RuntimeStatus
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
 from core.sweep import Act
+from core.sweeping import SweepingJob, sweep
 
 NAME = "delete-old-runtimes"
 FLAGS = (

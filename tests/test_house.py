@@ -78,6 +78,7 @@ def test_a_dry_run_is_told_apart_in_few_places() -> None:
         "core/settings/fields.py",
         "core/settings/flags.py",
         "core/sweep.py",
+        "core/sweeping.py",
         "jobs/__main__.py",
         "jobs/start.py",
     }

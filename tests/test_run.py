@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from core.cloud_run.task import this_task
 from core.leonardo.client import LastExchange, MethodRefusedError, NarrowTransport
 from core.run import Job, Rooms, run
 from core.sandbox.leonardo import Leonardo
@@ -43,7 +44,7 @@ def test_nothing_leaves_but_get_and_in_a_live_run_the_jobs_own_act(
     machine = a_machine(1)
     with serving(Leonardo([machine])) as server:
         flags = {"leonardo_url": server.url, "auth": "none", "dry_run": dry_run, "output": "json"}
-        refused = run(job, load_settings(flags, None, datetime.now(UTC)), try_everything)
+        refused = run(job, load_settings(flags, None, datetime.now(UTC)), this_task({}), try_everything)
         assert [call.split()[0] for call in calls(server)] == sent
     assert refused == 2 - len(sent)
 
