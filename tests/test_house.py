@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("core", "jobs", "tests", "deploy", "benchmarks")
 MODULES = sorted([*ROOT.glob("core/**/*.py"), *ROOT.glob("jobs/**/*.py"), *ROOT.glob("tests/*.py")])
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TEXTS = sorted(
     path
@@ -111,7 +112,8 @@ def test_the_version_stands_in_one_place_and_is_told_everywhere(run: Callable[..
     said = subprocess.run(["/bin/sh", "-c", label[1]], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout == f"{stated}\n"
     modules = (*ROOT.glob("core/**/*.py"), *ROOT.glob("jobs/*.py"))
-    assert [str(path.relative_to(ROOT)) for path in modules if stated in path.read_text()] == ["core/__init__.py"]
+    stating = [str(path.relative_to(ROOT)) for path in modules if stated in path.read_text()]
+    assert stating == re.findall(r"The version stands in `(\S+)` alone", CONTRIBUTING) == ["core/__init__.py"]
 
 
 def test_the_types_of_both_packages_are_published() -> None:
@@ -123,12 +125,12 @@ def test_hooks_and_contributors_are_told_targets_that_there_are() -> None:
     entries = [hook["entry"].split() for hook in local["hooks"]]
     assert (local["repo"], {program for program, _ in entries}) == ("local", {"make"})
     assert {target for _, target in entries} == {"lint", "types", "contracts", "unit"}
-    told = set(re.findall(r"`make ([a-z]+)`", (ROOT / "CONTRIBUTING.md").read_text() + README))
+    told = set(re.findall(r"`make ([a-z]+)`", CONTRIBUTING + README))
     assert told <= TARGETS
 
 
 def test_what_contributors_are_told_to_look_at_is_there() -> None:
-    told = re.findall(r"`((?:core|jobs|tests|deploy)/[\w./]+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    told = re.findall(r"`((?:core|jobs|tests|deploy)/[\w./]+)`", CONTRIBUTING)
     assert {path for path in told if not (ROOT / path).exists()} == {"jobs/NAME.py", "deploy/environments/ENV.yaml"}
 
 

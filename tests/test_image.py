@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from email import message_from_string
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from core import __version__
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
 from tests.conftest import Ended, a_machine, delete, paths
@@ -86,15 +88,20 @@ def test_the_program_runs_from_what_is_installed_and_from_nothing_else(installed
         assert run_from(installed, "python", "-c", f"import {google}").code == 0
 
 
+def test_it_carries_its_licence_and_its_version(installed: Path) -> None:
+    (metadata,) = installed.glob("lib/python3.*/site-packages/leo_lifecycle-*.dist-info")
+    assert metadata.name == f"leo_lifecycle-{__version__}.dist-info"
+    told = message_from_string((metadata / "METADATA").read_text())
+    assert (told["Version"], told["License-Expression"]) == (__version__, "BSD-3-Clause")
+    assert (metadata / "licenses/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
 def test_neither_sandbox_nor_tools_are_in_it_and_everything_is_compiled(installed: Path) -> None:
     (packages,) = installed.glob("lib/python3.*/site-packages")
     there = {path.name.lower() for path in packages.iterdir()}
     assert {"core", "jobs", "google", "msgspec"} <= there
-    assert (
-        there
-        & {"tests", "rich", "aiohttp", "shtab", "pip", "setuptools", "hatchling", "starlette", "uvicorn", "pytest"}
-        == set()
-    )
+    tools = {"pip", "setuptools", "hatchling", "shtab", "pytest", "tests"}
+    assert there & {*tools, "rich", "jinja2", "matplotlib", "starlette", "uvicorn"} == set()
     assert not (packages / "core/sandbox").exists()
     assert all((packages / package / "py.typed").exists() for package in ("core", "jobs"))
     assert "PYTHONDONTWRITEBYTECODE=1" in FINAL
