@@ -32,7 +32,7 @@ demo: $(VENV)/.installed  ## a dry run, a live run held to it, and what the audi
 	leo delete-old-runtimes --audit-file $$logs/plan.jsonl && \
 	leo delete-old-runtimes --no-dry-run --plan $$logs/plan.jsonl --audit-file $$logs/live.jsonl && \
 	leo confirm-deletions --from $$logs --audit-file $$logs/confirmed.jsonl && \
-	leo review-audit-log verify latest --from $$logs --output table && \
+	leo review-audit-log verify --from $$logs --output table && \
 	leo review-audit-log report --html $$logs/report.html --from $$logs
 
 test: lint types contracts unit  ## lint, types, import contracts and tests

@@ -144,7 +144,8 @@ def _(answer: Verification) -> Iterable[Part]:
         for count, what in ((answer.repeated, "met twice"), (answer.foreign, "lines of other programs or versions"))
         if count
     ]
-    read = ", ".join([f"{answer.records:,} records read", *beside])
+    checked = sum(verdict.records for verdict in answer.runs)
+    read = ", ".join([f"{checked:,} of {answer.records:,} records checked", *beside])
     yield [
         Text(
             f"{read}: {'nothing is off' if answer.ok else 'SOMETHING IS OFF'}.",
