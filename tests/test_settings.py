@@ -30,7 +30,7 @@ NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
 LEO = "https://leo.example.org"
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 
-# The design's table; what is None has no default.
+# What is None has no default.
 DEFAULTS: dict[str, object] = {
     "environment": "local",
     "leonardo_url": None,

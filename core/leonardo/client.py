@@ -26,7 +26,7 @@ from core.runtime import Runtime
 log = structlog.get_logger(__name__)
 
 LOOK_GOES_STALE = 10.0
-"""Seconds after a look in which an act may leave (the design's promise 3): Leonardo has no conditional delete."""
+"""Seconds after a look in which an act may leave : Leonardo has no conditional delete."""
 CALLS = ("list", "get", "delete", "stop")
 """The kinds that are counted."""
 TRIES = 5

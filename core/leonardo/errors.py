@@ -1,9 +1,4 @@
-"""What Leonardo, or something in front of it, answers instead of a result; what to do about it is the caller's.
-
-LeonardoError       one failed exchange
-LookAgainError      an act that did not leave, or was told to come back: look, judge, and only then send it again
-    CredentialsError    no token can be had
-"""
+"""What Leonardo, or something in front of it, answers instead of a result; what to do about it is the caller's."""
 
 import re
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ class AutopauseLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutopausePolicy:
-    """What counts as a finding; defaults and boundaries are the design's."""
+    """What counts as a finding."""
 
     limits: AutopauseLimits
     max_threshold: timedelta

@@ -9,7 +9,7 @@ from core.rules.exemptions import Exemption
 from core.runtime import GCP, Runtime, RuntimeStatus
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far ahead of us a date of Leonardo's may be: the design's margin for skewed clocks."""
+"""How far ahead of us a date of Leonardo's may be: clocks are not alike."""
 FURTHEST_AHEAD = -CLOCK_TOLERANCE
 KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
 NO_TIME = timedelta(0)

@@ -39,7 +39,7 @@ FAR_AHEAD = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionPolicy:
-    """The limits of the rule; defaults, names and boundaries are the design's, taken from the upstream cron."""
+    """The limits of the rule; names and boundaries are those of the cron upstream."""
 
     max_age: timedelta
     """Older than this, strictly: deleted, used or not."""

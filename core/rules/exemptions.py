@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from core.runtime import Runtime
 
 LONGEST = timedelta(days=180)
-"""An exemption ends within this time: the design's bound, so that none is forgotten for ever."""
+"""An exemption ends within this time, so that none is forgotten for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

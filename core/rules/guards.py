@@ -10,7 +10,7 @@ from core.rules.decision import CLOCK_TOLERANCE, in_words, to_millisecond
 SMALL_RUN = 10
 """This many acts or fewer never trip the share: a small fleet is not a suspicious one."""
 FAILURES_IN_A_ROW = 10
-"""So many failed answers to an act in a row stop the run (the design's promise 6)."""
+"""So many failed answers to an act in a row stop the run."""
 
 
 class Guard(StrEnum):

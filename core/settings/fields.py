@@ -88,7 +88,7 @@ class GoogleSettings(BaseSettings):
 
 
 class Settings(GoogleSettings):
-    """The settings of every job; the design's table is their contract."""
+    """The settings of every job; names, defaults and bounds are a promise to whoever sets them."""
 
     environment: str = Field(default="local", min_length=1, max_length=100, description="free word, on every record")
     leonardo_url: str | None = Field(default=None, description="base URL of Leonardo; required, or --sandbox")
