@@ -53,8 +53,10 @@ def server(*command: str, **environment: str) -> Iterator[str]:
             process.terminate()
 
 
-def stand_in(runtimes: int, *, due: int = 0, latency: float = 0.0) -> AbstractContextManager[str]:
-    """A Leonardo of so many runtimes, so many of them due."""
+def stand_in(
+    runtimes: int, *, due: int = 0, latency: float = 0.0, running: bool = False
+) -> AbstractContextManager[str]:
+    """A Leonardo of so many runtimes, so many of them due, or all of them Running and in use."""
     arguments = {"--runtimes": runtimes, "--due": due, "--latency": latency}
-    words = [str(word) for pair in arguments.items() for word in pair]
+    words = [str(word) for pair in arguments.items() for word in pair] + ["--running"] * running
     return server(sys.executable, "-m", "benchmarks.stand_in", *words)

@@ -1,6 +1,7 @@
 """A Leonardo that costs next to nothing, whatever the size of its fleet: rows are made of templates as they are sent.
 
-Runtime `n` is `terra-<n // 10>/all-of-us-<n>`. The first ones are due, as many as asked for; none of the others is.
+Runtime `n` is `terra-<n // 10>/all-of-us-<n>`. The first ones are due, as many as asked for; none of the others is, or
+all are Running and in use.
 """
 
 import argparse
@@ -8,12 +9,14 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from benchmarks.http_server import Answer, serve, whole
 from core.run_clock import utc_now
 from core.sandbox.fleet import make_fleet
+from core.sandbox.machine import TrueStatus
 
 BLOCK = 1000
 OF_A_PROJECT = 10
@@ -27,10 +30,10 @@ LIST = "/api/google/v1/runtimes"
 class Fleet:
     """So many runtimes, as bytes."""
 
-    def __init__(self, runtimes: int, due: int) -> None:
+    def __init__(self, runtimes: int, due: int, *, running: bool) -> None:
         """`runtimes` is a multiple of a block."""
         self.runtimes = runtimes
-        self._first, self._others = _templates(due), _templates(0)
+        self._first, self._others = _templates(due, running=running), _templates(0, running=running)
 
     def all(self) -> Answer:
         """As many whole blocks as it takes, none of them in memory before it is sent."""
@@ -58,17 +61,19 @@ class Fleet:
         return self._others if block else self._first
 
 
-def _templates(due: int) -> tuple[list[bytes], list[bytes]]:
+def _templates(due: int, *, running: bool) -> tuple[list[bytes], list[bytes]]:
     """One block's list rows and GET rows."""
-    number = NUMBER.decode()
+    number, now = NUMBER.decode(), utc_now()
+    in_use: dict[str, Any] = {"status": TrueStatus.RUNNING, "accessed": now} if running else {}
     fleet = [
         replace(
             machine,
             id=within,
             project=f"terra-{number}{within // OF_A_PROJECT:02}",
             name=f"all-of-us-{number}{within:03}",
+            **in_use,
         )
-        for within, machine in enumerate(make_fleet(BLOCK, 7, utc_now(), due=due))
+        for within, machine in enumerate(make_fleet(BLOCK, 7, now, due=due))
     ]
     return (
         [_with_long_id(machine.id, machine.list_item()) for machine in fleet],
@@ -102,8 +107,9 @@ def main() -> None:
     parser.add_argument("--runtimes", type=int, required=True)
     parser.add_argument("--due", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--running", action="store_true")
     arguments = parser.parse_args()
-    fleet = Fleet(arguments.runtimes, arguments.due)
+    fleet = Fleet(arguments.runtimes, arguments.due, running=arguments.running)
     asyncio.run(serve(partial(answer, fleet), latency=arguments.latency))
 
 
