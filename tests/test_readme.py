@@ -18,7 +18,7 @@ from core.sandbox.log_query import parse
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import GoogleSettings, Settings
 from core.settings.flags import default_text
-from tests.conftest import Ended, a_machine, start
+from tests.conftest import Ended, a_machine, payloads, start
 
 Run = Callable[..., Ended]
 ROOT = Path(__file__).parents[1]
@@ -84,6 +84,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SandboxServer, G
             for name, value in {**container, "LIFECYCLE_GOOGLE_EMULATOR": google.address}.items():
                 monkeypatch.setenv(name, value)
             monkeypatch.setenv("LIFECYCLE_MAX_AGE", "12d")
+            shutil.copy(ROOT / "cron.yaml", ".")
             shutil.copytree(ROOT / "deploy/environments", "deploy/environments")
             prod = Path("deploy/environments/prod.yaml")
             prod.write_text(re.sub(r"leonardo_url: .*", f"leonardo_url: {server.url}\n  auth: none", prod.read_text()))
@@ -117,7 +118,7 @@ def test_every_command_runs(run: Run, monkeypatch: pytest.MonkeyPatch, deployed:
 
 
 def _rehearsed(google: Google) -> str:
-    return next((str(p["run_id"]) for p in google.payloads() if p["event"] == "run_finished"), "")
+    return next((str(p["run_id"]) for p in payloads(google) if p["event"] == "run_finished"), "")
 
 
 def test_a_google_stands_beside_the_sandbox_when_asked() -> None:
