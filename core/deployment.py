@@ -27,6 +27,7 @@ JobName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,53}$")]
 GoogleProject = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
 ServiceAccount = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z0-9-]+\.iam\.gserviceaccount\.com$")]
 Group = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
+Channel = Annotated[str, Field(pattern=r"^projects/[^/\s]+/notificationChannels/\d+$")]
 Image = Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[a-z0-9._/-]+(:[\w.-]{1,128}|@sha256:[0-9a-f]{64})$")]
 
 
@@ -112,6 +113,24 @@ class Accounts(_Written):
     """May besides start a live run and resume a schedule."""
 
 
+class Alerts(_Written):
+    """When somebody is called, and who."""
+
+    channels: tuple[Channel, ...]
+    """Of Cloud Monitoring; every alert is sent to each."""
+    autopause_overdue: int = Field(ge=1)
+    """More runtimes than this whose autopause is overdue within an hour are an alert."""
+
+
+class Retention(_Written):
+    """How audit records are kept, in the log bucket and in the storage bucket."""
+
+    days: int = Field(ge=1, le=3650)
+    """3650 is the most that a log bucket keeps."""
+    locked: bool
+    """Whether nobody, ever, can shorten that or delete the buckets. It cannot be undone."""
+
+
 class Environment(_Written):
     """One installation."""
 
@@ -120,6 +139,8 @@ class Environment(_Written):
     region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+\d+$")]
     image: Image
     accounts: Accounts
+    alerts: Alerts
+    retention: Retention
     tasks: int = Field(default=1, ge=1, le=100)
     settings: dict[str, str | tuple[str, ...]]
     """The program's own, by their names."""

@@ -32,6 +32,8 @@ accounts:
   scheduler: scheduler@all-of-us-rw-prod.iam.gserviceaccount.com
   on_call: on-call@example.org
   approvers: approvers@example.org
+alerts: {channels: [projects/all-of-us-rw-prod/notificationChannels/12], autopause_overdue: 10}
+retention: {days: 400, locked: true}
 settings: {deadline: 45m}
 """
 SCHEDULE = """\
@@ -150,19 +152,19 @@ def test_the_limits_are_those_of_the_system_before() -> None:
 
 
 def commands() -> list[str]:
-    runbook = (ROOT / "deploy/RUNBOOK.md").read_text()
-    return sorted(set(re.findall(r"leo-lifecycle (?:start|review-audit-log) [^`\n]+", runbook)))
+    runbook = (ROOT / "deploy/RUNBOOK.md").read_text().replace("\\\n", " ")
+    return sorted(set(re.findall(r"leo-lifecycle (?:start|review-audit-log|delete-old-runtimes) [^`\n]+", runbook)))
 
 
 @pytest.mark.parametrize("command", commands())
 def test_the_program_understands_every_command_of_the_runbook(capsys: pytest.CaptureFixture[str], command: str) -> None:
     program, *arguments = shlex.split(command)
     # All of it is understood when what is missed is the one thing that is not there.
-    if arguments[0] == "start":
+    if "--env" in arguments:
         arguments += ["--environments", "nowhere"]
         told = "--env: 'nowhere/ENV.yaml' cannot be read"
     else:
-        told = "audit-cloud-log: which log is to be read?" if "cloud-logging" in arguments else "from: audit"
+        told = "--exemptions: " if "--exemptions" in arguments else "from: audit"
     assert (program, main(arguments)) == ("leo-lifecycle", 2)
     (fault,) = capsys.readouterr().err.splitlines()
     assert fault.startswith(f"leo-lifecycle: {told}")
@@ -172,6 +174,8 @@ def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_p
     environment = read_environment(the_file(tmp_path, ENVIRONMENT))
     assert (environment.name, environment.tasks, environment.accounts.on_call) == ("prod", 1, "on-call@example.org")
     assert environment.audit_log == "projects/all-of-us-rw-prod/logs/leo-lifecycle-audit"
+    assert environment.alerts.channels == ("projects/all-of-us-rw-prod/notificationChannels/12",)
+    assert (environment.retention.days, environment.retention.locked) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +190,10 @@ def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_p
         ("deadline: 45m", "max_age: 14d", "settings: deadline must be there in whole minutes (45m)"),
         ("45m}", "45m, dry_run: false}", "settings: not said here but derived: dry_run"),
         ("settings:", "tasks: 3\nsettings:", "-: several tasks need a list of projects"),
+        ("/12]", "]", "alerts.channels.0: string should match pattern"),
+        ("_overdue: 10", "_overdue: 0", "alerts.autopause_overdue: input should be greater than or equal to 1"),
+        ("days: 400", "days: 10y", "retention.days: input should be a valid integer"),
+        (", locked: true", "", "retention.locked: field required"),
         (ENVIRONMENT, "- a list", "must be a mapping of names to values"),
     ],
 )

@@ -67,6 +67,12 @@ accounts:
   scheduler: leo-lifecycle-scheduler@{PROJECT}.iam.gserviceaccount.com
   on_call: on-call@example.org
   approvers: approvers@example.org
+alerts:
+  channels: []
+  autopause_overdue: 10
+retention:
+  days: 400
+  locked: false
 settings:
   leonardo_url: {leonardo}
   auth: none

@@ -49,7 +49,7 @@ locals {
       severity = "WARNING"
       metric   = "runtimes"
       filter   = "metric.label.job=\"check-autopause\" AND metric.label.reason=\"autopause_overdue\""
-      above    = var.autopause_overdue_threshold
+      above    = local.environment.alerts.autopause_overdue
       hours    = 1
     }
   }
@@ -63,7 +63,7 @@ resource "google_monitoring_alert_policy" "record" {
   display_name          = each.key
   combiner              = "OR"
   severity              = each.value.severity
-  notification_channels = var.notification_channels
+  notification_channels = local.environment.alerts.channels
 
   conditions {
     display_name = each.key
@@ -97,7 +97,7 @@ resource "google_monitoring_alert_policy" "count" {
   display_name          = each.key
   combiner              = "OR"
   severity              = each.value.severity
-  notification_channels = var.notification_channels
+  notification_channels = local.environment.alerts.channels
 
   conditions {
     display_name = each.key
@@ -133,7 +133,7 @@ resource "google_monitoring_alert_policy" "silence" {
   display_name          = "No live deletion run in 7 hours"
   combiner              = "OR"
   severity              = "ERROR"
-  notification_channels = var.notification_channels
+  notification_channels = local.environment.alerts.channels
 
   conditions {
     display_name = "none was counted"
@@ -184,7 +184,7 @@ resource "google_monitoring_alert_policy" "execution" {
   display_name          = "An execution failed"
   combiner              = "OR"
   severity              = "WARNING"
-  notification_channels = var.notification_channels
+  notification_channels = local.environment.alerts.channels
 
   conditions {
     display_name = "Cloud Run counts a failed execution"
