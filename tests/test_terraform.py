@@ -41,6 +41,8 @@ PROVIDER = json.loads((TERRAFORM / "provider.schema.json").read_text())
 RECORD = record_schema()["$defs"]
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "deploy/environments").glob("*.yaml") if "." not in path.stem)
 META = {"for_each", "count", "depends_on", "lifecycle", "provider", "__is_block__"}
+MOST_IN_AN_ALERT = 8192
+"""Characters, by the description of Cloud Monitoring's AlertPolicy."""
 LIFTED = re.compile(r"severity|time|logging\.googleapis\.com/.*")
 """The fields of a record that Cloud Logging takes out of an entry's jsonPayload."""
 
@@ -328,7 +330,7 @@ def test_every_alert_is_a_section_of_the_runbook() -> None:
     names = {name for name in single if name != "${each.key}"}
     names |= set(local_values()["alerts_on_a_record"]) | set(local_values()["alerts_on_a_count"])
     assert sorted(sections()) == sorted(names)
-    assert set(re.findall(r'local\.runbook\["([^"]+)"\]', TEXT)) == {*single} - {"${each.key}"}
+    assert set(re.findall(r'local\.texts\["([^"]+)"\]', TEXT)) == {*single} - {"${each.key}"}
     assert {guard for guard in Guard if f"`{guard}`" not in sections()["Refused by a guard"]} == set()
 
 
@@ -348,6 +350,11 @@ def test_only_approvers_and_the_schedule_can_start_a_live_run() -> None:
     }
     on_projects = [body for (kind, _), body in resources().items() if kind == "google_project_iam_member"]
     assert not [body for body in on_projects if "starter" in body["role"]]
+
+
+def test_who_is_told_to_name_a_quota_project_may_use_it() -> None:
+    assert "set-quota-project P" in RUNBOOK
+    assert "serviceusage.services.use" in local_values()["roles"]["observer"]["permissions"]
 
 
 def test_an_execution_is_never_repeated_and_a_new_schedule_waits_for_a_person() -> None:
@@ -477,8 +484,8 @@ def test_terraform_computes_what_is_counted_alerted_on_and_drawn(tmp_path: Path)
         values = text[text.index("locals {") : text.index("\n}\n", text.index("locals {")) + 3]
         named = re.sub(r"google_logging_metric\.\w+\[([^]]+)\]\.name", r'"leo_lifecycle/${\1}"', values)
         (tmp_path / f"deploy/terraform/{name}.tf").write_text(named)
-    asked_for = "[local.alerts_on_a_record, local.alerts_on_a_count, local.tiles, local.live_deletions]"
-    records, counts, tiles, silence = computed(tmp_path, asked_for, "-var=environment=prod")
+    asked_for = "[local.alerts_on_a_record, local.alerts_on_a_count, local.tiles, local.live_deletions, local.texts]"
+    records, counts, tiles, silence, texts = computed(tmp_path, asked_for, "-var=environment=prod")
     log = 'logName="projects/all-of-us-rw-prod/logs/leo-lifecycle-audit"'
     assert all(log in alert["filter"] for alert in records.values())
     assert {alert["metric"] for alert in counts.values()} <= set(local_values()["counts"])
@@ -487,3 +494,15 @@ def test_terraform_computes_what_is_counted_alerted_on_and_drawn(tmp_path: Path)
     for tile in tiles:
         assert re.match(r'metric\.type="logging\.googleapis\.com/user/leo_lifecycle/\w+" AND resource', tile["filter"])
         assert all(re.fullmatch(r"metric\.label\.\w+", field) for field in tile["aggregation"]["groupByFields"])
+    for alert in sections():
+        text, known = texts[alert], {"resource.label.job_name"}
+        if alert in records:
+            known = {f"log.extracted_label.{label}" for label in records[alert]["labels"]}
+        elif alert in counts:
+            known = {"metric.label.job"}  # by which it is grouped
+        assert text.startswith(f"{alert}\n")
+        assert set(re.findall(r"\$\{([^}]*)\}", text)) <= known
+        assert re.search(r"\b(ENV|REGION|P|RUN_ID|JOB)\b|\]\(#|\n## ", text) is None
+        assert len(text) < MOST_IN_AN_ALERT
+    assert "review-audit-log run ${log.extracted_label.run_id} --env prod" in texts["Refused by a guard"]
+    assert "--region us-central1 --project all-of-us-rw-prod" in texts["An execution failed"]
