@@ -1,19 +1,21 @@
 """What `cron.yaml` and `deploy/environments` say of an installation; what becomes of it on Google Cloud is Terraform's.
 
 Terraform reads the same two files. Here they are typed, for the tests that hold them against the program, and for a
-person who starts a job of some environment from elsewhere.
+person who starts a job of some environment, or reviews its log, from elsewhere.
 """
 
+import argparse
 import re
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from core.settings.faults import reason_of
+from core.settings.faults import UsageError, reason_of
 from core.settings.yaml_text import load_yaml, read_text
 
 AUDIT_LOG = "leo-lifecycle-audit"
+CRON = Path("cron.yaml")
 DERIVED_SETTINGS = frozenset(
     {"environment", "google_project", "google_region", "audit_cloud_log", "exemptions", "output", "dry_run"}
 )
@@ -25,6 +27,7 @@ JobName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,53}$")]
 GoogleProject = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
 ServiceAccount = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z0-9-]+\.iam\.gserviceaccount\.com$")]
 Group = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
+Channel = Annotated[str, Field(pattern=r"^projects/[^/\s]+/notificationChannels/\d+$")]
 Image = Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[a-z0-9._/-]+(:[\w.-]{1,128}|@sha256:[0-9a-f]{64})$")]
 
 
@@ -96,10 +99,6 @@ class Cron(_Written):
             raise ValueError(f"scheduled twice: {', '.join(repeated)}")
         return jobs
 
-    def at(self, environment: str) -> tuple[ScheduledJob, ...]:
-        """What is scheduled there."""
-        return tuple(job for entry in self.cron if (job := entry.at(environment)) is not None)
-
 
 class Accounts(_Written):
     """Who does what on Google Cloud."""
@@ -114,6 +113,24 @@ class Accounts(_Written):
     """May besides start a live run and resume a schedule."""
 
 
+class Alerts(_Written):
+    """When somebody is called, and who."""
+
+    channels: tuple[Channel, ...]
+    """Of Cloud Monitoring; every alert is sent to each."""
+    autopause_overdue: int = Field(ge=1)
+    """More runtimes than this whose autopause is overdue within an hour are an alert."""
+
+
+class Retention(_Written):
+    """How audit records are kept, in the log bucket and in the storage bucket."""
+
+    days: int = Field(ge=1, le=3650)
+    """3650 is the most that a log bucket keeps."""
+    locked: bool
+    """Whether nobody, ever, can shorten that or delete the buckets. It cannot be undone."""
+
+
 class Environment(_Written):
     """One installation."""
 
@@ -122,6 +139,8 @@ class Environment(_Written):
     region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+\d+$")]
     image: Image
     accounts: Accounts
+    alerts: Alerts
+    retention: Retention
     tasks: int = Field(default=1, ge=1, le=100)
     settings: dict[str, str | tuple[str, ...]]
     """The program's own, by their names."""
@@ -159,6 +178,29 @@ def read_cron(path: Path) -> Cron:
 def read_environment(path: Path) -> Environment:
     """`deploy/environments/NAME.yaml`. Raises ValueError with what is wrong in it."""
     return _read(Environment, path, name=path.stem)
+
+
+def environment_of(arguments: argparse.Namespace) -> Environment:
+    """The one that --env names (`add_environment`). Raises UsageError."""
+    try:
+        return read_environment(arguments.environments / f"{arguments.env}.yaml")
+    except ValueError as error:
+        raise UsageError(f"--env: {error}") from None
+
+
+def deployed_job(job: str, environment: str) -> ScheduledJob:
+    """As it is scheduled there, by the checkout in which this runs. Raises UsageError where it is not."""
+    try:
+        cron = read_cron(CRON)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    entry = next((entry for entry in cron.cron if entry.job == job), None)
+    if entry is None:
+        raise UsageError(f"{job} does not run on Cloud Run: {CRON} has {', '.join(entry.job for entry in cron.cron)}")
+    there = entry.at(environment)
+    if there is None:
+        raise UsageError(f"{job} is not deployed in {environment}: {entry.environments[environment].skip}")
+    return there
 
 
 def _read(model: type[Written], path: Path, **implied: str) -> Written:

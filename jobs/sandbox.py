@@ -1,13 +1,15 @@
 """Serve a Leonardo with a made-up fleet on loopback, until stopped: to try the jobs on, and for their tests.
 
 With --google-port a Google stands beside it: a Cloud Run that runs the jobs as processes of this machine, and a Cloud
-Logging that keeps their records. LIFECYCLE_GOOGLE_EMULATOR=HOST:PORT makes every command talk to it.
+Logging that keeps their records. LIFECYCLE_GOOGLE_EMULATOR=HOST:PORT makes every command talk to it, and a folder is
+named whose environment `sandbox` can be started and reviewed, a live run too.
 """
 
 import argparse
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from core.settings.faults import UsageError
 
@@ -38,16 +40,19 @@ def serve(arguments: argparse.Namespace) -> int:
         def ready(url: str) -> None:
             print(f"a Leonardo with {arguments.runtimes} runtimes is at {url}", flush=True)
             if arguments.google_port is not None:
-                from core.sandbox.google_cloud import Google, serving_google  # noqa: PLC0415 - a second of imports
+                from core.sandbox import google_cloud  # noqa: PLC0415 - a second of imports
 
                 variables = {
                     "LIFECYCLE_LEONARDO_URL": url,
                     "LIFECYCLE_AUTH": "none",
-                    "LIFECYCLE_ENVIRONMENT": "sandbox",
+                    "LIFECYCLE_ENVIRONMENT": google_cloud.ENVIRONMENT,
                 }
-                google = Google(variables, kept_in=arguments.google_log)
-                opened.enter_context(serving_google(google, port=arguments.google_port))
+                google = google_cloud.Google(variables, kept_in=arguments.google_log)
+                opened.enter_context(google_cloud.serving_google(google, port=arguments.google_port))
+                folder = Path(opened.enter_context(TemporaryDirectory(prefix="leo-lifecycle-")))
+                (folder / f"{google_cloud.ENVIRONMENT}.yaml").write_text(google_cloud.environment_file(url))
                 print(f"a Google is at {google.address}", flush=True)
+                print(f"its jobs are started with --env {google_cloud.ENVIRONMENT} --environments {folder}", flush=True)
 
         try:
             serve_forever(

@@ -11,19 +11,18 @@ import socket
 import sys
 from contextlib import nullcontext
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.deployment import Environment, read_environment
+from core.deployment import Environment, ScheduledJob, deployed_job, environment_of
 from core.exit_code import ExitCode
 from core.records.events import Common, Event
 from core.records.view import View, together
 from core.run import Nobody, shows_table, watching
 from core.run_clock import utc_now
 from core.settings.faults import UsageError, flag_of
-from core.settings.flags import add_flags
+from core.settings.flags import add_environment, add_flags
 from core.settings.reading import load_google_settings, load_settings
 from core.standard_output import say
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from core.cloud_run.executions import CloudRunJob, State
     from core.follow import Following
 
-ENVIRONMENTS = Path("deploy/environments")
 STARTED = ("delete-old-runtimes", "check-autopause", "confirm-deletions")
 FLAGS = (
     "dry_run",
@@ -65,14 +63,7 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="|".join(STARTED), help="what is started")
-    parser.add_argument("--env", required=True, metavar="ENV", help="the environment whose job is started")
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=ENVIRONMENTS,
-        metavar="FOLDER",
-        help=f"where ENV.yaml says what is deployed where [{ENVIRONMENTS}]",
-    )
+    add_environment(parser, "the environment whose job is started")
     parser.add_argument("--yes-i-mean", metavar="ENV", help="for a live run: the environment once more, not asked for")
     parser.add_argument(
         "--output",
@@ -86,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def serve(arguments: argparse.Namespace) -> int:
     """Raises UsageError where nothing was started, or where Google does not say what became of it."""
     given = {name: value for name, value in vars(arguments).items() if name in FLAGS}
-    environment = _environment(arguments.environments, arguments.env)
+    environment = environment_of(arguments)
+    deployed = deployed_job(arguments.job, environment.name)
     view = _view(arguments, given)
     live = given.pop("dry_run", True) is False
     given.setdefault("started_by", _somebody())
@@ -99,23 +91,14 @@ def serve(arguments: argparse.Namespace) -> int:
         _approve(arguments, given)
     emulator = load_google_settings(vars(arguments)).google_emulator
     try:
-        return _start(arguments, environment, view, given, live=live, emulator=emulator)
+        return _start(arguments, environment, deployed, view, given, live=live, emulator=emulator)
     except OSError as error:
         raise UsageError(str(error)) from None
 
 
-def _environment(folder: Path, name: str) -> Environment:
-    try:
-        return read_environment(folder / f"{name}.yaml")
-    except ValueError as error:
-        raise UsageError(f"--env: {error}") from None
-
-
 def _view(arguments: argparse.Namespace, given: dict[str, Any]) -> View:
-    """How the job shows itself, once it is one that can be started, and so."""
+    """How the job shows itself, once it is one that can be started so."""
     job = arguments.job_named(arguments.job)
-    if not hasattr(job, "FLAGS"):
-        raise UsageError(f"{arguments.job} does not run on Cloud Run")
     foreign = [name for name in given if name not in job.FLAGS]
     if foreign:
         raise UsageError(*(f"{flag_of(name)}: {arguments.job} has no such setting" for name in foreign))
@@ -137,6 +120,7 @@ def _approve(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
 def _start(
     arguments: argparse.Namespace,
     environment: Environment,
+    deployed: ScheduledJob,
     view: View,
     given: dict[str, Any],
     *,
@@ -147,12 +131,12 @@ def _start(
     from core.cloud_run.executions import CloudRunJob  # noqa: PLC0415
     from core.follow import Following  # noqa: PLC0415
 
-    name = arguments.job if live else f"{arguments.job}-dry-run"
+    name = deployed.job if live else deployed.rehearsal
     job = CloudRunJob(environment.project, environment.region, name, emulator=emulator)
     begun = utc_now() - CLOCKS_DIFFER
     log = CloudLogEntries(environment.audit_log, begun, emulator=emulator)
-    deployed = [word for word in job.arguments() if word != "--no-dry-run"]
-    words = [*deployed, *(["--no-dry-run"] if live else []), *_as_typed(given)]
+    usual = [word for word in job.arguments() if word != "--no-dry-run"]
+    words = [*usual, *(["--no-dry-run"] if live else []), *_as_typed(given)]
     execution = job.start(words)
     _say(f"started {execution} in {arguments.env}; its records: {environment.audit_log}")
     as_table = shows_table(arguments.output)
@@ -164,7 +148,7 @@ def _start(
                 say(b"%b,%b\n" % (msgspec.json.encode(event)[:-1], msgspec.json.encode(common)[1:]))
 
         following = Following(job, execution, log, begun, seen)
-        state = _to_the_end(job, execution, following)
+        state = _to_the_end(job, execution, following, arguments.env)
     return ExitCode.STOPPED if state is None else _exit_code(job, execution, following, state)
 
 
@@ -180,7 +164,7 @@ def _as_typed(given: dict[str, Any]) -> list[str]:
     return words
 
 
-def _to_the_end(job: "CloudRunJob", execution: str, following: "Following") -> "State | None":
+def _to_the_end(job: "CloudRunJob", execution: str, following: "Following", env: str) -> "State | None":
     """None where somebody does not want to watch any more and lets it run."""
     while True:
         try:
@@ -190,7 +174,7 @@ def _to_the_end(job: "CloudRunJob", execution: str, following: "Following") -> "
                 _say(f"{execution} goes on; nobody watches it any more")
                 return None
             if input(f"\nCancel {execution}? What it has not begun it will not do. [y/N] ").lower() != "y":
-                _say(f"{execution} goes on: leo-lifecycle review-audit-log run {execution} --from cloud-logging")
+                _say(f"{execution} goes on: leo-lifecycle review-audit-log run {execution} --env {env}")
                 return None
             job.cancel(execution)
 

@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 
 from core.records.events import schema
+from core.sandbox.google_cloud import Google
 from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.server import SandboxServer
 from jobs.__main__ import main
@@ -139,6 +140,11 @@ def calls(server: SandboxServer) -> list[str]:
     ]
 
 
+def payloads(google: Google) -> list[dict[str, Any]]:
+    """What its log entries say, in the order in which they came."""
+    return [shown["jsonPayload"] for _, shown in google.entries]
+
+
 def paths(*numbers: int) -> list[str]:
     return [f"terra-{number}/all-of-us-{number}" for number in numbers]
 
@@ -154,6 +160,7 @@ __all__ = [
     "finish",
     "on_google",
     "paths",
+    "payloads",
     "read_records",
     "start",
 ]

@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim
 
-from core.deployment import Environment, ScheduledJob, read_cron, read_environment
+from core.deployment import Cron, Environment, ScheduledJob, read_cron, read_environment
 from core.sandbox.google_cloud import JOBS as SCHEDULED_IN_SANDBOX
 from core.settings.durations import parse_duration
 from core.settings.exemptions import read_exemptions
 from jobs.__main__ import JOBS, main
+from jobs.start import STARTED
 
 ROOT = Path(__file__).parents[1]
 CRON = read_cron(ROOT / "cron.yaml")
@@ -31,6 +32,8 @@ accounts:
   scheduler: scheduler@all-of-us-rw-prod.iam.gserviceaccount.com
   on_call: on-call@example.org
   approvers: approvers@example.org
+alerts: {channels: [projects/all-of-us-rw-prod/notificationChannels/12], autopause_overdue: 10}
+retention: {days: 400, locked: true}
 settings: {deadline: 45m}
 """
 SCHEDULE = """\
@@ -51,8 +54,12 @@ def the_file(tmp_path: Path, text: str) -> Path:
     return path
 
 
+def scheduled_in(environment: str, cron: Cron = CRON) -> list[ScheduledJob]:
+    return [job for entry in cron.cron if (job := entry.at(environment)) is not None]
+
+
 def scheduled() -> list[tuple[Environment, ScheduledJob]]:
-    return [(environment, job) for environment in ENVIRONMENTS.values() for job in CRON.at(environment.name)]
+    return [(environment, job) for name, environment in ENVIRONMENTS.items() for job in scheduled_in(name)]
 
 
 def starts(job: ScheduledJob, count: int = 60) -> list[datetime]:
@@ -97,8 +104,9 @@ def test_what_is_scheduled_is_a_job_and_only_deletion_acts() -> None:
     assert {job.job for _, job in scheduled() if "--no-dry-run" in job.args} == {"delete-old-runtimes"}
 
 
-def test_the_sandbox_runs_what_is_scheduled() -> None:
+def test_the_sandbox_runs_and_start_starts_what_is_scheduled() -> None:
     assert {job.job: job.args for job in CRON.cron} == SCHEDULED_IN_SANDBOX
+    assert set(STARTED) == {job.job for job in CRON.cron}
 
 
 def test_every_environment_that_a_job_names_is_there() -> None:
@@ -115,7 +123,7 @@ def test_deletion_runs_every_three_hours_the_check_hourly_and_the_confirmation_d
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_no_run_lasts_until_the_next_and_no_two_jobs_start_within_five_minutes(name: str) -> None:
-    environment, jobs = ENVIRONMENTS[name], CRON.at(name)
+    environment, jobs = ENVIRONMENTS[name], scheduled_in(name)
     for job in jobs:
         assert min(intervals(job)) > parse_duration(environment.settings["deadline"]) + timedelta(minutes=2)
     for one, other in itertools.combinations(jobs, 2):
@@ -124,7 +132,7 @@ def test_no_run_lasts_until_the_next_and_no_two_jobs_start_within_five_minutes(n
 
 
 def test_environments_that_run_jobs_share_no_google_project() -> None:
-    projects = [environment.project for environment in ENVIRONMENTS.values() if CRON.at(environment.name)]
+    projects = [environment.project for environment in ENVIRONMENTS.values() if scheduled_in(environment.name)]
     assert len(projects) == len(set(projects))
 
 
@@ -144,19 +152,19 @@ def test_the_limits_are_those_of_the_system_before() -> None:
 
 
 def commands() -> list[str]:
-    runbook = (ROOT / "deploy/RUNBOOK.md").read_text()
-    return sorted(set(re.findall(r"leo-lifecycle (?:start|review-audit-log) [^`\n]+", runbook)))
+    runbook = (ROOT / "deploy/RUNBOOK.md").read_text().replace("\\\n", " ")
+    return sorted(set(re.findall(r"leo-lifecycle (?:start|review-audit-log|delete-old-runtimes) [^`\n]+", runbook)))
 
 
 @pytest.mark.parametrize("command", commands())
 def test_the_program_understands_every_command_of_the_runbook(capsys: pytest.CaptureFixture[str], command: str) -> None:
     program, *arguments = shlex.split(command)
     # All of it is understood when what is missed is the one thing that is not there.
-    if arguments[0] == "start":
+    if "--env" in arguments:
         arguments += ["--environments", "nowhere"]
         told = "--env: 'nowhere/ENV.yaml' cannot be read"
     else:
-        told = "audit-cloud-log: which log is to be read?" if "cloud-logging" in arguments else "from: audit"
+        told = "--exemptions: " if "--exemptions" in arguments else "from: audit"
     assert (program, main(arguments)) == ("leo-lifecycle", 2)
     (fault,) = capsys.readouterr().err.splitlines()
     assert fault.startswith(f"leo-lifecycle: {told}")
@@ -166,6 +174,8 @@ def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_p
     environment = read_environment(the_file(tmp_path, ENVIRONMENT))
     assert (environment.name, environment.tasks, environment.accounts.on_call) == ("prod", 1, "on-call@example.org")
     assert environment.audit_log == "projects/all-of-us-rw-prod/logs/leo-lifecycle-audit"
+    assert environment.alerts.channels == ("projects/all-of-us-rw-prod/notificationChannels/12",)
+    assert (environment.retention.days, environment.retention.locked) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +190,10 @@ def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_p
         ("deadline: 45m", "max_age: 14d", "settings: deadline must be there in whole minutes (45m)"),
         ("45m}", "45m, dry_run: false}", "settings: not said here but derived: dry_run"),
         ("settings:", "tasks: 3\nsettings:", "-: several tasks need a list of projects"),
+        ("/12]", "]", "alerts.channels.0: string should match pattern"),
+        ("_overdue: 10", "_overdue: 0", "alerts.autopause_overdue: input should be greater than or equal to 1"),
+        ("days: 400", "days: 10y", "retention.days: input should be a valid integer"),
+        (", locked: true", "", "retention.locked: field required"),
         (ENVIRONMENT, "- a list", "must be a mapping of names to values"),
     ],
 )
@@ -198,10 +212,10 @@ def test_several_tasks_share_a_list_of_projects(tmp_path: Path) -> None:
 
 def test_an_environment_overrides_or_skips_a_scheduled_job(tmp_path: Path) -> None:
     cron = read_cron(the_file(tmp_path, SCHEDULE))
-    (usual,), (different,) = cron.at("prod"), cron.at("test")
+    (usual,), (different,) = scheduled_in("prod", cron), scheduled_in("test", cron)
     assert (usual.schedule, usual.args, usual.rehearsal) == ("0 */3 * * *", (), "delete-old-runtimes-dry-run")
     assert (different.schedule, different.args, different.timezone) == ("0 4 * * *", ("--dry-run",), "Etc/UTC")
-    assert cron.at("local") == ()
+    assert scheduled_in("local", cron) == []
 
 
 @pytest.mark.parametrize(

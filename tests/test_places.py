@@ -127,7 +127,18 @@ def test_what_is_older_than_since_is_not_read(run: Run, google: Google, runs: li
             ["runs", "--from", "audit", *IN_CLOUD],
             "from: cloud-logging goes with no other place",
         ),
-        (["runs", "--from", ".", "--since", "2d"], "--since goes with --from cloud-logging; files are read whole"),
+        (
+            ["runs", "--from", ".", "--since", "2d"],
+            "--since goes with --env or --from cloud-logging; files are read whole",
+        ),
+        (
+            ["runs", *IN_CLOUD, "--env", "prod"],
+            "from: name files or folders, or cloud-logging; or name an environment by --env",
+        ),
+        (
+            ["runs", "--env", "prod"],
+            "--env: 'deploy/environments/prod.yaml' cannot be read: No such file or directory",
+        ),
         (
             ["runs", *IN_CLOUD, "--since", "2"],
             "--since: '2' is no duration: write 14d, 4h, 30m, 36s, or ISO 8601 such as P14D",

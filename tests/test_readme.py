@@ -13,13 +13,13 @@ from msgspec.structs import fields
 
 from core.exit_code import ExitCode
 from core.records.events import EVENTS, Common, Event, schema
-from core.sandbox.google_cloud import LOG, Google, serving_google
+from core.sandbox.google_cloud import ENVIRONMENT, LOG, Google, environment_file, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import GoogleSettings, Settings
 from core.settings.flags import default_text
-from tests.conftest import Ended, a_machine, start
+from tests.conftest import Ended, a_machine, payloads, start
 
 Run = Callable[..., Ended]
 ROOT = Path(__file__).parents[1]
@@ -80,16 +80,17 @@ def a_fleet() -> Leonardo:
 
 @pytest.fixture
 def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SandboxServer, Google]]:
-    """An installation of prod, a Google on which its jobs are, and a shell with the settings for both."""
+    """An installation, a Google on which its jobs are, and a checkout and a shell with the settings for both."""
     with serving(a_fleet()) as server:
-        container = {"LIFECYCLE_LEONARDO_URL": server.url, "LIFECYCLE_AUTH": "none", "LIFECYCLE_ENVIRONMENT": "prod"}
+        container = {"LIFECYCLE_LEONARDO_URL": server.url, "LIFECYCLE_AUTH": "none"}
+        container["LIFECYCLE_ENVIRONMENT"] = ENVIRONMENT
         with serving_google(Google(container)) as google:
             for name, value in {**container, "LIFECYCLE_GOOGLE_EMULATOR": google.address}.items():
                 monkeypatch.setenv(name, value)
             monkeypatch.setenv("LIFECYCLE_MAX_AGE", "12d")
-            shutil.copytree(ROOT / "deploy/environments", "deploy/environments")
-            prod = Path("deploy/environments/prod.yaml")
-            prod.write_text(re.sub(r"leonardo_url: .*", f"leonardo_url: {server.url}\n  auth: none", prod.read_text()))
+            shutil.copy(ROOT / "cron.yaml", ".")
+            Path("deploy/environments").mkdir(parents=True)
+            Path(f"deploy/environments/{ENVIRONMENT}.yaml").write_text(environment_file(server.url))
             yield server, google
 
 
@@ -111,27 +112,45 @@ def test_every_command_runs(run: Run, monkeypatch: pytest.MonkeyPatch, deployed:
         if words[0] == "start":
             monkeypatch.delenv("LIFECYCLE_MAX_AGE", raising=False)
         names = {LEONARDO: server.url, "RUN_A": run_ids[0], "RUN_B": run_ids[1], "RUN_ID": _rehearsed(google)}
+        names["prod"] = ENVIRONMENT
         words = [names.get(word, word) for word in words]
         if words[0] == "start" and "--no-dry-run" in words:
-            words += ["--yes-i-mean", "prod"]
+            words += ["--yes-i-mean", ENVIRONMENT]
         ended = run(*words)
         assert str(ended.code) in INSPECTED, (command, ended.err)
         assert ended.out, command
 
 
 def _rehearsed(google: Google) -> str:
-    return next((str(p["run_id"]) for p in google.payloads() if p["event"] == "run_finished"), "")
+    return next((str(p["run_id"]) for p in payloads(google) if p["event"] == "run_finished"), "")
 
 
-def test_a_google_stands_beside_the_sandbox_when_asked() -> None:
+def test_a_google_stands_beside_the_sandbox_when_asked_with_an_environment_to_rehearse_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (command,) = re.findall(r"`leo-lifecycle (sandbox --google-port \d+)`", README)
-    sandbox = start(*command.split(), "--port", "0")
+    sandbox = start(*command.split(), "--port", "0", "--runtimes", "40")
     assert sandbox.stdout is not None
-    assert sandbox.stdout.readline().startswith("a Leonardo with 400 runtimes is at http://127.0.0.1:")
-    assert sandbox.stdout.readline().startswith("a Google is at 127.0.0.1:")
+    said = re.fullmatch(
+        r"a Leonardo with 40 runtimes is at (http://127\.0\.0\.1:\d+)\n"
+        r"a Google is at (127\.0\.0\.1:\d+)\n"
+        r"its jobs are started with (--env sandbox --environments \S+)\n",
+        "".join(sandbox.stdout.readline() for _ in range(3)),
+    )
+    assert said is not None
+    shutil.copy(ROOT / "cron.yaml", ".")
+    monkeypatch.setenv("LIFECYCLE_GOOGLE_EMULATOR", said[2])
+    where = said[3].split()
+    assert Path(where[-1], f"{ENVIRONMENT}.yaml").read_text() == environment_file(said[1])
+    rehearsal = run("start", "delete-old-runtimes", *where).err.split()[2]
+    live = ("--no-dry-run", "--plan", rehearsal, "--yes-i-mean", ENVIRONMENT)
+    done = run("start", "delete-old-runtimes", *where, *live)
+    assert str(done.code) in INSPECTED, done.err
+    assert run("review-audit-log", "verify", *where).code == 0
     sandbox.terminate()
     sandbox.communicate()
     assert sandbox.returncode == 0
+    assert not Path(where[-1]).exists()
 
 
 def test_the_demo_runs() -> None:

@@ -711,7 +711,7 @@ def test_a_torn_line_is_told_on_stderr_whatever_is_asked(run: Run, live: list[Li
         (["upcoming", "--from", "other"], "there is no such run in the records"),
         (["upcoming", "--within", "3", "--from", "log"], "within: '3' is no duration: write 14d, 4h, 30m, 36s, or"),
         (["ask", "--from", "log"], "argument QUESTION: invalid choice: 'ask'"),
-        (["runs"], "the following arguments are required: --from"),
+        (["runs"], "from: name files or folders, or cloud-logging; or name an environment by --env"),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,13 +20,14 @@ from core.follow import EVERY, LAST_ENTRIES, Following
 from core.records.events import Common, Event
 from core.run_clock import utc_now
 from core.sandbox.faults import Fault
-from core.sandbox.google_cloud import Google, GoogleFault, serving_google
+from core.sandbox.google_cloud import PROJECT, Google, GoogleFault, environment_file, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import LEO, Ended, a_machine, calls, read_records
+from tests.conftest import LEO, Ended, a_machine, calls, payloads, read_records
 
 Run = Callable[..., Ended]
-LOG = "projects/all-of-us-rw-test/logs/leo-lifecycle-audit"
+ROOT = Path(__file__).parents[1]
+LOG = f"projects/{PROJECT}/logs/leo-lifecycle-audit"
 FIRST, SECOND = "terra-1/all-of-us-1", "terra-2/all-of-us-2"
 DELETION = "delete-old-runtimes"
 
@@ -34,33 +36,15 @@ DELETION = "delete-old-runtimes"
 def deployed(
     fleet: Leonardo, monkeypatch: pytest.MonkeyPatch, **variables: str
 ) -> Iterator[tuple[SandboxServer, Google]]:
-    """A Leonardo, and a Google on which the jobs are deployed that sweep it; the environment's file says so."""
+    """A Leonardo, and a Google on which the jobs are deployed that sweep it; a checkout says so."""
     with serving(fleet) as server:
         container = {"LIFECYCLE_LEONARDO_URL": server.url, "LIFECYCLE_AUTH": "none", "LIFECYCLE_ENVIRONMENT": "test"}
         with serving_google(Google(container | {"LIFECYCLE_MAX_ACT_SHARE": "1"} | variables)) as google:
             monkeypatch.setenv("LIFECYCLE_GOOGLE_EMULATOR", google.address)
-            _write_environment(server.url)
+            shutil.copy(ROOT / "cron.yaml", ".")
+            Path("deploy/environments").mkdir(parents=True)
+            Path("deploy/environments/test.yaml").write_text(environment_file(server.url))
             yield server, google
-
-
-def _write_environment(url: str) -> None:
-    Path("deploy/environments").mkdir(parents=True)
-    Path("deploy/environments/test.yaml").write_text(
-        f"""
-project: all-of-us-rw-test
-region: us-central1
-image: us-central1-docker.pkg.dev/all-of-us-rw-test/leo-lifecycle/leo-lifecycle:0.1.0
-accounts:
-  runner: leo-lifecycle-runner@all-of-us-rw-test.iam.gserviceaccount.com
-  scheduler: leo-lifecycle-scheduler@all-of-us-rw-test.iam.gserviceaccount.com
-  on_call: on-call@example.org
-  approvers: approvers@example.org
-settings:
-  leonardo_url: {url}
-  auth: none
-  deadline: 45m
-"""
-    )
 
 
 def starting(*arguments: str, job: str = DELETION) -> tuple[str, ...]:
@@ -115,7 +99,8 @@ def test_from_the_laptop_to_the_answer_why(run: Run, monkeypatch: pytest.MonkeyP
             ),
         ]
         assert plan.startswith("delete-old-runtimes-dry-run-")
-        review = ("--from", "cloud-logging", "--audit-cloud-log", LOG, "--output", "json")
+        monkeypatch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", "projects/another-one/logs/audit")  # of another day's work
+        review = ("--env", "test", "--output", "json")
         ((told,),) = (
             i["entries"][-1:] for i in json.loads(run("review-audit-log", "why", FIRST, *review).out)["incarnations"]
         )
@@ -175,7 +160,7 @@ def test_a_run_that_ends_without_a_record_is_told_by_its_tasks(monkeypatch: pyte
         following = _following(google, "delete-old-runtimes-dry-run")
         state = following.to_the_end()
         assert (state.verdict, following.finished) == ("1 failed", [])
-        job = CloudRunJob("all-of-us-rw-test", "us-central1", "delete-old-runtimes-dry-run", emulator=google.address)
+        job = CloudRunJob(PROJECT, "us-central1", "delete-old-runtimes-dry-run", emulator=google.address)
         assert job.exit_codes(state.name) == [2]
 
 
@@ -189,7 +174,7 @@ def _following(google: Google, name: str, seen: Callable[[Event, Common], None] 
             for process in execution.processes:
                 process.wait()
 
-    job = CloudRunJob("all-of-us-rw-test", "us-central1", name, emulator=google.address)
+    job = CloudRunJob(PROJECT, "us-central1", name, emulator=google.address)
     log = CloudLogEntries(LOG, utc_now(), emulator=google.address)
     execution = job.start(job.arguments())
     return Following(job, execution, log, utc_now(), seen, sleep=sleep, monotonic=lambda: at[0])
@@ -236,8 +221,26 @@ def test_an_environment_or_a_job_that_there_is_not_is_a_usage_error(run: Run, mo
         assert nowhere.err == (
             "leo-lifecycle: --env: 'deploy/environments/moon.yaml' cannot be read: No such file or directory\n"
         )
-        assert run(*starting(job="sandbox")).err == "leo-lifecycle: sandbox does not run on Cloud Run\n"
-        assert run(*starting(job="x")).err.startswith("leo-lifecycle: there is no job 'x'; there are ")
+        assert run(*starting(job="sandbox")).err == (
+            "leo-lifecycle: sandbox does not run on Cloud Run:"
+            " cron.yaml has delete-old-runtimes, check-autopause, confirm-deletions\n"
+        )
+
+
+def test_what_is_skipped_in_an_environment_is_not_started_and_the_schedule_says_why(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployed(Leonardo([]), monkeypatch) as (_, google):
+        Path("deploy/environments/test.yaml").rename("deploy/environments/local.yaml")
+        ended = run("start", DELETION, "--env", "local")
+        assert (ended.code, google.calls) == (2, {})
+        assert ended.err == (
+            "leo-lifecycle: delete-old-runtimes is not deployed in local: a developer starts it by hand;"
+            " the scheduled runs of test sweep the same Leonardo\n"
+        )
+        Path("cron.yaml").unlink()
+        ended = run("start", DELETION, "--env", "local")
+        assert ended.err == "leo-lifecycle: 'cron.yaml' cannot be read: No such file or directory\n"
 
 
 def test_what_google_refuses_is_told_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +248,7 @@ def test_what_google_refuses_is_told_in_one_line(run: Run, monkeypatch: pytest.M
         google.faults.append(GoogleFault(method="RunJob", code=grpc.StatusCode.PERMISSION_DENIED))
         ended = run(*starting())
         assert (ended.code, google.calls["RunJob"]) == (2, 1)
-        path = "projects/all-of-us-rw-test/locations/us-central1/jobs/delete-old-runtimes-dry-run"
+        path = f"projects/{PROJECT}/locations/us-central1/jobs/delete-old-runtimes-dry-run"
         assert ended.err == (
             f"leo-lifecycle: {path} was not started, or nobody knows: PERMISSION_DENIED: a fault of the sandbox\n"
         )
@@ -300,7 +303,7 @@ def test_a_live_run_begins_when_the_environments_name_is_typed(
         assert terminal.ends()[0] == code
         assert ("delete" in {request.call for request in server.requests}) == (code == 0)
         if code == 0:
-            opening = next(p for p in google.payloads() if not p["dry_run"])
+            opening = next(p for p in payloads(google) if not p["dry_run"])
             assert opening["started_by"] == opening["approved_by"] is not None
 
 
@@ -322,9 +325,10 @@ def test_an_interruption_asks_whether_to_cancel(
         assert google.calls["CancelExecution"] == cancelled
         if cancelled:
             assert [process.wait() for process in execution.processes] == [5]
-            assert google.payloads()[-1]["exit_code"] == 5
+            assert payloads(google)[-1]["exit_code"] == 5
         else:
             assert f"{execution.message.name.rpartition('/')[2]} goes on: leo-lifecycle review-audit-log run" in err
+            assert err.endswith("--env test\n")
             assert [process.poll() for process in execution.processes] == [None]
 
 
@@ -373,4 +377,4 @@ def test_records_of_several_tasks_are_shown_as_one_run(run: Run, monkeypatch: py
         assert ended.code == 0
         assert "8 listed: 8 would_delete. Exit code 0" in said
         assert "(calls: 8 list, 8 get)" in said
-        assert {(p["task_index"], p["task_count"]) for p in google.payloads()} == {(0, 3), (1, 3), (2, 3)}
+        assert {(p["task_index"], p["task_count"]) for p in payloads(google)} == {(0, 3), (1, 3), (2, 3)}

@@ -21,6 +21,7 @@ from google.cloud import run_v2
 from core.deployment import read_cron, read_environment
 from core.records.events import EVENTS
 from core.records.events import schema as record_schema
+from core.rules.guards import Guard
 from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import Google, serving_google
 from core.sandbox.leonardo import Leonardo
@@ -34,11 +35,14 @@ from tests.conftest import Ended, a_machine, delete
 
 ROOT = Path(__file__).parents[1]
 TERRAFORM = ROOT / "deploy/terraform"
+RUNBOOK = (ROOT / "deploy/RUNBOOK.md").read_text()
 TEXT = "\n".join(re.sub(r"(?m)(^|\s)#.*$", "", path.read_text()) for path in sorted(TERRAFORM.glob("*.tf")))
 PROVIDER = json.loads((TERRAFORM / "provider.schema.json").read_text())
 RECORD = record_schema()["$defs"]
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "deploy/environments").glob("*.yaml") if "." not in path.stem)
 META = {"for_each", "count", "depends_on", "lifecycle", "provider", "__is_block__"}
+MOST_IN_AN_ALERT = 8192
+"""Characters, by the description of Cloud Monitoring's AlertPolicy."""
 LIFTED = re.compile(r"severity|time|logging\.googleapis\.com/.*")
 """The fields of a record that Cloud Logging takes out of an entry's jsonPayload."""
 
@@ -138,6 +142,27 @@ def test_every_variable_and_local_is_there_and_used() -> None:
     assert set(re.findall(r"\bvar\.(\w+)", TEXT)) == set(variables())
     assert set(re.findall(r"\blocal\.(\w+)", TEXT)) == set(local_values())
     assert all(body["type"] and body["description"] for body in variables().values())
+
+
+def test_terraform_is_told_nothing_by_hand_but_the_environment_so_that_no_apply_undoes_another() -> None:
+    assert set(variables()) == {"environment"}
+    bucket = resources()["google_storage_bucket", "audit"]["retention_policy"][0]
+    assert bucket["retention_period"] == "${local.environment.retention.days * 24 * 60 * 60}"
+    assert bucket["is_locked"] == "${local.environment.retention.locked}"
+    log_bucket = resources()["google_logging_project_bucket_config", "audit"]
+    assert log_bucket["retention_days"] == "${local.environment.retention.days}"
+    assert log_bucket["locked"] == "${local.environment.retention.locked}"
+    called = {body["notification_channels"] for (kind, _), body in resources().items() if "alert_policy" in kind}
+    assert called == {"${local.environment.alerts.channels}"}
+    above = local_values()["alerts_on_a_count"]["Autopause is overdue for many"]["above"]
+    assert above == "${local.environment.alerts.autopause_overdue}"
+    commands = re.findall(r"terraform (init|plan|apply|import)\b([^`\n]*)", RUNBOOK)
+    assert {command for command, _ in commands} == {"init", "plan", "apply", "import"}
+    for command, words in commands:
+        assert re.findall(r"-(?:var|reconfigure)\b(?: \S+)?", words)[:1] == (
+            ["-reconfigure -backend-config=bucket=P-terraform"] if command == "init" else ["-var environment=ENV"]
+        )
+        assert words.count("-var") <= 1
 
 
 def test_every_reference_to_a_resource_names_one_and_something_that_can_be_read_of_it() -> None:
@@ -292,18 +317,21 @@ def test_every_field_and_value_that_is_counted_or_alerted_on_is_really_written(
     assert claims() - written == set()
 
 
+def sections() -> dict[str, str]:
+    """What the runbook says of each alert."""
+    chapter = RUNBOOK.partition("\n## When an alert calls")[2].partition("\n## ")[0]
+    return {section.partition("\n")[0]: section for section in chapter.split("\n### ")[1:]}
+
+
 def test_every_alert_is_a_section_of_the_runbook() -> None:
-    runbook = (ROOT / "deploy/RUNBOOK.md").read_text()
-    sections = re.findall(
-        r"^### (.+)$", runbook.partition("\n## When an alert calls")[2].partition("\n## ")[0], re.MULTILINE
-    )
     single = [
         body["display_name"] for (kind, _), body in resources().items() if kind == "google_monitoring_alert_policy"
     ]
     names = {name for name in single if name != "${each.key}"}
     names |= set(local_values()["alerts_on_a_record"]) | set(local_values()["alerts_on_a_count"])
-    assert sorted(sections) == sorted(names)
-    assert set(re.findall(r'local\.runbook\["([^"]+)"\]', TEXT)) <= set(sections)
+    assert sorted(sections()) == sorted(names)
+    assert set(re.findall(r'local\.texts\["([^"]+)"\]', TEXT)) == {*single} - {"${each.key}"}
+    assert {guard for guard in Guard if f"`{guard}`" not in sections()["Refused by a guard"]} == set()
 
 
 def test_only_approvers_and_the_schedule_can_start_a_live_run() -> None:
@@ -324,6 +352,11 @@ def test_only_approvers_and_the_schedule_can_start_a_live_run() -> None:
     assert not [body for body in on_projects if "starter" in body["role"]]
 
 
+def test_who_is_told_to_name_a_quota_project_may_use_it() -> None:
+    assert "set-quota-project P" in RUNBOOK
+    assert "serviceusage.services.use" in local_values()["roles"]["observer"]["permissions"]
+
+
 def test_an_execution_is_never_repeated_and_a_new_schedule_waits_for_a_person() -> None:
     template = resources()["google_cloud_run_v2_job", "job"]["template"][0]["template"][0]
     assert template["service_account"] == '${google_service_account.account["runner"].email}'
@@ -342,11 +375,12 @@ def test_typed_yaml_says_what_its_text_says(name: str) -> None:
     def typed(value: object) -> object:
         if isinstance(value, bool):
             return json.dumps(value)
+        if isinstance(value, dict):
+            return {key: typed(item) for key, item in value.items()}
         return [typed(item) for item in value] if isinstance(value, list) else str(value)
 
     path = ROOT / f"deploy/environments/{name}.yaml"
-    settings = yaml.safe_load(path.read_text())["settings"]
-    assert {key: typed(value) for key, value in settings.items()} == load_yaml(path.read_text(), name)["settings"]
+    assert typed(yaml.safe_load(path.read_text())) == load_yaml(path.read_text(), name)
     exemptions = path.with_suffix(".exemptions.yaml")
     handed_over = json.dumps(yaml.safe_load(exemptions.read_text()), default=date.isoformat)
     assert read_exemptions(handed_over) == read_exemptions(str(exemptions))
@@ -356,10 +390,24 @@ def test_the_runbook_names_fields_and_settings_that_there_are() -> None:
     known = {name for definition in RECORD.values() for name in definition.get("properties", {})}
     known |= {word for definition in RECORD.values() for word in definition.get("enum", ())}
     known |= {str(event.__struct_config__.tag) for event in EVENTS}
-    known |= set(Settings.model_fields) | set(variables())
-    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", (ROOT / "deploy/RUNBOOK.md").read_text()))
+    known |= set(Settings.model_fields)
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", RUNBOOK))
     assert named - known == set()
     assert len(named) > 10
+
+
+def test_the_runbook_opens_with_links_to_all_of_its_chapters_and_each_of_its_links_leads_somewhere() -> None:
+    def anchor(heading: str) -> str:
+        return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+    headings = {level: re.findall(rf"(?m)^{level} (.+)$", RUNBOOK) for level in ("##", "###")}
+    anchors = [anchor(heading) for level in headings.values() for heading in level]
+    assert len(anchors) == len(set(anchors))
+    assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= set(anchors)
+    parts = (RUNBOOK.partition("\n## ")[0], "".join(sections().values()))
+    index, in_alerts = (re.findall(r"\[([^]]+)\]\(#([^)]+)\)", part) for part in parts)
+    assert all(anchor(heading) == link for heading, link in [*index, *in_alerts]), "an alert shows the words alone"
+    assert {*headings["##"], *sections()} == {heading for heading, _ in index}
 
 
 WORKSHOP = """\
@@ -400,10 +448,10 @@ def laid_out(root: Path) -> None:
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_terraform_computes_the_jobs_of_an_environment(tmp_path: Path, name: str) -> None:
     laid_out(tmp_path)
-    asked_for = "[local.live, local.rehearsals, local.variables, local.task_timeout, local.runbook]"
-    live, rehearsals, given, timeout, runbook = computed(tmp_path, asked_for, f"-var=environment={name}")
+    asked_for = "[local.live, local.rehearsals, local.variables, local.task_timeout, local.environment]"
+    live, rehearsals, given, timeout, read = computed(tmp_path, asked_for, f"-var=environment={name}")
     environment = read_environment(tmp_path / f"deploy/environments/{name}.yaml")
-    jobs = read_cron(ROOT / "cron.yaml").at(name)
+    jobs = [job for entry in read_cron(ROOT / "cron.yaml").cron if (job := entry.at(name)) is not None]
     assert live == {job.job: {"command": "leo-lifecycle", "args": [job.job, *job.args]} for job in jobs}
     assert {rehearsal: made["args"][0] for rehearsal, made in rehearsals.items()} == {j.rehearsal: j.job for j in jobs}
     for made in rehearsals.values():
@@ -423,9 +471,8 @@ def test_terraform_computes_the_jobs_of_an_environment(tmp_path: Path, name: str
     }
     assert given["LIFECYCLE_PROJECTS"] == "terra-1,terra-2"
     assert parse_duration(timeout) == parse_duration(environment.settings["deadline"]) + timedelta(minutes=2)
-    for alert in local_values()["alerts_on_a_record"]:
-        assert runbook[alert].startswith(f"{alert}\n")
-        assert "\n## " not in runbook[alert]
+    assert read["alerts"] == environment.alerts.model_dump(mode="json")
+    assert read["retention"] == environment.retention.model_dump(mode="json")
 
 
 @needs_terraform
@@ -437,8 +484,8 @@ def test_terraform_computes_what_is_counted_alerted_on_and_drawn(tmp_path: Path)
         values = text[text.index("locals {") : text.index("\n}\n", text.index("locals {")) + 3]
         named = re.sub(r"google_logging_metric\.\w+\[([^]]+)\]\.name", r'"leo_lifecycle/${\1}"', values)
         (tmp_path / f"deploy/terraform/{name}.tf").write_text(named)
-    asked_for = "[local.alerts_on_a_record, local.alerts_on_a_count, local.tiles, local.live_deletions]"
-    records, counts, tiles, silence = computed(tmp_path, asked_for, "-var=environment=prod")
+    asked_for = "[local.alerts_on_a_record, local.alerts_on_a_count, local.tiles, local.live_deletions, local.texts]"
+    records, counts, tiles, silence, texts = computed(tmp_path, asked_for, "-var=environment=prod")
     log = 'logName="projects/all-of-us-rw-prod/logs/leo-lifecycle-audit"'
     assert all(log in alert["filter"] for alert in records.values())
     assert {alert["metric"] for alert in counts.values()} <= set(local_values()["counts"])
@@ -447,3 +494,15 @@ def test_terraform_computes_what_is_counted_alerted_on_and_drawn(tmp_path: Path)
     for tile in tiles:
         assert re.match(r'metric\.type="logging\.googleapis\.com/user/leo_lifecycle/\w+" AND resource', tile["filter"])
         assert all(re.fullmatch(r"metric\.label\.\w+", field) for field in tile["aggregation"]["groupByFields"])
+    for alert in sections():
+        text, known = texts[alert], {"resource.label.job_name"}
+        if alert in records:
+            known = {f"log.extracted_label.{label}" for label in records[alert]["labels"]}
+        elif alert in counts:
+            known = {"metric.label.job"}  # by which it is grouped
+        assert text.startswith(f"{alert}\n")
+        assert set(re.findall(r"\$\{([^}]*)\}", text)) <= known
+        assert re.search(r"\b(ENV|REGION|P|RUN_ID|JOB)\b|\]\(#|\n## ", text) is None
+        assert len(text) < MOST_IN_AN_ALERT
+    assert "review-audit-log run ${log.extracted_label.run_id} --env prod" in texts["Refused by a guard"]
+    assert "--region us-central1 --project all-of-us-rw-prod" in texts["An execution failed"]

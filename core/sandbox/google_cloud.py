@@ -52,6 +52,32 @@ JOBS: dict[str, tuple[str, ...]] = {
     "confirm-deletions": ("--from", "cloud-logging"),
 }
 """What is deployed, and with which arguments; each has its rehearsal `<job>-dry-run`."""
+ENVIRONMENT = "sandbox"
+PROJECT = "leo-lifecycle-sandbox"
+
+
+def environment_file(leonardo: str) -> str:
+    """What `deploy/environments` would say of an installation that sweeps the Leonardo at this address."""
+    return f"""\
+project: {PROJECT}
+region: us-central1
+image: localhost/leo-lifecycle:sandbox
+accounts:
+  runner: leo-lifecycle-runner@{PROJECT}.iam.gserviceaccount.com
+  scheduler: leo-lifecycle-scheduler@{PROJECT}.iam.gserviceaccount.com
+  on_call: on-call@example.org
+  approvers: approvers@example.org
+alerts:
+  channels: []
+  autopause_overdue: 10
+retention:
+  days: 400
+  locked: false
+settings:
+  leonardo_url: {leonardo}
+  auth: none
+  deadline: 45m
+"""
 
 
 class RefusedError(Exception):
@@ -108,10 +134,6 @@ class Google:
         self.executions: dict[str, Execution] = {}
         self._reads: deque[float] = deque(maxlen=READS_A_MINUTE)
         self._lock = threading.RLock()
-
-    def payloads(self) -> list[dict[str, Any]]:
-        """What the entries say, in the order in which they came."""
-        return [shown["jsonPayload"] for _, shown in self.entries]
 
     def kill(self) -> None:
         """Every process that was started and still runs."""

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -38,6 +39,7 @@ REPORT_FLAGS = (
     "log_level",
 )
 """What every job says, and where."""
+ENVIRONMENTS = Path("deploy/environments")
 METAVARS = {
     "projects": "PROJECT",
     "only": "PROJECT/NAME",
@@ -74,16 +76,28 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
             )
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
+def add_places(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """`--from`, for the jobs that read audit records."""
     parser.add_argument(
         "--from",
         dest="places",
         action="append",
-        required=True,
+        required=required,
         metavar="FILE|FOLDER|cloud-logging",
         help="audit files of earlier runs, also as a Cloud Logging sink writes them, or Cloud Logging itself,"
         " which audit-cloud-log names; the flag repeats",
+    )
+
+
+def add_environment(parser: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:
+    """`--env`, for the commands that are about an installation; its file is read by `core.deployment`."""
+    parser.add_argument("--env", required=required, metavar="ENV", help=what)
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=ENVIRONMENTS,
+        metavar="FOLDER",
+        help=f"where ENV.yaml says what is deployed where [{ENVIRONMENTS}]",
     )
 
 

@@ -27,6 +27,7 @@ locals {
         "run.operations.get",
         "run.tasks.get",
         "run.tasks.list",
+        "serviceusage.services.use", # the project as the quota project of a person's own credentials
       ]
     }
     resumer = {

@@ -4,28 +4,29 @@ locals {
   # Rehearsals that somebody starts by hand call nobody. Of the scheduled jobs only deletion is a live run.
   scheduled_run = "(jsonPayload.dry_run=false OR jsonPayload.job=\"check-autopause\" OR jsonPayload.job=\"confirm-deletions\")"
 
-  # One record is enough.
+  # One record is enough. Each new combination of labels is an alert of its own, so that there is one a run, not one for
+  # each runtime: a lost role makes hundreds of deletions `not_visible` at once.
   alerts_on_a_record = {
     "Refused by a guard" = {
       severity = "ERROR"
       filter   = "logName=\"${local.audit_log}\" AND jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=3 AND ${local.scheduled_run}"
-      labels   = { job = "EXTRACT(jsonPayload.job)" }
+      labels   = { job = "EXTRACT(jsonPayload.job)", run_id = "EXTRACT(jsonPayload.run_id)" }
     }
     "The inventory could not be read" = {
       severity = "ERROR"
       filter   = "logName=\"${local.audit_log}\" AND jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=4 AND ${local.scheduled_run}"
-      labels   = { job = "EXTRACT(jsonPayload.job)" }
+      labels   = { job = "EXTRACT(jsonPayload.job)", run_id = "EXTRACT(jsonPayload.run_id)" }
     }
     # Where the audit log cannot be written, the closing record is on standard output only.
     "A record could not be kept" = {
       severity = "CRITICAL"
       filter   = "(logName=\"${local.audit_log}\" OR logName=\"projects/${local.environment.project}/logs/run.googleapis.com%2Fstdout\") AND jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=6"
-      labels   = { job = "EXTRACT(jsonPayload.job)" }
+      labels   = { job = "EXTRACT(jsonPayload.job)", run_id = "EXTRACT(jsonPayload.run_id)" }
     }
     "A deletion did not happen" = {
       severity = "WARNING"
       filter   = "logName=\"${local.audit_log}\" AND jsonPayload.event=\"deletion_confirmed\" AND jsonPayload.outcome=(\"stuck\" OR \"survived\" OR \"not_visible\")"
-      labels   = { outcome = "EXTRACT(jsonPayload.outcome)" }
+      labels   = { outcome = "EXTRACT(jsonPayload.outcome)", run_id = "EXTRACT(jsonPayload.run_id)" }
     }
   }
 
@@ -49,9 +50,16 @@ locals {
       severity = "WARNING"
       metric   = "runtimes"
       filter   = "metric.label.job=\"check-autopause\" AND metric.label.reason=\"autopause_overdue\""
-      above    = var.autopause_overdue_threshold
+      above    = local.environment.alerts.autopause_overdue
       hours    = 1
     }
+  }
+
+  # Cloud Monitoring fills in which run and which job an alert is about.
+  texts = {
+    for name, section in local.runbook :
+    name => replace(replace(section, "RUN_ID", "$${log.extracted_label.run_id}"),
+    "JOB", contains(keys(local.alerts_on_a_count), name) ? "$${metric.label.job}" : "$${resource.label.job_name}")
   }
 
   live_deletions = "resource.type=\"cloud_run_job\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.count["runs"].name}\" AND metric.label.job=\"delete-old-runtimes\" AND metric.label.dry_run=\"false\""
@@ -63,7 +71,7 @@ resource "google_monitoring_alert_policy" "record" {
   display_name          = each.key
   combiner              = "OR"
   severity              = each.value.severity
-  notification_channels = var.notification_channels
+  notification_channels = local.environment.alerts.channels
 
   conditions {
     display_name = each.key
@@ -84,7 +92,7 @@ resource "google_monitoring_alert_policy" "record" {
 
   documentation {
     subject   = "${var.environment}: ${each.key}"
-    content   = local.runbook[each.key]
+    content   = local.texts[each.key]
     mime_type = "text/markdown"
   }
 
@@ -97,7 +105,7 @@ resource "google_monitoring_alert_policy" "count" {
   display_name          = each.key
   combiner              = "OR"
   severity              = each.value.severity
-  notification_channels = var.notification_channels
+  notification_channels = local.environment.alerts.channels
 
   conditions {
     display_name = each.key
@@ -123,7 +131,7 @@ resource "google_monitoring_alert_policy" "count" {
 
   documentation {
     subject   = "${var.environment}: ${each.key}"
-    content   = local.runbook[each.key]
+    content   = local.texts[each.key]
     mime_type = "text/markdown"
   }
 }
@@ -133,7 +141,7 @@ resource "google_monitoring_alert_policy" "silence" {
   display_name          = "No live deletion run in 7 hours"
   combiner              = "OR"
   severity              = "ERROR"
-  notification_channels = var.notification_channels
+  notification_channels = local.environment.alerts.channels
 
   conditions {
     display_name = "none was counted"
@@ -174,7 +182,7 @@ resource "google_monitoring_alert_policy" "silence" {
 
   documentation {
     subject   = "${var.environment}: No live deletion run in 7 hours"
-    content   = local.runbook["No live deletion run in 7 hours"]
+    content   = local.texts["No live deletion run in 7 hours"]
     mime_type = "text/markdown"
   }
 }
@@ -184,7 +192,7 @@ resource "google_monitoring_alert_policy" "execution" {
   display_name          = "An execution failed"
   combiner              = "OR"
   severity              = "WARNING"
-  notification_channels = var.notification_channels
+  notification_channels = local.environment.alerts.channels
 
   conditions {
     display_name = "Cloud Run counts a failed execution"
@@ -210,7 +218,7 @@ resource "google_monitoring_alert_policy" "execution" {
 
   documentation {
     subject   = "${var.environment}: An execution failed"
-    content   = local.runbook["An execution failed"]
+    content   = local.texts["An execution failed"]
     mime_type = "text/markdown"
   }
 

@@ -7,8 +7,8 @@ resource "google_logging_project_bucket_config" "audit" {
   location       = local.environment.region
   bucket_id      = "leo-lifecycle-audit"
   description    = "Audit records of the lifecycle jobs"
-  retention_days = var.audit_retention_days
-  locked         = var.audit_retention_locked
+  retention_days = local.environment.retention.days
+  locked         = local.environment.retention.locked
 
   depends_on = [google_project_service.needed]
 }
@@ -27,8 +27,8 @@ resource "google_storage_bucket" "audit" {
   public_access_prevention    = "enforced"
 
   retention_policy {
-    retention_period = var.audit_retention_days * 24 * 60 * 60
-    is_locked        = var.audit_retention_locked
+    retention_period = local.environment.retention.days * 24 * 60 * 60
+    is_locked        = local.environment.retention.locked
   }
 
   labels = {

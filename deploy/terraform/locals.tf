@@ -47,9 +47,15 @@ locals {
   # The program ends by itself at its deadline and writes its closing record; this is the stop behind it.
   task_timeout = "${(tonumber(trimsuffix(local.environment.settings.deadline, "m")) + 2) * 60}s"
 
-  # What an alert says is the section of the runbook with its name.
+  # What an alert says is the section of the runbook with its name, for this environment: its commands can be pasted. It
+  # links to no other section, since an alert has none.
   runbook = {
     for section in split("\n### ", file("${local.root}/deploy/RUNBOOK.md")) :
-    split("\n", section)[0] => trimspace(split("\n## ", section)[0])
+    split("\n", section)[0] => replace(replace(replace(replace(
+      trimspace(split("\n## ", section)[0]),
+      "/\\bENV\\b/", var.environment),
+      "/\\bREGION\\b/", local.environment.region),
+      "/\\bP\\b/", local.environment.project),
+    "/\\[([^]]*)\\]\\(#[^)]*\\)/", "\"$1\"")
   }
 }

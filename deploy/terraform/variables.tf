@@ -1,3 +1,4 @@
+# All that Terraform is told by hand: what stands in no file, the next apply would undo.
 variable "environment" {
   description = "Name of a file in deploy/environments, without .yaml."
   type        = string
@@ -6,28 +7,4 @@ variable "environment" {
     condition     = fileexists("${path.module}/../environments/${var.environment}.yaml")
     error_message = "There is no deploy/environments/${var.environment}.yaml."
   }
-}
-
-variable "notification_channels" {
-  description = "Monitoring channels that every alert is sent to: projects/P/notificationChannels/ID."
-  type        = list(string)
-  default     = []
-}
-
-variable "audit_retention_days" {
-  description = "How long audit records are kept, in the log bucket and in the storage bucket."
-  type        = number
-  default     = 400
-}
-
-variable "audit_retention_locked" {
-  description = "Whether nobody, ever, can shorten that or delete the buckets. It cannot be undone."
-  type        = bool
-  default     = false
-}
-
-variable "autopause_overdue_threshold" {
-  description = "So many runtimes whose autopause is overdue within an hour are an alert."
-  type        = number
-  default     = 10
 }

@@ -1,7 +1,7 @@
 terraform {
   required_version = "~> 1.5"
 
-  # terraform init -backend-config=bucket=... -backend-config=prefix=leo-lifecycle/ENVIRONMENT
+  # terraform init -reconfigure -backend-config=bucket=P-terraform -backend-config=prefix=leo-lifecycle/ENV
   backend "gcs" {}
 
   required_providers {
