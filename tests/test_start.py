@@ -109,6 +109,12 @@ def test_from_the_laptop_to_the_answer_why(run: Run, monkeypatch: pytest.MonkeyP
         assert run("review-audit-log", "verify", *review).code == 0
 
 
+def test_records_are_shown_in_the_order_in_which_they_were_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([a_machine(n, days=1) for n in range(1, 13)]), monkeypatch):
+        shown = run(*starting("--output", "json")).records
+    assert [record["seq"] for record in shown] == list(range(14))
+
+
 def test_a_reader_that_has_seen_enough_does_not_change_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     with deployed(Leonardo([a_machine(1)]), monkeypatch):
         read, write = os.pipe()
