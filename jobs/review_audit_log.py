@@ -24,7 +24,7 @@ import msgspec
 
 from core.diagnostics import reading
 from core.places import CLOUD_LOGGING, cannot_be_read, open_places
-from core.records import review
+from core.records import comparison, review
 from core.records.reader import AuditRecords, Record
 from core.records.verify import Verification, verify
 from core.records.wanted import EVERYTHING, Match, Wanted
@@ -177,7 +177,7 @@ def _answer(question: str, words: list[str], log: AuditRecords, within: timedelt
         case "why":
             answer = review.why(_some(log), words[0])
         case "diff":
-            answer = review.diff(_some(log), words[0], words[1], now)
+            answer = comparison.diff(_some(log), words[0], words[1], now)
         case "upcoming":
             answer = review.upcoming(_some(log), within, now)
         case _:
