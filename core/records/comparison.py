@@ -6,6 +6,7 @@ Both see much the same fleet, so that of a runtime on which they agree next to n
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import chain
 from sys import intern
 
@@ -28,6 +29,7 @@ from core.records.review import (
 from core.records.view import minute
 from core.rules import deletion
 from core.rules.decision import Action, Reason
+from core.rules.deletion import DeletionPolicy
 
 STATUS_REASONS = (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN)
 LOST = "lost"
@@ -171,16 +173,22 @@ class _Side:
     def policy_digest(self) -> str | None:
         return self.run.started.policy_digest if self.run.started else None
 
-    def would_keep(self, record: Record) -> bool:
-        """Whether its rule keeps the runtime of another run's record, as far as that can be told."""
+    @cached_property
+    def policy(self) -> DeletionPolicy | None:
+        """What it judged by, as far as that can be told."""
         started = self.run.started
-        if started is None or started.job != DELETION_JOB or record.judged_at is None:
-            return False
+        if started is None or started.job != DELETION_JOB:
+            return None
         try:
-            policy = deletion_policy(started)
+            return deletion_policy(started)
         except PolicyNotRecordedError:
+            return None
+
+    def would_keep(self, record: Record) -> bool:
+        """Whether its rule is known to keep the runtime of another run's record."""
+        if self.policy is None or record.judged_at is None:
             return False
-        again = deletion.decide(runtime_of(record), policy, record.judged_at, second_look=True)
+        again = deletion.decide(runtime_of(record), self.policy, record.judged_at, second_look=True)
         return again.action is Action.KEEP
 
     def looked_at(self, project: str | None, path: str) -> bool:
