@@ -11,7 +11,7 @@ from core.records.comparison import LOST, Diff, Difference
 from core.records.review import RunAnswer, RunLine, Runs, Upcoming, Why
 from core.records.verify import Verdict, Verification
 from core.records.view import duration, label, minute, value
-from core.terminal import FAULT, NOTHING, WARNING, Headers, Terminal, printable
+from core.terminal import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Terminal, printable
 
 SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
 """Tells nothing, and is wide."""
@@ -30,11 +30,14 @@ Part = Table | list[Text]
 
 
 def draw(answer: object) -> None:
-    """Show one answer of `core.records.review` or `core.records.verify` on standard output."""
+    """Show one answer of `core.records` on standard output."""
     terminal = Terminal(elsewhere="--output json tells all")
-    for part in _parts(answer):
+    parts = list(_parts(answer))
+    for number, part in enumerate(parts, 1):
         if isinstance(part, Table):
-            terminal.table(part.title, part.headers, part.rows, last=part.in_time)
+            below = [text for other in parts[number:] if isinstance(other, list) for text in other[:FEWEST_LINES]]
+            beside = sum(map(terminal.height_of, below)) + 1  # the prompt
+            terminal.table(part.title, part.headers, part.rows, beside=beside, last=part.in_time)
             terminal.print()
         else:
             terminal.lines(part)
@@ -161,7 +164,7 @@ def _(answer: Verification) -> Iterable[Part]:
     yield [
         Text(
             f"{read}: {'nothing is off' if answer.ok else 'SOMETHING IS OFF'}.",
-            "bold" if answer.ok else f"bold {FAULT}",
+            "bold" if answer.ok else FAULT,
         )
     ]
 
@@ -181,10 +184,11 @@ def _(answer: Upcoming) -> Iterable[Part]:
     yield _lines([_headline(answer.run)])
     due: list[Text] = []
     for (project, creator), rows in groupby(answer.due, lambda due: (due.project, due.creator)):
-        due.append(printable(f"{project}, {creator or 'creator not on record'}", "bold"))
-        due.extend(
-            _lines([f"  {minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})" for row in rows])
-        )
+        head = [printable(f"{project}, {creator or 'creator not on record'}", "bold")]
+        for row in rows:
+            told = printable(f"  {minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})")
+            due.append(Text("\n").join([*head, told]))
+            head = []
     yield due
     yield [Text(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", style="bold")]
 

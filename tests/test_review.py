@@ -853,6 +853,7 @@ def test_a_person_sees_what_differs_and_what_fails_again(
     assert "Both condemned the same runtimes." in seen("diff", b, "latest")
     assert "Failed in several runs in a row" in seen("runs")
     assert "and 4 more" in seen("run", a)
+    assert "and 54 more" in seen("upcoming"), "runtimes, not lines"
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
