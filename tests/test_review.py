@@ -37,6 +37,7 @@ Run = Callable[..., Ended]
 Line = dict[str, Any]
 LATER = datetime.now(UTC) + timedelta(days=1)
 LIVE = ("--no-dry-run",)
+INSERT_ID = "logging.googleapis.com/insertId"
 
 
 def written(path: Path, lines: list[Line]) -> Path:
@@ -697,6 +698,19 @@ def test_diff_tells_the_limits_that_differ_the_counts_of_both_and_whom_to_tell_f
         assert words in " ".join(told.split("\n"))
     other_way = ask(run, "diff", *ids[::-1], "--from", str(tmp_path))["other_reasons"]
     assert other_way == [{"reason_a": "max_age", "reason_b": "max_age_if_idle", "count": 1}]
+
+
+def test_numbers_that_no_clock_could_tell_are_shown_as_they_are(run: Run, live: list[Line], tmp_path: Path) -> None:
+    sober = str(written(tmp_path / "b.jsonl", [{**line, "run_id": "b", INSERT_ID: None} for line in live]))
+    live[0]["policy"]["max_age_s"] = 1e300
+    of(live, 1).update(age_s=-1e300)
+    log = str(written(tmp_path / "a.jsonl", live))
+    run_id = live[0]["run_id"]
+    for question in (["run", run_id], ["diff", run_id, "b"], ["report", run_id, "b", "--html", "r.html"]):
+        ended = run("review-audit-log", *question, "--from", log, "--from", sober, "--output", "table")
+        assert ended.code == 0, ended.err
+        shown = ended.out + Path("r.html").read_text() if question[0] == "report" else ended.out
+        assert "1e+300 s" in shown
 
 
 def test_diff_of_another_instant_says_so(run: Run, tmp_path: Path) -> None:

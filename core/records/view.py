@@ -46,9 +46,18 @@ REASON = Column("reason", lambda row: row.reason)
 OUTCOME = Column("outcome", lambda row: row.outcome)
 
 
+NOT_GIVEN = {"projects": "all", "only": "all", "inventory": "asked live"}
+"""What it means where a run's first record holds nothing."""
+
+
 def duration(seconds: float | None) -> str:
-    """In words; a dash where there is none."""
-    return "-" if seconds is None else in_words(timedelta(seconds=seconds))
+    """In words; a dash where there is none. One that no clock could tell, as in a doctored record, stays a number."""
+    if seconds is None:
+        return "-"
+    try:
+        return in_words(timedelta(seconds=seconds))
+    except OverflowError:
+        return f"{seconds:g} s"
 
 
 def minute(instant: datetime | None) -> str:
@@ -73,18 +82,13 @@ def value(name: str, of: bool | float | str | datetime | list[str] | None) -> st
         case str():
             return of
         case None:
-            return NOT_GIVEN.get(name, NOTHING)
+            return NOT_GIVEN.get(name, "-")
         case _:
             return minute(of)
 
 
 def _threshold(minutes: int | None) -> str:
     return "off" if minutes == 0 else duration(None if minutes is None else 60 * minutes)
-
-
-NOTHING = "-"
-NOT_GIVEN = {"projects": "all", "only": "all", "inventory": "asked live"}
-"""What it means where a run's first record holds nothing."""
 
 
 CALLS = ("list", "get", "delete", "stop")
