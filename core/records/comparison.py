@@ -1,6 +1,6 @@
 """What two runs decided differently, by which limits, and why; pure, and draws nothing.
 
-Both see much the same fleet, so that of a runtime on which they agree next to nothing is held.
+Of what one run alone condemned a row is held, of all else no more than tells why: two large runs fit into memory.
 """
 
 from collections import Counter
