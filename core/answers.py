@@ -1,18 +1,17 @@
 """Draws the answers of the audit log's review on a terminal; what they say is settled in `core.records`."""
 
-from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import singledispatch
 from itertools import groupby
 from typing import NamedTuple
 
 from rich.text import Text
 
-from core.records.review import Diff, RunAnswer, RunLine, Runs, Upcoming, Why
+from core.records.comparison import LOST, Diff, Difference
+from core.records.review import RunAnswer, RunLine, Runs, Upcoming, Why
 from core.records.verify import Verdict, Verification
-from core.records.view import duration
-from core.terminal import FAULT, WARNING, Headers, Terminal, printable
+from core.records.view import duration, label, minute, value
+from core.terminal import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Terminal, printable
 
 SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
 """Tells nothing, and is wide."""
@@ -31,11 +30,14 @@ Part = Table | list[Text]
 
 
 def draw(answer: object) -> None:
-    """Show one answer of `core.records.review` or `core.records.verify` on standard output."""
+    """Show one answer of `core.records` on standard output."""
     terminal = Terminal(elsewhere="--output json tells all")
-    for part in _parts(answer):
+    parts = list(_parts(answer))
+    for number, part in enumerate(parts, 1):
         if isinstance(part, Table):
-            terminal.table(part.title, part.headers, part.rows, last=part.in_time)
+            below = [text for other in parts[number:] if isinstance(other, list) for text in other[:FEWEST_LINES]]
+            beside = sum(map(terminal.height_of, below)) + 1  # the prompt
+            terminal.table(part.title, part.headers, part.rows, beside=beside, last=part.in_time)
             terminal.print()
         else:
             terminal.lines(part)
@@ -53,13 +55,13 @@ def _(answer: Runs) -> Iterable[Part]:
         yield Table(
             "Failed in several runs in a row",
             (("runtime",), ("job", "environment"), ("last run", "since"), ("runs",)),
-            [[f.path, f.job, f.environment, f.last_run_id, _minute(f.since), f"{f.runs:,}"] for f in answer.failing],
+            [[f.path, f.job, f.environment, f.last_run_id, minute(f.since), f"{f.runs:,}"] for f in answer.failing],
         )
 
 
 @_parts.register
 def _(answer: RunAnswer) -> Iterable[Part]:
-    limits = ", ".join(f"{name} {_limit(name, value)}" for name, value in answer.policy.items())
+    limits = ", ".join(f"{label(name)} {value(name, limit)}" for name, limit in answer.policy.items())
     yield _lines([_headline(answer.run), f"Policy: {limits or 'not on record'}."])
     yield _lines([f"Exempt: {exemption}" for exemption in answer.exemptions])
     if answer.counts:
@@ -92,7 +94,7 @@ def _(answer: RunAnswer) -> Iterable[Part]:
 def _(answer: Why) -> Iterable[Part]:
     for incarnation in answer.incarnations:
         by = f" by {incarnation.creator}" if incarnation.creator else ""
-        created = f", created {_minute(incarnation.created_date)}{by}" if incarnation.created_date else ""
+        created = f", created {minute(incarnation.created_date)}{by}" if incarnation.created_date else ""
         yield [printable(f"{answer.path}, id {incarnation.runtime_id or 'unknown'}{created} (times in UTC)", "bold")]
         yield _lines([f"  {entry.line}" for entry in incarnation.entries])
 
@@ -100,32 +102,46 @@ def _(answer: Why) -> Iterable[Part]:
 @_parts.register
 def _(answer: Diff) -> Iterable[Part]:
     yield _lines([f"A: {_headline(answer.run_a)}", f"B: {_headline(answer.run_b)}"])
-    policy = "the same policy" if answer.same_policy else "different policies"
-    fleet = (
-        "the fleet is as large"
-        if answer.grew_by == 0
-        else f"the fleet {'grew' if answer.grew_by > 0 else 'shrank'} by {abs(answer.grew_by):,}"
-    )
+    if answer.terms:
+        yield Table(
+            "Judged by",
+            (("",), ("A",), ("B",)),
+            [[label(term.name), value(term.name, term.a), value(term.name, term.b)] for term in answer.terms],
+        )
+    if answer.counts:
+        counts = [[count.outcome, count.reason, f"{count.a:,}", f"{count.b:,}"] for count in answer.counts]
+        yield Table("Decisions", (("outcome",), ("reason",), ("A",), ("B",)), counts)
     if answer.differences:
         sides = {answer.run_a.run_id: "only A", answer.run_b.run_id: "only B"}
         yield Table(
             "Condemned in one run only",
-            (("runtime", "id"), ("in", "reason", "outcome"), ("why not in the other",)),
+            (("runtime", "creator"), ("in", "disk"), ("age", "idle"), ("reason", "outcome"), ("why not in the other",)),
             [
-                [d.path, d.runtime_id, sides[d.condemned_in], d.reason, d.outcome, d.in_words]
+                [
+                    d.path,
+                    d.creator or NOTHING,
+                    sides[d.condemned_in],
+                    f"disk {d.disk}" if d.disk else NOTHING,
+                    duration(d.age_s),
+                    duration(d.idle_s),
+                    d.reason,
+                    d.outcome,
+                    d.in_words,
+                ]
                 for d in answer.differences
             ],
         )
     yield _lines(
-        [
-            f"Judged by {policy}; {fleet}: {answer.new:,} new, {answer.gone_by_our_act:,} gone by our act,"
-            f" {answer.gone_without_our_act:,} gone without our act."
-        ]
+        [f"Judged by {'the same policy' if answer.same_policy else 'different policies'}; {answer.fleet_in_words}."]
     )
-    only_in = Counter(difference.condemned_in for difference in answer.differences)
-    a, b = only_in[answer.run_a.run_id], only_in[answer.run_b.run_id]
-    verdict = f"Condemned in A only: {a:,}; in B only: {b:,}." if a or b else "Both condemned the same runtimes."
-    yield [Text(verdict, style="bold")]
+    only_a, only_b = (answer.only_in(run) for run in (answer.run_a, answer.run_b))
+    verdict = f"Condemned in A only: {_and_lost(only_a)}; in B only: {_and_lost(only_b)}."
+    yield [Text(verdict if answer.differences else "Both condemned the same runtimes.", style="bold")]
+
+
+def _and_lost(differences: list[Difference]) -> str:
+    lost = sum(difference.disk == LOST for difference in differences)
+    return f"{len(differences):,} (disk lost: {lost:,})" if lost else f"{len(differences):,}"
 
 
 @_parts.register
@@ -149,7 +165,7 @@ def _(answer: Verification) -> Iterable[Part]:
     yield [
         Text(
             f"{read}: {'nothing is off' if answer.ok else 'SOMETHING IS OFF'}.",
-            "bold" if answer.ok else f"bold {FAULT}",
+            "bold" if answer.ok else FAULT,
         )
     ]
 
@@ -158,7 +174,7 @@ def _of_verdict(verdict: Verdict) -> Text:
     state = {"finished": "whole", "open": "still going", "cut_off": "cut off"}[verdict.state]
     how = f"{len(verdict.faults):,} off" if verdict.faults else state
     return printable(
-        f"{_minute(verdict.started_at)} {verdict.run_id} {verdict.job} {verdict.environment}:"
+        f"{minute(verdict.started_at)} {verdict.run_id} {verdict.job} {verdict.environment}:"
         f" {verdict.records:,} records, {verdict.listed:,} listed, {verdict.acts:,} acts: {how}",
         FAULT if verdict.faults else "",
     )
@@ -169,12 +185,13 @@ def _(answer: Upcoming) -> Iterable[Part]:
     yield _lines([_headline(answer.run)])
     due: list[Text] = []
     for (project, creator), rows in groupby(answer.due, lambda due: (due.project, due.creator)):
-        due.append(printable(f"{project}, {creator or 'creator not on record'}", "bold"))
-        due.extend(
-            _lines([f"  {_minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})" for row in rows])
-        )
+        head = [printable(f"{project}, {creator or 'creator not on record'}", "bold")]
+        for row in rows:
+            told = printable(f"  {minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})")
+            due.append(Text("\n").join([*head, told]))
+            head = []
     yield due
-    yield [Text(f"{len(answer.due):,} will be deleted by {_minute(answer.until)}Z if nobody uses them.", style="bold")]
+    yield [Text(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", style="bold")]
 
 
 RUN_HEADERS = (
@@ -188,7 +205,7 @@ RUN_HEADERS = (
 def _run_cells(line: RunLine) -> list[str]:
     return [
         line.run_id,
-        _minute(line.started_at),
+        minute(line.started_at),
         (line.who or "-").removesuffix(SERVICE_ACCOUNT),
         line.job,
         line.environment,
@@ -202,7 +219,8 @@ def _run_cells(line: RunLine) -> list[str]:
 
 
 def _how(line: RunLine) -> str:
-    return "dry" if line.dry_run else "live"
+    how = "dry" if line.dry_run else "live"
+    return f"{how} as of {minute(line.as_of)}" if line.as_of else how
 
 
 def _ended(line: RunLine) -> str:
@@ -211,20 +229,12 @@ def _ended(line: RunLine) -> str:
 
 def _headline(line: RunLine) -> str:
     refused = f", refused by {', '.join(line.refused_by)}" if line.refused_by else ""
+    if line.would_be_refused_by:
+        refused += f", a live run would be refused by {', '.join(line.would_be_refused_by)}"
     return (
-        f"{_minute(line.started_at)} {line.run_id}: {line.job} in {line.environment}, {_how(line)} run"
+        f"{minute(line.started_at)} {line.run_id}: {line.job} in {line.environment}, {_how(line)},"
         f" by {line.who or 'unknown'}, {line.listed:,} listed, {_ended(line)}{refused}"
     )
-
-
-def _limit(name: str, value: float) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return duration(value) if name.endswith("_s") else f"{value:g}"
-
-
-def _minute(instant: datetime | None) -> str:
-    return "-" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _lines(texts: Iterable[str], style: str = "") -> list[Text]:

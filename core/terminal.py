@@ -34,9 +34,10 @@ LEFT_TO_RIGHT_MARK = "\u200e"
 EMOJI_STYLE = "\ufe0f"
 """Changes no sign, only how wide terminals believe it to be."""
 
-WARNING = "magenta"
-FAULT = "red"
-"""Of the named colours these two can be read on light and on dark; yellow and green cannot."""
+WARNING = "bold magenta"
+FAULT = "bold red"
+"""Of the named colours these two can be read on light and on dark, yellow and green cannot. Bold, since on dark they
+are dim, and where there is no colour at all."""
 STYLES = {
     "disk lost": FAULT,
     Outcome.CONFLICT: WARNING,

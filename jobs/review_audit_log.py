@@ -7,7 +7,8 @@ Questions:
   diff RUN_A RUN_B     what one run condemned and the other did not, and why
   verify [RUN_ID ...]  whether the log is whole and honest; exit code 1 where anything is off
   upcoming             what the latest run says will be deleted, by project and creator
-  report               all of it on one HTML page that needs no network
+  report [RUN_A RUN_B] all of it on one HTML page that needs no network; two runs side by side: these, or the latest
+                       two, if they are dry runs under different policies or as of different instants
 
 Logs are JSON Lines as the jobs write them, or as a Cloud Logging sink does, also compressed (.gz), in any order; or
 Cloud Logging itself, at most 55 reads of 1000 records a minute: --env reads the log of an environment.
@@ -15,7 +16,7 @@ Cloud Logging itself, at most 55 reads of 1000 records a minute: --env reads the
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ import msgspec
 from core.diagnostics import reading
 from core.exit_code import ExitCode
 from core.places import CLOUD_LOGGING, cannot_be_read, open_places
-from core.records import review
+from core.records import comparison, review
 from core.records.reader import AuditRecords, Record
 from core.records.verify import Verification, verify
 from core.records.wanted import EVERYTHING, Match, Wanted
@@ -38,14 +39,14 @@ from core.standard_output import say
 
 WITHIN = "3d"
 SINCE = "7d"
-ARGUMENTS = {
-    "runs": (0, 0, "no argument"),
-    "run": (1, 1, "RUN_ID or latest"),
-    "why": (1, 1, "PROJECT/NAME"),
-    "diff": (2, 2, "RUN_A and RUN_B"),
-    "verify": (0, None, "any number of RUN_IDs"),
-    "upcoming": (0, 0, "no argument"),
-    "report": (0, 0, "no argument"),
+ARGUMENTS: dict[str, tuple[Container[int], str]] = {
+    "runs": ({0}, "no argument"),
+    "run": ({1}, "RUN_ID or latest"),
+    "why": ({1}, "PROJECT/NAME"),
+    "diff": ({2}, "RUN_A and RUN_B"),
+    "verify": (range(sys.maxsize), "any number of RUN_IDs"),
+    "upcoming": ({0}, "no argument"),
+    "report": ({0, 2}, "RUN_A and RUN_B, or no argument"),
 }
 """How many words each question takes, and which."""
 
@@ -100,10 +101,12 @@ def _report(arguments: argparse.Namespace) -> int:
     try:
         with reading() as read:
             log = _opened(arguments, read)
-            write_report(_some(log), arguments.html, utc_now(), log=log)
+            write_report(_some(log), arguments.html, utc_now(), log=log, compared=arguments.words)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise UsageError(f"report: {reason}") from None
+    except review.UnknownError as error:
+        raise UsageError(str(error)) from None
     print(f"the report is in {arguments.html}")
     return ExitCode.DONE
 
@@ -147,8 +150,8 @@ def _wanted(question: str, words: list[str], openings: Sequence[Record]) -> Want
 
 
 def _checked(arguments: argparse.Namespace) -> timedelta:
-    least, most, what = ARGUMENTS[arguments.question]
-    if len(arguments.words) < least or (most is not None and len(arguments.words) > most):
+    so_many, what = ARGUMENTS[arguments.question]
+    if len(arguments.words) not in so_many:
         raise UsageError(f"{arguments.question} takes {what}")
     if (arguments.places is None) == (arguments.env is None):
         raise UsageError("from: name files or folders, or cloud-logging; or name an environment by --env")
@@ -182,7 +185,7 @@ def _answer(question: str, words: list[str], log: AuditRecords, within: timedelt
         case "why":
             answer = review.why(_some(log), words[0])
         case "diff":
-            answer = review.diff(_some(log), words[0], words[1], now)
+            answer = comparison.diff(_some(log), words[0], words[1], now)
         case "upcoming":
             answer = review.upcoming(_some(log), within, now)
         case _:

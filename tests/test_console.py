@@ -164,13 +164,18 @@ def on_a_terminal(
     server: SandboxServer, *arguments: str, lines: int = 24, columns: int = 80, expected: int = 0, **environment: str
 ) -> str:
     """The job with a terminal as standard output and error; what the terminal got."""
+    words = [word if word != "json" else "auto" for word in delete(server, *arguments)]
+    return in_a_terminal(*words, lines=lines, columns=columns, expected=expected, **environment)
+
+
+def in_a_terminal(*words: str, lines: int = 24, columns: int = 80, expected: int = 0, **environment: str) -> str:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (lines, columns))
-    words = [LEO, *delete(server, *arguments)]
-    words[words.index("json")] = "auto"
     inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     environment = {"TERM": "xterm-256color", **environment}
-    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=inherited | environment) as process:
+    with subprocess.Popen(
+        [LEO, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=inherited | environment
+    ) as process:
         os.close(theirs)
         seen = b""
         try:
@@ -191,8 +196,8 @@ def test_on_a_terminal_there_is_a_table_with_progress_and_colour_unless_told_not
     for seen in (colourful, plain):
         assert "Due, most overdue first" in seen
         assert "listing" in seen
-    assert "\x1b[31mdisk lost" in colourful
-    assert "\x1b[31m" not in plain
+    assert "\x1b[1;31mdisk lost" in colourful
+    assert "\x1b[1mdisk lost" in plain
     assert "disk lost" in dumb
     assert "\x1b" not in dumb
 
@@ -216,6 +221,17 @@ def test_ten_thousand_due_runtimes_take_one_screen_and_the_verdict_is_on_it() ->
         assert said in end
 
 
+def test_what_a_review_tells_of_very_many_acts_takes_one_screen_with_headers_and_verdict() -> None:
+    with serving(Leonardo([a_machine(n) for n in range(1, 121)])) as server:
+        on_a_terminal(server, "--audit-file", "log.jsonl")
+    seen = in_a_terminal("review-audit-log", "run", "latest", "--from", "log.jsonl", lines=30, columns=200)
+    screen = seen[seen.index("Acts") :].splitlines()
+    assert 25 <= len(screen) < 30
+    assert "runtime" in screen[1]
+    assert "more; --output json tells all" in screen[-3]
+    assert "120 listed, exit code 0." in screen[-1]
+
+
 def test_what_the_program_says_of_itself_does_not_run_into_the_progress() -> None:
     with serving(Leonardo([a_machine(1)]), faults=[Fault(call="list", delay=0.3)]) as server:
         seen = on_a_terminal(server, "--log-level", "DEBUG")
@@ -237,7 +253,7 @@ def test_a_colour_that_is_asked_for_makes_no_progress_in_a_log() -> None:
     with serving(Leonardo([a_machine(1, config_type="GceConfig")])) as server:
         ended = finish(start(*delete(server, "--output", "table"), env={**os.environ, "FORCE_COLOR": "1"}))
     assert (ended.code, ended.err) == (0, "")
-    assert "\x1b[31mdisk lost" in ended.out
+    assert "\x1b[1;31mdisk lost" in ended.out
 
 
 def test_a_reader_that_has_seen_enough_of_the_table_does_no_harm() -> None:

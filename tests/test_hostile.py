@@ -4,12 +4,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import yaml
 
 from core.records import report as report_module
 from core.sandbox.leonardo import Leonardo
@@ -50,6 +52,15 @@ def a_hostile_machine(text: str, **fields: Any) -> Machine:
     return a_machine(1, name=text, project=text, creator=text, labels={text: text, "k": text}, **fields)
 
 
+LAX = ("--max-age", "30d", "--max-age-if-idle", "25d")
+
+
+def exempting_nobody(reason: str, path: Path) -> Path:
+    until = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"
+    path.write_text(yaml.safe_dump([{"match": {"name": "nobody"}, "until": until, "reason": reason[:50]}]))
+    return path
+
+
 class Page(HTMLParser):
     """The elements that an HTML page is made of."""
 
@@ -71,7 +82,10 @@ def test_a_hostile_text_stays_where_it_belongs(what: str, run: Run, tmp_path: Pa
     audit_file, report = tmp_path / "audit.jsonl", tmp_path / "report.html"
     with serving(Leonardo([a_hostile_machine(text), a_machine(2), a_machine(3, days=1)])) as server:
         shown = run(*delete(server, "--output", "table"))
-        ended = run(*delete(server, LIVE, "--audit-file", str(audit_file)))
+        kept = ("--audit-file", str(audit_file))
+        exempting = ("--exemptions", str(exempting_nobody(text, tmp_path / "exemptions.yaml")))
+        rehearsals = [run(*delete(server, *kept, *policy)) for policy in (LAX, exempting)]
+        ended = run(*delete(server, LIVE, *kept))
         asked = [r.raw_path for r in server.requests]
 
     # its URL segment
@@ -93,14 +107,17 @@ def test_a_hostile_text_stays_where_it_belongs(what: str, run: Run, tmp_path: Pa
     assert not UNSEEN.search(shown.out)
     assert "all-of-us-2" in shown.out
     assert len(shown.out) < 4000
-    for question in (("runs",), ("run", "latest"), ("verify",), ("upcoming",), ("why", "terra-2/all-of-us-2")):
+    why, diff = ("why", "terra-2/all-of-us-2"), ("diff", *(dry.records[0]["run_id"] for dry in rehearsals))
+    for question in (("runs",), ("run", "latest"), ("verify",), ("upcoming",), why, diff):
         told = run("review-audit-log", *question, "--from", str(audit_file), "--output", "table")
         assert not UNSEEN.search(told.out), question
 
     # its HTML cell
-    assert run("review-audit-log", "report", "--html", str(report), "--from", str(audit_file)).code == 0
+    assert run("review-audit-log", "report", *diff[1:], "--html", str(report), "--from", str(audit_file)).code == 0
     page = Page()
     page.feed(report.read_text())
+    assert 'id="only-B"' in report.read_text()
+    assert (page.elements["h1"], page.elements["main"], page.elements["h3"]) == (1, 1, 5)
     assert page.elements["script"] == TEMPLATE.read_text().count("<script")
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", report.read_text())
 

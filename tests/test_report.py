@@ -3,16 +3,18 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core.records import report, review
+from core.records import comparison, report, review, side_by_side
 from core.records.files import AuditFiles
-from core.records.reader import AuditRecords, Record
+from core.records.reader import AuditRecords, Record, ScopeDetail
 from core.records.report import write_report
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
@@ -95,7 +97,7 @@ def log(run: Run, tmp_path: Path) -> AuditRecords:
         a_machine(4, days=13.5),
         a_machine(5),
         a_machine(7, days=8),
-        a_machine(8),
+        a_machine(8, config_type="GceConfig"),
     ]
     faults = [Fault(call="delete", name="all-of-us-5", status=400)]
     with serving(Leonardo([*fleet, overdue(6)]), faults=faults) as server:
@@ -104,9 +106,16 @@ def log(run: Run, tmp_path: Path) -> AuditRecords:
     return AuditRecords(AuditFiles([file]))
 
 
-def reported(records: AuditRecords | list[Record], tmp_path: Path, at: datetime | None = None) -> Page:
+def reported(
+    records: AuditRecords | list[Record],
+    tmp_path: Path,
+    at: datetime | None = None,
+    *,
+    compared: Sequence[str] = (),
+) -> Page:
     out = tmp_path / "report.html"
-    write_report(records, out, at or now(), log=records if isinstance(records, AuditRecords) else None)
+    log = records if isinstance(records, AuditRecords) else None
+    write_report(records, out, at or now(), log=log, compared=compared)
     return Page(out)
 
 
@@ -252,6 +261,163 @@ def test_of_very_many_acts_the_newest_are_shown_and_the_rest_is_counted(tmp_path
     assert "The newest are shown; 4,007 failures more." in page.text
 
 
+# two runs side by side
+
+
+@pytest.fixture
+def stricter(run: Run, tmp_path: Path) -> tuple[AuditRecords, list[str]]:
+    """Two dry runs over one fleet, of which the second judges by a smaller age, and their ids."""
+    file = tmp_path / "stricter.jsonl"
+    fleet = [
+        a_machine(1),
+        a_machine(2, days=11, idle_hours=1, creator=SCRIPT),
+        a_machine(3, days=12, idle_hours=1, config_type="GceConfig"),
+        a_machine(4, days=12),
+        a_machine(5, days=2),
+    ]
+    with serving(Leonardo(fleet)) as server:
+        kept = ("--audit-file", str(file), "--max-acts", "3")
+        ended = [run(*delete(server, *kept, "--max-age", max_age)) for max_age in ("14d", "10d")]
+    return AuditRecords(AuditFiles([file])), [e.records[0]["run_id"] for e in ended]
+
+
+def told(page: Page) -> str:
+    """What stands above the tables of the chapter, as a person reads it."""
+    found = re.search(r'<section id="side-by-side".*?<table', page.text, re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", "", found[0]).split()) if found else ""
+
+
+def test_two_dry_runs_under_different_policies_stand_side_by_side(
+    stricter: tuple[AuditRecords, list[str]], tmp_path: Path
+) -> None:
+    records, ids = stricter
+    page = reported(records, tmp_path)
+    assert "A condemns 2, B 4: 2 in B only (1 of them lose their data), 0 in A only." in told(page)
+    assert "Both judged by different policies; the fleet is the same." in told(page)
+    judged = {row[""]: (row["A"], row["B"]) for row in page.rows("judged-by")}
+    assert judged.pop("started")
+    assert judged == {
+        "run": tuple(ids),
+        "max_age": ("14 d", "10 d"),
+        "listed": ("5", "5"),
+        "a live run": ("-", "would be refused: max_acts"),
+    }
+    decided = {(r["Outcome"], r["Reason"]): (r["A"], r["B"], r["Change"]) for r in page.rows("decisions")}
+    assert decided == {
+        ("would delete", "max age"): ("1", "4", "+3"),
+        ("would delete", "max age if idle"): ("1", "0", "-1"),
+        ("kept", "within policy"): ("3", "1", "-2"),
+    }
+    assert "1 condemned by both: max age if idle in A, max age in B." in page.text
+    rows = page.rows("only-B")
+    assert [(r["Disk"], r["Runtime, creator"], r["Reason in B"]) for r in rows] == [
+        ("lost", "terra-3/all-of-us-3researcher@example.org", "max age"),
+        ("kept", f"terra-2/all-of-us-2{SCRIPT}", "max age"),
+    ]
+    assert page.rows("only-A") == []
+    assert page.rows("by-project") == [
+        {"Project": "terra-3", "In B only": "1", "Disk lost": "1"},
+        {"Project": "terra-2", "In B only": "1", "Disk lost": "0"},
+    ]
+    assert {row["Creator"] for row in page.rows("by-creator")} == {SCRIPT, "researcher@example.org"}
+    assert page.text.count("<script>") == 1
+
+
+def test_the_two_runs_are_those_that_diff_tells_of_either_way_round(
+    stricter: tuple[AuditRecords, list[str]], tmp_path: Path
+) -> None:
+    records, ids = stricter
+    page = reported(records, tmp_path, compared=ids[::-1])
+    answer = comparison.diff(records, ids[1], ids[0], now())
+    assert [(r["Runtime, creator"], r["Why not in B"]) for r in page.rows("only-A")] == [
+        (f"{d.path}{d.creator}", d.in_words) for d in answer.differences
+    ]
+    assert page.rows("only-B") == []
+    assert "A condemns 4, B 2: 0 in B only, 2 in A only (1 of them lose their data)." in told(page)
+
+
+def test_runs_that_do_not_differ_in_what_they_judge_by_stand_side_by_side_only_when_named(
+    log: AuditRecords, tmp_path: Path
+) -> None:
+    assert told(reported(log, tmp_path)) == ""
+    dry, _, again, _ = [line.run_id for line in review.runs(log, now()).runs]
+    page = reported(log, tmp_path, compared=[dry, again])
+    assert "Both judged by the same policy" in told(page)
+    assert {row["Why not in B"] for row in page.rows("only-A")} == {"its status is Deleting now"}
+    with pytest.raises(review.UnknownError, match=f"did you mean {again}"):
+        reported(log, tmp_path, compared=[dry, again + "x"])
+
+
+def opening(run_id: str, **fields: Any) -> Record:
+    given: dict[str, Any] = {"job": "delete-old-runtimes", "environment": "e", "policy_digest": run_id, **fields}
+    return Record(event="run_started", run_id=run_id, time=now(), **given)
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        ({}, ["a", "b"]),
+        ({"policy_digest": "a"}, []),
+        ({"policy_digest": "a", "scope": ScopeDetail(as_of=datetime(2026, 12, 1, tzinfo=UTC))}, ["a", "b"]),
+        ({"dry_run": False}, []),
+        ({"environment": "another"}, []),
+        ({"job": "check-autopause"}, ["before", "a"]),
+        ({"scope": ScopeDetail(only=["p/n"])}, ["before", "a"]),
+    ],
+)
+def test_the_latest_two_runs_are_set_side_by_side_if_they_are_rehearsals_that_differ(
+    second: dict[str, Any], expected: list[str]
+) -> None:
+    openings = [opening("before"), opening("a"), opening("b", **second)]
+    assert comparison.rehearsals_that_differ(openings) == expected
+    assert comparison.rehearsals_that_differ(openings[::-1]) == expected
+    assert comparison.rehearsals_that_differ([]) == []
+
+
+def test_of_very_many_differences_those_that_lose_data_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
+    many = side_by_side.MOST_ROWS + 7
+    audited = [
+        Record(
+            event="runtime_audited",
+            run_id=run_id,
+            runtime_id=str(n),
+            project=f"p-{n % 30:02}",
+            name=str(n),
+            disk="lost" if n >= many - 2 else "kept",
+            action="delete" if run_id == "b" else "keep",
+            reason="max_age" if run_id == "b" else "within_policy",
+            outcome="would_delete" if run_id == "b" else "kept",
+        )
+        for run_id in "ab"
+        for n in range(many)
+    ]
+    page = reported([opening("a"), opening("b"), *audited], tmp_path)
+    rows = page.rows("only-B")
+    assert [row["Disk"] for row in rows] == ["lost"] * 2 + ["kept"] * (side_by_side.MOST_ROWS - 2)
+    assert "7 more are not shown" in page.text
+    assert "due since 507" in page.text
+    assert len(page.rows("by-project")) == side_by_side.MOST_OWNERS
+    assert "Those with most are shown; 10 projects more." in page.text
+    assert page.rows("by-creator") == []
+
+
+def test_the_headings_of_the_page_are_in_order_and_every_table_of_two_runs_has_its_headers(
+    stricter: tuple[AuditRecords, list[str]], tmp_path: Path
+) -> None:
+    page = reported(stricter[0], tmp_path)
+    assert len(page.ids) == len(set(page.ids))
+    levels = [int(level) for level in re.findall(r"<h(\d)", page.text)]
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in pairwise(levels))
+    chapter = page.text.partition('<section id="side-by-side"')[2].partition("</section>")[0]
+    for name in re.findall(r'aria-labelledby="([^"]+)"', chapter):
+        assert name in page.ids
+    for table in re.findall(r"<table.*?</table>", chapter, re.DOTALL):
+        assert not re.search(r"<th(?! scope=)[ >]", table)
+        body = table.partition("<tbody>")[2]
+        assert body.count("<tr>") == body.count('<th scope="row"') > 0
+
+
 # in a browser
 
 PROBE = """<script>
@@ -263,6 +429,7 @@ document.body.dataset.found = document.getElementById("found").value;
 document.body.dataset.scripts = document.scripts.length;
 document.body.dataset.ink = getComputedStyle(document.body).color;
 document.body.dataset.bar = getComputedStyle(document.querySelector("#age svg [style*='--acted']")).fill;
+document.body.dataset.lost = getComputedStyle(document.querySelector("#only-A .lost")).color;
 const frame = document.createElement("iframe");
 frame.width = 390;
 frame.style.border = 0;
@@ -293,16 +460,17 @@ def seen(page: Path, *how: str) -> dict[str, str]:
 
 
 @in_a_browser
-def test_in_a_browser_the_names_stay_text_the_search_works_and_a_phone_does_not_scroll_sideways(
+def test_in_a_browser_names_stay_text_search_works_lost_data_stands_out_and_a_phone_does_not_scroll_sideways(
     log: AuditRecords, tmp_path: Path
 ) -> None:
-    page = reported(log, tmp_path)
+    dry, _, again, _ = [line.run_id for line in review.runs(log, now()).runs]
+    page = reported(log, tmp_path, compared=[dry, again])
     found = seen(tmp_path / "report.html")
     assert found["scripts"] == "2"  # the page's own and the probe
     assert (found["shown"], found["found"]) == ("1", f"1 of {len(page.rows('acts'))} shown")
     assert found["phone"] == "390 of 390"
     dark = seen(tmp_path / "report.html", "--blink-settings=preferredColorScheme=0")
-    assert dark["ink"] != found["ink"]
+    assert len({shown[ink] for shown in (found, dark) for ink in ("ink", "lost")}) == 4
     assert dark["bar"] != found["bar"]
 
 
@@ -321,6 +489,9 @@ def test_the_command_says_in_one_line_what_it_lacks(run: Callable[..., Ended]) -
         (("report", "--from", "audit"), "--html FILE goes with report, and with nothing else"),
         (("runs", "--from", "audit", "--html", "x"), "--html FILE goes with report, and with nothing else"),
         (("report", "--from", "none", "--html", "x"), "from: none cannot be read: No such file or directory"),
+        (("report", "a", "--from", "audit", "--html", "x"), "report takes RUN_A and RUN_B, or no argument"),
+        (("report", "a", "b", "--from", "audit", "--html", "x"), "there is no record of run 'a'"),
+        (("report", "a", "a", "--from", "audit", "--html", "x"), "a does not differ from itself"),
         (("report", "--from", "audit", "--html", "no/x"), "report: no/x: No such file or directory"),
     ):
         ended = run("review-audit-log", *arguments)

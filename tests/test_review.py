@@ -37,6 +37,7 @@ Run = Callable[..., Ended]
 Line = dict[str, Any]
 LATER = datetime.now(UTC) + timedelta(days=1)
 LIVE = ("--no-dry-run",)
+INSERT_ID = "logging.googleapis.com/insertId"
 
 
 def written(path: Path, lines: list[Line]) -> Path:
@@ -655,6 +656,81 @@ def test_diff_tells_what_has_become_due_and_what_the_policy_alone_changed(run: R
     }
 
 
+def test_diff_tells_the_limits_that_differ_the_counts_of_both_and_whom_to_tell_first(run: Run, tmp_path: Path) -> None:
+    log = ("--audit-file", str(tmp_path / "log.jsonl"))
+    fleet = [
+        a_machine(1),
+        a_machine(2, days=11, idle_hours=1, creator="ada@example.org"),
+        a_machine(3, days=11, idle_hours=1, config_type="GceConfig"),
+        a_machine(4, days=12),  # condemned by both, for another reason
+        a_machine(5, days=2),
+    ]
+    soon = str((LATER + timedelta(days=9)).date())
+    exempt = json.dumps([{"match": {"project": "terra-9"}, "until": soon, "reason": "r"}])
+    with serving(Leonardo(fleet)) as server:
+        a = run(
+            *delete(server, *log, "--project", "terra-1", *(w for n in "2345" for w in ("--project", f"terra-{n}")))
+        )
+        b = run(*delete(server, *log, "--max-age", "10d", "--exemptions", exempt, "--max-acts", "1"))
+    ids = [ended.records[0]["run_id"] for ended in (a, b)]
+    answer = ask(run, "diff", *ids, "--from", str(tmp_path))
+    assert [(term["name"], term["a"], term["b"]) for term in answer["terms"]] == [
+        ("max_age_s", 1209600.0, 864000.0),
+        ("exemptions", [], [f"project terra-9 until {soon} 00:00: r"]),
+        ("projects", [f"terra-{n}" for n in range(1, 6)], None),
+    ]
+    assert {(count["outcome"], count["reason"]): (count["a"], count["b"]) for count in answer["counts"]} == {
+        ("would_delete", "max_age"): (1, 4),
+        ("would_delete", "max_age_if_idle"): (1, 0),
+        ("kept", "within_policy"): (3, 1),
+    }
+    assert (answer["condemned_in_both"], answer["other_reasons"]) == (
+        2,
+        [{"reason_a": "max_age_if_idle", "reason_b": "max_age", "count": 1}],
+    )
+    assert [(d["path"], d["disk"], d["creator"]) for d in answer["differences"]] == [
+        (paths(3)[0], "lost", "researcher@example.org"),
+        (paths(2)[0], "kept", "ada@example.org"),
+    ]
+    assert [answer[run]["would_be_refused_by"] for run in ("run_a", "run_b")] == [[], ["max_acts"]]
+    told = run("review-audit-log", "diff", *ids, "--from", str(tmp_path), "--output", "table").out
+    for words in ("max_age     14 d", "in B only: 2 (disk lost: 1).", "refused by max_acts", "ada@example.org"):
+        assert words in " ".join(told.split("\n"))
+    other_way = ask(run, "diff", *ids[::-1], "--from", str(tmp_path))["other_reasons"]
+    assert other_way == [{"reason_a": "max_age", "reason_b": "max_age_if_idle", "count": 1}]
+
+
+def test_numbers_that_no_clock_could_tell_are_shown_as_they_are(run: Run, live: list[Line], tmp_path: Path) -> None:
+    sober = str(written(tmp_path / "b.jsonl", [{**line, "run_id": "b", INSERT_ID: None} for line in live]))
+    live[0]["policy"]["max_age_s"] = 1e300
+    of(live, 1).update(age_s=-1e300)
+    log = str(written(tmp_path / "a.jsonl", live))
+    run_id = live[0]["run_id"]
+    for question in (["run", run_id], ["diff", run_id, "b"], ["report", run_id, "b", "--html", "r.html"]):
+        ended = run("review-audit-log", *question, "--from", log, "--from", sober, "--output", "table")
+        assert ended.code == 0, ended.err
+        shown = ended.out + Path("r.html").read_text() if question[0] == "report" else ended.out
+        assert "1e+300 s" in shown
+
+
+def test_diff_of_another_instant_says_so(run: Run, tmp_path: Path) -> None:
+    log = ("--audit-file", str(tmp_path / "log.jsonl"))
+    in_a_week = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%dT00:00:00Z}"
+    with serving(Leonardo([a_machine(1), a_machine(2, days=5)])) as server:
+        ahead = run(*delete(server, *log, "--as-of", in_a_week)).records[0]["run_id"]
+        today = run(*delete(server, *log)).records[0]["run_id"]
+        ahead_again = run(*delete(server, *log, "--as-of", in_a_week)).records[0]["run_id"]
+    for pair, why in (((ahead, today), "not_due_yet"), ((today, ahead_again), "due_since")):
+        answer = ask(run, "diff", *pair, "--from", str(tmp_path))
+        assert {d["path"]: d["why_not_in_the_other"] for d in answer["differences"]} == {paths(2)[0]: why}
+        (term,) = answer["terms"]
+        assert (term["name"], in_a_week in (term["a"], term["b"]), answer["same_policy"]) == ("now", True, True)
+    assert ask(run, "diff", ahead, ahead_again, "--from", str(tmp_path))["terms"] == []
+    told = run("review-audit-log", "diff", ahead, today, "--from", str(tmp_path), "--output", "table").out
+    assert f"dry as of {in_a_week[:10]} 00:00" in " ".join(told.split())
+    assert "judged as of" in told
+
+
 def test_upcoming_tells_what_is_due_when_by_project_and_creator(run: Run, tmp_path: Path) -> None:
     fleet = [a_machine(1, days=13), a_machine(2, days=1), a_machine(3, days=5), a_machine(4)]
     with serving(Leonardo(fleet)) as server:
@@ -745,7 +821,7 @@ def test_a_person_gets_tables_and_no_control_character(
     assert re.search(rf"{run_id}  \S+ \S+  delete-old-runtimes  local        live", seen("runs"))
     told = seen("run", "latest")
     assert "�[2J[bold]" in told
-    assert "Policy: max_age_s 14 d, max_age_if_idle_s 7 d, idle_after_s 4 h, spare_possibly_busy no" in told
+    assert "Policy: max_age 14 d, max_age_if_idle 7 d, idle_after 4 h, spare_possibly_busy no" in told
     assert f"{paths(1)[0]}, id 1, created " in seen("why", paths(1)[0])
     assert "nothing is off." in seen("verify")
     assert "1 will be deleted by " in seen("upcoming")
@@ -787,10 +863,11 @@ def test_a_person_sees_what_differs_and_what_fails_again(
     assert "the fleet shrank by 103: 0 new, 0 gone by our act, 103 gone without our act" in told
     assert "the later run did not list it" in told
     assert "and 3 more" in told
-    assert "the fleet is as large" in seen("diff", b, "latest")
+    assert "Judged by the same policy; the fleet is the same." in seen("diff", b, "latest")
     assert "Both condemned the same runtimes." in seen("diff", b, "latest")
     assert "Failed in several runs in a row" in seen("runs")
     assert "and 4 more" in seen("run", a)
+    assert "and 54 more" in seen("upcoming"), "runtimes, not lines"
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

@@ -14,12 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.records.comparison import Comparison, rehearsals_that_differ
 from core.records.events import ALL_RUNTIMES, Outcome
 from core.records.reader import AuditRecords, Record
 from core.records.rejudge import PolicyNotRecordedError, deletion_policy
-from core.records.review import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, of_the_fleet
+from core.records.review import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, of_runs, of_the_fleet, opened
+from core.records.side_by_side import SideBySide, side_by_side
 from core.records.verify import FAILED, Verdict, verify
-from core.records.view import duration
+from core.records.view import duration, label, minute, value
 from core.rules.decision import Reason, in_words
 
 if TYPE_CHECKING:
@@ -162,8 +164,9 @@ class Sweep:
 class Gathered:
     """Everything that the page says, out of one pass over the records."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, comparison: Comparison | None) -> None:
         self.now = now
+        self._comparison = comparison
         self.records = 0
         self.first_at: datetime | None = None
         self.last_at: datetime | None = None
@@ -191,6 +194,8 @@ class Gathered:
         if run is None:
             run = self._runs[record.run_id] = RunSummary(record)
         run.add(record)
+        if self._comparison:
+            self._comparison.add(record)
         if record.event == "runtime_audited":
             self._add_audited(record)
         elif record.event == "run_started":
@@ -217,6 +222,9 @@ class Gathered:
             self.deleted[record.reason] += 1
         elif record.outcome == Outcome.WOULD_DELETE:
             self.would_delete[record.reason] += 1
+
+    def side_by_side(self) -> SideBySide | None:
+        return side_by_side(self._comparison.answer(self.now)) if self._comparison else None
 
     def lines(self) -> list[tuple[RunLine, int]]:
         """Each run in the order of time, and how many it kept."""
@@ -249,13 +257,24 @@ def _row(record: Record) -> Row:
     )
 
 
-def write_report(records: Iterable[Record], out: Path, now: datetime, *, log: AuditRecords | None = None) -> None:
+def write_report(
+    records: Iterable[Record],
+    out: Path,
+    now: datetime,
+    *,
+    log: AuditRecords | None = None,
+    compared: Sequence[str] = (),
+) -> None:
     """Write the page about these records, each run's `run_started` before its others.
 
-    Where they come out of `log`, what was wrong with its files is told too. Raises OSError where `out` cannot be
-    written, ImportError where what draws is not installed.
+    Two runs stand side by side: the `compared`, else the latest two, if they are dry runs that judged by different
+    policies or instants. Where the records come out of `log`, what was wrong with its files is told too. Raises OSError
+    where `out` cannot be written, ImportError where what draws is not installed, UnknownError where no record is of a
+    run that is to be compared.
     """
-    gathered = Gathered(now)
+    openings, records = opened(records)
+    ids, records = of_runs(records, compared or rehearsals_that_differ(openings), also=lambda _: True)
+    gathered = Gathered(now, Comparison(*ids) if ids else None)
     verdicts = verify(gathered.watch(records), now)
     out.write_text(_page(gathered, _verdict(verdicts, log)), encoding="utf-8")
 
@@ -283,12 +302,16 @@ def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - only a report needs it
 
     lines = gathered.lines()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(minute=_minute, count=_count)
+    environment.filters.update(minute=minute, count=_count, duration=duration, label=label, value=value, words=_words)
     template = environment.from_string(files("core.records").joinpath("report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         now=gathered.now,
@@ -303,13 +326,10 @@ def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
             "failed": sum(line.failed for line, _ in lines),
             "kept": sum(kept for _, kept in lines),
         },
+        side_by_side=gathered.side_by_side(),
         charts=list(_charts(gathered, lines)),
     )
     return page.translate(CONTROLS)
-
-
-def _minute(instant: datetime | None) -> str:
-    return "-" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 # charts
@@ -368,7 +388,7 @@ def _runs_chart(lines: list[tuple[RunLine, int]]) -> Chart:
         rows=[
             (
                 line.run_id,
-                _minute(line.started_at),
+                minute(line.started_at),
                 f"{line.acted:,}",
                 f"{line.would_act:,}",
                 f"{line.failed:,}",
@@ -403,7 +423,7 @@ def _histograms(sweep: Sweep) -> Iterator[Chart]:
     limits = sweep.limits
     longest = limits.get("max_age") or timedelta(days=BINS_TO_MAX_AGE)
     steps = {longest / BINS_TO_MAX_AGE * n for n in range(2 * BINS_TO_MAX_AGE + 1)}
-    when = _minute(sweep.started.time)
+    when = minute(sweep.started.time)
     for key, title, numbers, edges, names in (
         ("age", "Age of the runtimes", sweep.ages, steps, ("max_age_if_idle", "max_age")),
         ("idle", "Idle time of the runtimes", sweep.idles, {*IDLE_EDGES}, ("idle_after",)),
@@ -492,8 +512,8 @@ def _upcoming_chart(sweep: Sweep, now: datetime) -> Chart:
     named = [("already due", sweep.overdue), *((f"{day:%a} {day}", sweep.due[day]) for day in days)]
     title = "Upcoming deletions by day"
     summary = (
-        f"{_count(sum(counts), 'runtime')} due until {_minute(now + AHEAD)} if nobody uses them again, "
-        f"{sweep.overdue:,} of them already; {sweep.later:,} later. As of the sweep of {_minute(sweep.started.time)}."
+        f"{_count(sum(counts), 'runtime')} due until {minute(now + AHEAD)} if nobody uses them again, "
+        f"{sweep.overdue:,} of them already; {sweep.later:,} later. As of the sweep of {minute(sweep.started.time)}."
     )
     return Chart(
         key="upcoming",

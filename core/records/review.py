@@ -1,4 +1,4 @@
-"""What audit records answer: which runs, why this runtime, what differs, what is due; pure, and draws nothing.
+"""What audit records answer: which runs, why this runtime, what is due; what two runs differ in lives in `comparison`.
 
 Every question takes records that begin with each run's `run_started`, as `core.records.reader` gives them.
 """
@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from itertools import chain, groupby
-from sys import intern
 
 import msgspec
 from msgspec import UNSET
 
-from core.records.events import ALL_RUNTIMES, MOST_NAMES, WORDS, Outcome
+from core.records.events import ALL_RUNTIMES, WORDS, ExemptionDetail, Outcome
 from core.records.reader import Record
 from core.records.rejudge import (
     AUTOPAUSE_JOB,
@@ -25,6 +24,7 @@ from core.records.rejudge import (
     runtime_of,
 )
 from core.records.verify import ACTS, FAILED, WOULD, state_of
+from core.records.view import minute
 from core.rules import autopause, deletion
 from core.rules.decision import Action, Reason
 
@@ -40,7 +40,6 @@ SUMMED_UP = (
     "run_finished",
 )
 """Events that a run's line is made of, beside the decisions that its closing record does not name."""
-STATUS_REASONS = (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN)
 IN_A_ROW = 2
 """Runs in a row in which a runtime fails before it is shown apart."""
 
@@ -66,6 +65,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     """`finished`, `open` or `cut_off`."""
     exit_code: int | None
     refused_by: list[str]
+    would_be_refused_by: list[str]
+    as_of: datetime | None
 
 
 class Failing(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,29 +151,6 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
 class Why(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     incarnations: list[Incarnation]
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A runtime that one run condemned and the other did not."""
-
-    runtime_id: str
-    path: str
-    condemned_in: str
-    reason: str
-    outcome: str
-    why_not_in_the_other: str
-    in_words: str
-
-
-class Diff(msgspec.Struct, frozen=True, kw_only=True):
-    run_a: RunLine
-    run_b: RunLine
-    same_policy: bool
-    grew_by: int
-    new: int
-    gone_by_our_act: int
-    gone_without_our_act: int
-    differences: list[Difference]
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,6 +251,8 @@ class RunSummary:
             state=state_of(started, finished=self.finished, now=now),
             exit_code=max(codes) if self.finished and codes else None,
             refused_by=sorted(self.refused_by),
+            would_be_refused_by=sorted({g for c in self.closings.values() for g in c.would_be_refused_by or ()}),
+            as_of=None if started is None or started.scope is None else started.scope.as_of,
         )
 
     def _counted(self) -> tuple[int, Counter[str]]:
@@ -324,19 +304,12 @@ def of_runs(
     Raises UnknownError where no run is the latest, or, once the records have come to their end, where a wanted run has
     none.
     """
-    rest = iter(records)
-    openings: list[Record] = []
-    behind: list[Record] = []
-    for record in rest:
-        if record.event != "run_started":
-            behind.append(record)
-            break
-        openings.append(record)
+    openings, all_of_them = opened(records)
     ids = run_ids(openings, wanted, is_latest=is_latest)
 
     def chosen() -> Iterator[Record]:
         known: set[str] = set()
-        for record in chain(openings, behind, rest):
+        for record in all_of_them:
             known.add(record.run_id)
             if record.run_id in ids or also(record):
                 yield record
@@ -347,6 +320,19 @@ def of_runs(
                 raise UnknownError(f"there is no record of run {run_id!r}{hint}")
 
     return ids, chosen()
+
+
+def opened(records: Iterable[Record]) -> tuple[list[Record], Iterator[Record]]:
+    """The records that open runs, and all from the first on."""
+    rest = iter(records)
+    openings: list[Record] = []
+    behind: list[Record] = []
+    for record in rest:
+        if record.event != "run_started":
+            behind.append(record)
+            break
+        openings.append(record)
+    return openings, chain(openings, behind, rest)
 
 
 def run_ids(
@@ -381,9 +367,7 @@ def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
         version=None if started is None else started.version,
         policy=(started.policy if started else None) or {},
         policy_digest=None if started is None else started.policy_digest,
-        exemptions=[f"{_shown(e.match)} until {_minute(e.until)}: {e.reason}" for e in started.exemptions]
-        if started
-        else [],
+        exemptions=[exemption_in_words(exemption) for exemption in started.exemptions] if started else [],
         counts=[
             CountLine(outcome=outcome, reason=reason, count=count)
             for (outcome, reason), count in sorted(seen.counts.items(), key=lambda item: (-item[1], item[0]))
@@ -412,8 +396,9 @@ def _act_line(record: Record) -> ActLine:
     )
 
 
-def _shown(match: dict[str, str | list[str]]) -> str:
-    return ", ".join(f"{key} {glob if isinstance(glob, str) else ' '.join(glob)}" for key, glob in match.items())
+def exemption_in_words(exemption: ExemptionDetail) -> str:
+    shown = (f"{key} {glob if isinstance(glob, str) else ' '.join(glob)}" for key, glob in exemption.match.items())
+    return f"{', '.join(shown)} until {minute(exemption.until)}: {exemption.reason}"
 
 
 # why
@@ -469,9 +454,9 @@ def _told_alike(record: Record) -> tuple[object, ...]:
 
 def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
     first, last = equal[0], equal[-1]
-    when = _minute(_at(last))
+    when = minute(_at(last))
     if len(equal) > 1:
-        when = f"{_minute(_at(first))} to {when}, {len(equal)} runs:"
+        when = f"{minute(_at(first))} to {when}, {len(equal)} runs:"
     return Entry(
         first_at=_at(first),
         last_at=_at(last),
@@ -499,7 +484,7 @@ def _told(record: Record, started: Record | None) -> str:
     if record.error is not None:
         told += f"; {record.error.message}"
     if isinstance(record.due_at, datetime) and record.action == Action.KEEP:
-        told += f"; due {_minute(record.due_at)}"
+        told += f"; due {minute(record.due_at)}"
     return told
 
 
@@ -516,180 +501,6 @@ def _explained(record: Record, started: Record | None) -> str:
         except PolicyNotRecordedError:
             pass
     return record.message.partition(f"{record.path}: ")[2] or record.message or record.reason
-
-
-def _minute(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
-
-
-# diff
-
-
-class _Seen(msgspec.Struct, gc=False):
-    """What a comparison asks of a runtime that was not condemned."""
-
-    reason: str
-    status: str | None
-    date_accessed: datetime | None
-
-
-class _Side:
-    """One of two runs that are compared: two large ones are held at the same time, so that most is left out."""
-
-    def __init__(self, first: Record) -> None:
-        self.run = RunSummary(first)
-        self.condemned: dict[str, Record] = {}
-        self.others: dict[str, _Seen] = {}
-
-    def add(self, record: Record) -> None:
-        self.run.add(record)
-        if record.event != "runtime_audited" or record.runtime_id is None or record.reason == Reason.DUPLICATE:
-            return
-        if record.action != Action.KEEP and record.outcome not in ENDED_WITHOUT_US:
-            self.condemned[record.runtime_id] = record
-        else:
-            status = None if record.status is None else intern(record.status)
-            self.others[record.runtime_id] = _Seen(intern(record.reason), status, record.date_accessed)
-
-    def __contains__(self, runtime_id: str) -> bool:
-        return runtime_id in self.condemned or runtime_id in self.others
-
-    def __iter__(self) -> Iterator[str]:
-        return chain(self.condemned, self.others)
-
-    @property
-    def run_id(self) -> str:
-        return self.run.first.run_id
-
-    @property
-    def policy_digest(self) -> str | None:
-        return self.run.started.policy_digest if self.run.started else None
-
-    def would_keep(self, record: Record) -> bool | None:
-        """Whether its rule keeps the runtime of another run's record; None where that cannot be told."""
-        started = self.run.started
-        if started is None or started.job != DELETION_JOB or record.judged_at is None:
-            return None
-        try:
-            policy = deletion_policy(started)
-        except PolicyNotRecordedError:
-            return None
-        again = deletion.decide(runtime_of(record), policy, record.judged_at, second_look=True)
-        return again.action is Action.KEEP
-
-    def looked_at(self, project: str | None, path: str) -> bool:
-        """Whether the run could have listed a runtime, as far as its records tell."""
-        scope = self.run.started.scope if self.run.started else None
-        if self.run.unread & {None, project}:
-            return False
-        if scope is None:
-            return True
-        cut = (scope.project_count or 0) > MOST_NAMES
-        return (scope.only is None or path in scope.only) and (
-            scope.projects is None or cut or project in scope.projects
-        )
-
-
-def diff(records: Iterable[Record], run_a: str, run_b: str, now: datetime) -> Diff:
-    """What one run condemned and the other did not, why each differs, and how the fleet changed.
-
-    Raises UnknownError.
-    """
-    ids, chosen = of_runs(records, [run_a, run_b], also=_accepted)
-    if ids[0] == ids[1]:
-        raise UnknownError(f"{ids[0]} does not differ from itself")
-    sides: dict[str, _Side] = {}
-    acted: set[str] = set()
-    for record in chosen:
-        if _accepted(record) and record.runtime_id is not None:
-            acted.add(record.runtime_id)
-        if record.run_id in ids:
-            sides.setdefault(record.run_id, _Side(record)).add(record)
-    a, b = (sides[run_id] for run_id in ids)
-    earlier, later = sorted((a, b), key=lambda side: side.run.order())
-    gone = [runtime_id for runtime_id in earlier if runtime_id not in later]
-    return Diff(
-        run_a=a.run.line(now),
-        run_b=b.run.line(now),
-        same_policy=a.policy_digest is not None and a.policy_digest == b.policy_digest,
-        grew_by=later.run.listed - earlier.run.listed,
-        new=sum(runtime_id not in earlier for runtime_id in later),
-        gone_by_our_act=sum(runtime_id in acted for runtime_id in gone),
-        gone_without_our_act=sum(runtime_id not in acted for runtime_id in gone),
-        differences=[
-            *(
-                _difference(record, earlier, *_why_not_later(record, earlier, later, acted))
-                for runtime_id, record in earlier.condemned.items()
-                if runtime_id not in later.condemned
-            ),
-            *(
-                _difference(record, later, *_why_not_earlier(record, earlier, later))
-                for runtime_id, record in later.condemned.items()
-                if runtime_id not in earlier.condemned
-            ),
-        ],
-    )
-
-
-def _accepted(record: Record) -> bool:
-    return record.outcome in ACCEPTED and not record.dry_run
-
-
-def _difference(record: Record, side: _Side, kind: str, words: str) -> Difference:
-    return Difference(
-        runtime_id=record.runtime_id or "",
-        path=record.path,
-        condemned_in=side.run_id,
-        reason=record.reason,
-        outcome=record.outcome,
-        why_not_in_the_other=kind,
-        in_words=words,
-    )
-
-
-def _why_not_later(record: Record, earlier: _Side, later: _Side, acted: set[str]) -> tuple[str, str]:
-    """Why a runtime that was condemned is not any more."""
-    runtime_id = record.runtime_id or ""
-    seen = later.others.get(runtime_id)
-    if seen is None:
-        if not later.looked_at(record.project, record.path):
-            return "not_looked_at", "the later run did not list it"
-        if runtime_id in acted:
-            return "gone_by_our_act", "gone by our act"
-        return "gone_without_our_act", "gone without our act"
-    if spared := _spared(record, seen, earlier, later, "later"):
-        return spared
-    if seen.reason in STATUS_REASONS:
-        return "status_changed", f"its status is {seen.status} now"
-    if record.date_accessed and seen.date_accessed and seen.date_accessed > record.date_accessed:
-        return "used_since", f"used since, on {_minute(seen.date_accessed)}"
-    return "judged_otherwise", f"kept by the later run ({seen.reason})"
-
-
-def _why_not_earlier(record: Record, earlier: _Side, later: _Side) -> tuple[str, str]:
-    """Why a runtime that is condemned was not before."""
-    seen = earlier.others.get(record.runtime_id or "")
-    if seen is None:
-        at = earlier.run.started.now if earlier.run.started else None
-        if record.created_date and at and record.created_date > at:
-            return "new", f"created since, on {_minute(record.created_date)}"
-        if not earlier.looked_at(record.project, record.path):
-            return "not_looked_at", "the earlier run did not list it"
-        return "new", "not in the earlier run's list"
-    if spared := _spared(record, seen, later, earlier, "earlier"):
-        return spared
-    if seen.reason in STATUS_REASONS:
-        return "status_changed", f"its status was {seen.status}"
-    return "due_since", "it has become due since"
-
-
-def _spared(record: Record, seen: _Seen, condemning: _Side, other: _Side, which: str) -> tuple[str, str] | None:
-    """Whether the other run's exemptions or policy kept what one run condemned."""
-    if seen.reason == Reason.EXEMPT:
-        return "exempt", f"exempt in the {which} run"
-    if condemning.policy_digest != other.policy_digest and other.would_keep(record):
-        return "policy_changed", f"the {which} run's policy or exemptions keep it"
-    return None
 
 
 # upcoming

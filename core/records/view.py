@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
@@ -46,9 +46,45 @@ REASON = Column("reason", lambda row: row.reason)
 OUTCOME = Column("outcome", lambda row: row.outcome)
 
 
+NOT_GIVEN = {"projects": "all", "only": "all", "inventory": "asked live"}
+"""What it means where a run's first record holds nothing."""
+
+
 def duration(seconds: float | None) -> str:
-    """In words; a dash where there is none."""
-    return "-" if seconds is None else in_words(timedelta(seconds=seconds))
+    """In words; a dash where there is none. One that no clock could tell, as in a doctored record, stays a number."""
+    if seconds is None:
+        return "-"
+    try:
+        return in_words(timedelta(seconds=seconds))
+    except OverflowError:
+        return f"{seconds:g} s"
+
+
+def minute(instant: datetime | None) -> str:
+    """In UTC; a dash where there is none."""
+    return "-" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def label(name: str) -> str:
+    """What a person calls a field of a run's first record; the unit stands with the value."""
+    return {"now": "judged as of"}.get(name, name.removesuffix("_s"))
+
+
+def value(name: str, of: bool | float | str | datetime | list[str] | None) -> str:  # noqa: FBT001 - a value like others
+    """Of the field of this name, in words."""
+    match of:
+        case bool():
+            return "yes" if of else "no"
+        case int() | float():
+            return duration(of) if name.endswith("_s") else f"{of:g}"
+        case list():
+            return "; ".join(of) or "none"
+        case str():
+            return of
+        case None:
+            return NOT_GIVEN.get(name, "-")
+        case _:
+            return minute(of)
 
 
 def _threshold(minutes: int | None) -> str:
