@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from core.records import comparison, report, review, side_by_side
+from core.records import comparison, gathered, review, side_by_side
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Record, ScopeDetail
 from core.records.report import write_report
@@ -168,7 +169,7 @@ def test_the_charts_say_their_numbers(log: AuditRecords, tmp_path: Path) -> None
     assert numbers(page, "reasons") == {"max_age": [1, 3], "max_age_if_idle": [2, 2]}
     age, idle, upcoming = (numbers(page, key) for key in ("age", "idle", "upcoming"))
     (due_now,) = upcoming.pop("already due")
-    due = review.upcoming(log, report.AHEAD, now()).due
+    due = review.upcoming(log, gathered.AHEAD, now()).due
     assert due_now + sum(n for (n,) in upcoming.values()) == len(due)
     listed = review.runs(log, now()).runs[-2].listed
     assert sum(n for (n,) in age.values()) == sum(n for (n,) in idle.values()) == listed
@@ -251,11 +252,11 @@ def test_of_very_many_acts_the_newest_are_shown_and_the_rest_is_counted(tmp_path
     start = now()
     records = [
         Record(event="runtime_audited", run_id="r", name=str(n), outcome="failed", time=start + timedelta(seconds=n))
-        for n in range(report.MOST_ACTS + 7)
+        for n in range(gathered.MOST_ACTS + 7)
     ]
     page = reported(records[::-1], tmp_path)
     acts, failures = page.rows("acts"), page.rows("failures")
-    assert (len(acts), len(failures)) == (report.MOST_ACTS, report.MOST_FAILURES)
+    assert (len(acts), len(failures)) == (gathered.MOST_ACTS, gathered.MOST_FAILURES)
     assert (acts[0]["Runtime"], acts[-1]["Runtime"]) == ("?/5006", "?/7")
     assert "The newest are shown; 7 acts more." in page.text
     assert "The newest are shown; 4,007 failures more." in page.text
@@ -496,3 +497,14 @@ def test_the_command_says_in_one_line_what_it_lacks(run: Callable[..., Ended]) -
     ):
         ended = run("review-audit-log", *arguments)
         assert (ended.code, ended.err) == (2, f"leo-lifecycle: {fault}\n")
+
+
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
+def test_without_what_draws_it_is_a_usage_error(library: str, tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").touch()
+    main = "from jobs.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    question = ("review-audit-log", "report", "--html", str(tmp_path / "report.html"), "--from", str(tmp_path))
+    command = [sys.executable, "-c", f"import sys; sys.modules[{library!r}] = None; {main}", *question]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"leo-lifecycle: report: {library} is not installed; install leo-lifecycle[report]\n"

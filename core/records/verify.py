@@ -19,6 +19,7 @@ from core.records.rejudge import (
     malformed_faults,
     rules_of,
 )
+from core.records.view import counted
 from core.rules.confirmation import NEEDS_A_PERSON
 from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
 from core.rules.guards import Guard
@@ -341,7 +342,7 @@ class _Task:
         if not self._opened:
             yield "run_started is missing"
         if self._missing:
-            yield f"{_count(len(self._missing), 'record')} missing: seq {_numbers(sorted(self._missing))}"
+            yield f"{counted(len(self._missing), 'record')} missing: seq {_numbers(sorted(self._missing))}"
         for record in self._duplicates:
             if (
                 record.runtime_id not in self._judged_ids
@@ -413,7 +414,7 @@ class _Task:
             yield f"run_finished says a clock skew of {closing.clock_skew_s} s, which is not how the run went"
         sent = (closing.calls or {}).get("delete", 0) + (closing.calls or {}).get("stop", 0)
         if closing.calls is not None and sent != self._attempts:
-            yield f"run_finished says {_count(sent, 'act')} sent, the records give {self._attempts}"
+            yield f"run_finished says {counted(sent, 'act')} sent, the records give {self._attempts}"
 
     def _faults_of_exit_code(self, closing: Record) -> Iterator[str]:
         shown = {
@@ -465,10 +466,6 @@ def _faults_of_scope(record: Record, started: Record) -> Iterator[str]:
 
 def _where(record: Record) -> str:
     return f"seq {record.seq} ({record.path if record.name else record.event})"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _numbers(numbers: Collection[int]) -> str:

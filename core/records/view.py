@@ -65,6 +65,10 @@ def minute(instant: datetime | None) -> str:
     return "-" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def label(name: str) -> str:
     """What a person calls a field of a run's first record; the unit stands with the value."""
     return {"now": "judged as of"}.get(name, name.removesuffix("_s"))
