@@ -70,6 +70,10 @@ def read_records(lines: list[str]) -> list[dict[str, Any]]:
     return records
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--as-processes", action="store_true", help="run each cell of the fault matrix as a process")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [*os.environ]:
