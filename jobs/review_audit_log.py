@@ -31,10 +31,11 @@ from core.records.wanted import EVERYTHING, Match, Wanted
 from core.run_clock import utc_now
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
-from core.settings.flags import add_flags, add_places
-from core.settings.reading import load_google_settings
+from core.settings.flags import add_places
+from core.settings.reading import load_google_settings, origins
 from core.standard_output import say
 
+FLAGS = ("audit_cloud_log", "google_emulator")
 WITHIN = "3d"
 SINCE = "7d"
 EXIT_DONE = 0
@@ -58,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", metavar="DURATION", help=f"with --from cloud-logging: how far back it is read [{SINCE}]"
     )
-    add_flags(parser, ("audit_cloud_log", "google_emulator"))
     parser.add_argument("--html", type=Path, metavar="FILE", help="for report: where to write it")
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
     parser.add_argument(
@@ -71,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Answer one question. Raises UsageError where it cannot be asked, or where nothing is known."""
+    if arguments.show_config:
+        from core.settings.shown import shown  # noqa: PLC0415 - an answer shows no settings
+
+        print(shown(load_google_settings(vars(arguments)), FLAGS, origins(vars(arguments))), end="")
+        return EXIT_DONE
     within = _checked(arguments)
     if arguments.question == "report":
         return _report(arguments)
