@@ -143,6 +143,16 @@ def calls(server: SandboxServer) -> list[str]:
     ]
 
 
+def assert_acts_follow_looks(server: SandboxServer) -> None:
+    """Each act came within the promised 10 seconds, and one for the way, after a look at its runtime."""
+    looked_at: dict[tuple[str | None, str | None], float] = {}
+    for request in list(server.requests):
+        if request.call == "get":
+            looked_at[request.project, request.name] = request.t
+        elif request.call in ("delete", "stop"):
+            assert request.t - looked_at[request.project, request.name] < 11
+
+
 def paths(*numbers: int) -> list[str]:
     return [f"terra-{number}/all-of-us-{number}" for number in numbers]
 
@@ -153,6 +163,7 @@ __all__ = [
     "Ended",
     "TrueStatus",
     "a_machine",
+    "assert_acts_follow_looks",
     "calls",
     "delete",
     "finish",

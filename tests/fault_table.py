@@ -23,6 +23,7 @@ FAULTS = {
     "301": Fault(status=301, headers={"Location": "ELSEWHERE"}),
     "307": Fault(status=307, headers={"Location": "ELSEWHERE"}),
     "429 come back in 1 s": Fault(status=429, headers={"Retry-After": "1"}),
+    "429 come back in 11 s": Fault(status=429, headers={"Retry-After": "11"}),
     "503 come back in 1 s": Fault(status=503, headers={"Retry-After": "1"}),
     "429 come back in an hour": Fault(status=429, headers={"Retry-After": "3600"}),
     "500 after the act": Fault(status=500, act_first=True),
@@ -50,7 +51,10 @@ The last two are done to the answer before: no connection follows the one that i
 """
 LOST = {"connection refused", "TLS error"}
 """Those that from then on befall every call."""
-SLOW = {"100 MB", "429 come back in 1 s", "503 come back in 1 s", "no answer", "no answer after the act", "slow drip"}
+SLOW = {
+    *("429 come back in 1 s", "429 come back in 11 s", "503 come back in 1 s"),
+    *("100 MB", "no answer", "no answer after the act", "slow drip"),
+}
 """Those that take seconds."""
 
 

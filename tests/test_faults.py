@@ -16,18 +16,20 @@ from core.records.files import AuditFiles
 from core.records.reader import AuditRecords
 from core.records.verify import verify
 from core.sandbox.app import TOKEN
-from core.sandbox.faults import Fault
+from core.sandbox.faults import Fault, UserAct
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import Ended, a_machine, finish, on_google, paths, start
+from tests.conftest import Ended, a_machine, assert_acts_follow_looks, delete, finish, on_google, paths, start
 from tests.fault_table import FAULTS, KINDS, LOST, SLOW, Cell, cells
 from tests.test_secrets import COOKIE, assert_discreet
 from tests.tls import a_certificate, behind_tls, trusting
 
 Run = Callable[..., Ended]
 LIVE = "--no-dry-run"
-CONCERNED, BESIDE, YOUNG, EXEMPT = paths(1, 2, 3, 4)
+CONCERNED, BESIDE = paths(1, 2)
+USED, RESET, LABELLED = 5, 6, 7
+"""Those that are due, and not any more when they are looked at again."""
 DOUBTFUL = Fault(call="delete", name="all-of-us-1", status=500, act_first=True)
 """What must happen for the confirming list to be asked for."""
 BEFORE = {
@@ -61,15 +63,24 @@ class Witness(Leonardo):
 
 
 def fleet(call: str) -> list[Machine]:
-    """One that is concerned, one beside it that is due as well, and two that must be left alone."""
+    """One that is concerned, one beside it that is due as well, and others that must be left alone."""
     if call == "stop":
         return [
             a_machine(1, days=6, idle_hours=60),
-            a_machine(2, days=5, idle_hours=50),
+            *(a_machine(n, days=5, idle_hours=50) for n in (2, USED, RESET)),
             a_machine(3, days=1, idle_hours=0),
             a_machine(4, days=6, idle_hours=60, autopause_threshold=0),
         ]
-    return [a_machine(1, days=30), a_machine(2, days=20), a_machine(3, days=1), a_machine(4, days=30)]
+    ages = {1: 30, 2: 20, 3: 1, 4: 30, USED: 10, RESET: 20, LABELLED: 20}
+    return [a_machine(n, days=days) for n, days in ages.items()]
+
+
+def users(call: str) -> Iterator[Fault]:
+    """What users do between the list and the look that is for the act."""
+    looks_before = int(call == "stop")
+    acts: dict[int, UserAct] = {USED: "touch", RESET: "reset", LABELLED: "label"}
+    for number, user in acts.items():
+        yield Fault(call="get", name=f"all-of-us-{number}", skip=looks_before, user=user)
 
 
 def faults(cell: Cell, *, elsewhere: str, sent: str) -> Iterator[Fault]:
@@ -97,11 +108,12 @@ def faults(cell: Cell, *, elsewhere: str, sent: str) -> Iterator[Fault]:
 def arguments(cell: Cell, url: str, audit_file: Path) -> tuple[str, ...]:
     waits = "no answer" in cell.fault or "drip" in cell.fault or cell.call == "token"
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    exemptions = json.dumps([{"match": {"project": "terra-4"}, "until": tomorrow, "reason": "exempt"}])
+    matches = ({"project": "terra-4"}, {"label": "needed=yes"})
+    exemptions = json.dumps([{"match": match, "until": tomorrow, "reason": "exempt"} for match in matches])
     return (
         *(("check-autopause", "--stop-overdue") if cell.call == "stop" else ("delete-old-runtimes",)),
         *(() if cell.call == "stop" else ("--exemptions", exemptions)),
-        *(f"--project=terra-{n}" for n in range(1, 5) if cell.call == "project list"),
+        *(f"--project=terra-{n}" for n in range(1, 8) if cell.call == "project list"),
         *(LIVE, "--leonardo-url", url, "--output", "json", "--audit-file", str(audit_file), "--log-level", "DEBUG"),
         *("--write-concurrency", "1", "--deadline", "2m"),
         *(("--read-concurrency", "1") if cell.fault in LOST else ()),
@@ -147,9 +159,9 @@ def assert_harmless(server: SandboxServer, witness: Witness, ended: Ended) -> No
         assert all("get" in of_one[one:other] for one, other in pairwise(sent)), of_one
         intents = [r for r in ended.events("deletion_requested", "stop_requested") if r["name"] == name]
         assert len(intents) >= len(sent)
-    for path, machine in ((f"{m.project}/{m.name}", m) for m in server.leonardo.everything()):
-        if path not in (CONCERNED, BESIDE):
-            assert machine.status == "Running"
+    assert_acts_follow_looks(server)
+    for machine in server.leonardo.everything():
+        assert machine.id in (1, 2) or machine.status == "Running" or (machine.id == RESET and machine.destroyed)
     records = AuditRecords(AuditFiles([witness.audit_file]))
     (verdict,) = verify(records, datetime.now(UTC))
     assert (verdict.faults, verdict.in_doubt, records.faults) == ([], [], [])
@@ -178,7 +190,8 @@ def test_a_fault_leads_to_what_the_readme_says_and_never_to_harm(
     needs_trust = cell.fault == "TLS error" and cell.call in BEFORE  # of certifi, which only a new process reads
     as_process = needs_trust or request.config.getoption("--as-processes")
     with serving(Leonardo(fleet(cell.call))) as elsewhere:
-        befalls = faults(cell, elsewhere=elsewhere.url, sent=TOKEN if as_process else "nothing")
+        fault = faults(cell, elsewhere=elsewhere.url, sent=TOKEN if as_process else "nothing")
+        befalls = [*users(cell.call), *fault]
         with serving(witness, faults=befalls) as server, found_at(cell, server.url, tmp_path) as (url, environment):
             options = arguments(cell, url, witness.audit_file)
             ended = finish(start(*options, env=environment), 120) if as_process else run(*options, "--auth", "none")
@@ -191,6 +204,8 @@ def test_a_fault_leads_to_what_the_readme_says_and_never_to_harm(
     if ended.code in (0, 1) and cell.fault not in LOST:
         accepted = "stop_accepted" if cell.call == "stop" else "deletion_accepted"
         assert ended.audited[BESIDE]["outcome"] == accepted
+        left_alone = {path: ended.audited[path]["outcome"] for path in paths(USED, RESET)}
+        assert [*left_alone.values()] == ["spared", "replaced"], left_alone
 
 
 QUICK_TOKENS = {"403", "empty body", "garbage JSON", "301"}
@@ -235,3 +250,18 @@ def test_without_a_token_nothing_is_asked(cell: Cell, tmp_path: Path) -> None:
     assert (ended.audited, ended.code) == ({}, cell.exit_code), ended.err
     (unreadable,) = ended.events("project_unreadable")
     assert unreadable["error"]["kind"] in ("denied", "unavailable")
+
+
+@pytest.mark.chaos
+def test_a_look_that_grew_old_because_another_was_told_to_come_back_is_repeated(tmp_path: Path) -> None:
+    witness = Witness([a_machine(1, days=30), a_machine(2, days=20)])
+    witness.audit_file = tmp_path / "audit.jsonl"
+    befalls = [
+        Fault(call="delete", name="all-of-us-1", status=429, headers={"Retry-After": "13"}),
+        Fault(call="get", name="all-of-us-2", delay=1),  # its answer comes when all have to wait
+    ]
+    with serving(witness, faults=befalls) as server:
+        ended = finish(start(*delete(server, LIVE, "--audit-file", str(witness.audit_file))))
+        assert [r.call for r in server.requests if r.name == "all-of-us-2"] == ["get", "get", "delete"]
+        assert_acts_follow_looks(server)
+    assert (ended.code, witness.unannounced, ended.finished["outcomes"]) == (0, (), {"deletion_accepted": 2})
