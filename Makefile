@@ -50,8 +50,8 @@ contracts: $(VENV)/.installed
 unit: $(VENV)/.installed
 	@$(CLEAN_ENV) $(BIN)/pytest
 
-chaos: $(VENV)/.installed  ## break the program on purpose, everywhere: takes minutes
-	@$(CLEAN_ENV) $(BIN)/pytest --no-cov -m "chaos or not chaos" $(CHAOS)
+chaos: $(VENV)/.installed  ## break the program on purpose, everywhere: takes minutes, of which most are waits
+	@$(CLEAN_ENV) $(BIN)/pytest --no-cov -n 4 --as-processes -m "chaos or not chaos" $(CHAOS)
 
 bench: $(VENV)/.installed  ## measure, beside floors on the same machine
 	@$(CLEAN_ENV) $(BIN)/python -m benchmarks

@@ -12,6 +12,7 @@ from core.records import events
 from core.records.unconfirmed import Unconfirmed
 from core.records.writer import RecordNotKeptError
 from core.rules.confirmation import NEEDS_A_PERSON, Confirmation, confirm
+from core.rules.guards import Refusal, clock_refusals
 from core.run import Rooms
 from core.run_clock import OutOfTimeError
 from core.runtime import Runtime
@@ -34,8 +35,10 @@ class Confirming:
         self._stuck_after = stuck_after
         self._outcomes: Counter[str] = Counter()
         self._failed: list[str] = []
+        self._refusals: list[Refusal] = []
         self._cut_short = False
-        self._lists = 0
+        self._found: dict[str, dict[str, Runtime]] = {}
+        """Of each project that could be listed the runtimes asked about, by id."""
 
     async def run(self, started: events.RunStarted, deletions: Iterable[Unconfirmed]) -> ExitCode:
         """From the first record to the closing one; the exit code."""
@@ -48,6 +51,13 @@ class Confirming:
         by_project = {project: everywhere[project] for project in self._rooms.task.share(everywhere)}
         self._rooms.watcher.expected(len(by_project))
         await each(by_project.items(), self._rooms.settings.read_concurrency, self._ask)
+        self._refusals = list(clock_refusals(self._rooms.leonardo.clock_skew))
+        for refusal in self._refusals:
+            self._record(events.run_refused(refusal, candidates=sum(map(len, by_project.values())), listed=0))
+        if not self._refusals:
+            for project, found in self._found.items():
+                for deletion in by_project[project]:
+                    self._judge(deletion, found.get(deletion.runtime_id))
         self._record(self._finished(self._exit_code(asked=len(by_project))))
         with suppress(RecordNotKeptError):
             await self._rooms.audit.commit()
@@ -56,16 +66,12 @@ class Confirming:
     async def _ask(self, of_project: tuple[str, list[Unconfirmed]]) -> None:
         project, deletions = of_project
         try:
-            found = await self._rooms.leonardo.find_runtimes(project, {d.runtime_id for d in deletions})
+            self._found[project] = await self._rooms.leonardo.find_runtimes(project, {d.runtime_id for d in deletions})
         except OutOfTimeError:
             self._cut_short = True
             self._unreadable(project, LeonardoError(ErrorKind.UNAVAILABLE, "there was no time left to ask"))
         except LeonardoError as error:
             self._unreadable(project, error)
-        else:
-            self._lists += 1
-            for deletion in deletions:
-                self._judge(deletion, found.get(deletion.runtime_id))
 
     def _judge(self, deletion: Unconfirmed, state: Runtime | None) -> None:
         outcome = confirm(
@@ -103,15 +109,17 @@ class Confirming:
             return ExitCode.UNRECORDED
         if self._cut_short:
             return ExitCode.STOPPED
-        if asked and not self._lists:
+        if asked and not self._found:
             return ExitCode.UNREADABLE
+        if self._refusals:
+            return ExitCode.REFUSED
         return ExitCode.FAILED if self._failed else ExitCode.DONE
 
     def _finished(self, exit_code: ExitCode) -> events.RunFinished:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self._outcomes.most_common())
         return events.RunFinished(
             severity=events.Severity.NOTICE,
-            message=f"finished with exit code {exit_code}: {counts or 'nothing to confirm'}",
+            message=f"finished with exit code {exit_code}: {counts or 'nothing confirmed'}",
             listed=0,
             audited=0,
             actions={},
@@ -121,7 +129,7 @@ class Confirming:
             calls=dict(self._rooms.leonardo.calls),
             duration_s=round(self._rooms.clock.elapsed(), 3),
             exit_code=exit_code,
-            refused_by=[],
+            refused_by=[refusal.guard for refusal in self._refusals],
             would_be_refused_by=[],
             clock_skew_s=events.seconds(self._rooms.leonardo.clock_skew),
         )

@@ -316,16 +316,7 @@ class Sweep:
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refusals.append(refusal)
-        self._record(
-            events.RunRefused(
-                severity=events.Severity.WARNING,
-                message=f"refused by {refusal.guard}: {refusal.detail}",
-                guard=refusal.guard,
-                detail=refusal.detail,
-                candidates=len(self._cases),
-                listed=self._listed,
-            )
-        )
+        self._record(events.run_refused(refusal, candidates=len(self._cases), listed=self._listed))
 
     # look again -> record the intent -> act -> record the outcome
 

@@ -42,6 +42,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
+    def require_nothing(self) -> None:
+        """For somebody who only wants to see the settings."""
+        for action in self._actions:
+            action.required = False
+
 
 def main(argv: Sequence[str] | None = None, *, may_act: bool = True) -> int:
     """Run one job; `may_act` is False for the command that no flag or variable can make act."""
@@ -86,6 +91,8 @@ def _main(argv: Sequence[str], *, may_act: bool) -> int:
         allow_abbrev=False,
     )
     _add_arguments(parser, job)
+    if "--show-config" in arguments:
+        parser.require_nothing()
     parser.set_defaults(job_named=_job_named, add_jobs=_add_jobs)  # for jobs that are about other jobs
     parsed = _parsed(parser, arguments)
     return int(job.serve(parsed)) if hasattr(job, "serve") else _run_job(job, parsed, may_act=may_act)
@@ -101,11 +108,12 @@ def _add_arguments(parser: argparse.ArgumentParser, job: ModuleType) -> None:
     if hasattr(job, "add_arguments"):
         job.add_arguments(parser)
     if not hasattr(job, "serve"):
-        from core.settings.flags import add_flags  # noqa: PLC0415 - jobs without settings do without these 100 ms
-
         parser.add_argument(
             "--config", type=Path, metavar="FILE", help="YAML file with settings, below the environment"
         )
+    if hasattr(job, "FLAGS"):
+        from core.settings.flags import add_flags  # noqa: PLC0415 - jobs without settings do without these 100 ms
+
         parser.add_argument(
             "--show-config", action="store_true", help="print the settings as a config file with their origins, and end"
         )
@@ -121,7 +129,7 @@ def _add_jobs(program: argparse.ArgumentParser) -> None:
 
 def _run_job(job: ModuleType, parsed: argparse.Namespace, *, may_act: bool) -> int:
     from core.run_clock import utc_now  # noqa: PLC0415 - what help and the jobs without settings do without
-    from core.settings.reading import load_settings  # noqa: PLC0415
+    from core.settings.reading import load_settings, origins  # noqa: PLC0415
 
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
     settings = load_settings(flags, parsed.config, utc_now())
@@ -130,7 +138,7 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace, *, may_act: bool) -> i
     if parsed.show_config:
         from core.settings.shown import shown  # noqa: PLC0415 - a run shows nothing
 
-        print(shown(settings, job.FLAGS, flags, parsed.config), end="")
+        print(shown(settings, job.FLAGS, origins(flags, parsed.config)), end="")
         return 0
     return int(job.main(settings, parsed))
 

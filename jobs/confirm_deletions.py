@@ -7,7 +7,8 @@ For each intent to delete that has no confirmed end yet, matched by id in its pr
 * any other status: survived where the deletion had been accepted, else never_happened;
 * not listed at all: not_visible.
 
-Nothing is changed in Leonardo. Anything stuck, survived or not_visible makes the exit code 1.
+Nothing is changed in Leonardo. Anything stuck, survived or not_visible makes the exit code 1. Nothing is confirmed by a
+clock that is more than 5 minutes ahead of Leonardo's or behind: the exit code is 3.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def _unconfirmed(settings: Settings, places: list[str], since: str) -> list[Unco
 
 def _verdict(finished: RunFinished) -> str:
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
-    return f"{counts or 'Nothing to confirm'}."
+    return f"{counts or 'Nothing confirmed'}."
 
 
 VIEW = View(

@@ -20,6 +20,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -33,10 +34,11 @@ from core.records.wanted import EVERYTHING, Match, Wanted
 from core.run_clock import utc_now
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
-from core.settings.flags import add_environment, add_flags, add_places
-from core.settings.reading import load_google_settings
+from core.settings.flags import add_environment, add_places
+from core.settings.reading import load_google_settings, origins
 from core.standard_output import say
 
+FLAGS = ("audit_cloud_log", "google_emulator")
 WITHIN = "3d"
 SINCE = "7d"
 ARGUMENTS: dict[str, tuple[Container[int], str]] = {
@@ -57,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser, required=False)
     add_environment(parser, "instead of --from: the environment whose log in Cloud Logging is read", required=False)
     parser.add_argument("--since", metavar="DURATION", help=f"of Cloud Logging: how far back it is read [{SINCE}]")
-    add_flags(parser, ("audit_cloud_log", "google_emulator"))
     parser.add_argument("--html", type=Path, metavar="FILE", help="for report: where to write it")
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
     parser.add_argument(
@@ -70,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Answer one question. Raises UsageError where it cannot be asked, or where nothing is known."""
+    if arguments.show_config:
+        _show(arguments)
+        return ExitCode.DONE
     within = _checked(arguments)
     if arguments.question == "report":
         return _report(arguments)
@@ -93,6 +97,27 @@ def serve(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What flags say, and else the environment's file."""
+    if arguments.env is None:
+        return vars(arguments)
+    from core.deployment import environment_of  # noqa: PLC0415 - 35 ms that files do without
+
+    return {"audit_cloud_log": environment_of(arguments).audit_log} | vars(arguments)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from core.settings.shown import shown  # noqa: PLC0415 - an answer shows no settings
+
+    given = _given(arguments)
+
+    def origin(name: str) -> str:
+        deployed = name in given and name not in vars(arguments)
+        return f"{arguments.environments / arguments.env}.yaml" if deployed else origins(given)(name)
+
+    print(shown(load_google_settings(given), FLAGS, origin), end="")
+
+
 def _report(arguments: argparse.Namespace) -> int:
     try:
         from core.records.report import write_report  # noqa: PLC0415 - charts take a while to import
@@ -113,11 +138,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
     """The records in the places that were named, as far as the question is about them. Raises UsageError."""
-    places, given = arguments.places, vars(arguments)
-    if arguments.env is not None:
-        from core.deployment import environment_of  # noqa: PLC0415 - 35 ms that files do without
-
-        places, given = [CLOUD_LOGGING], {"audit_cloud_log": environment_of(arguments).audit_log} | given
+    places = arguments.places if arguments.env is None else [CLOUD_LOGGING]
     if arguments.since is not None and CLOUD_LOGGING not in places:
         raise UsageError("--since goes with --env or --from cloud-logging; files are read whole")
     try:
@@ -125,7 +146,7 @@ def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> Audit
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     try:
-        source = open_places(places, begin, load_google_settings(given), read=read)
+        source = open_places(places, begin, load_google_settings(_given(arguments)), read=read)
     except OSError as error:
         raise UsageError(f"from: {cannot_be_read(error)}") from None
     return AuditRecords(source, partial(_wanted, arguments.question, arguments.words))

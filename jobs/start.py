@@ -22,8 +22,9 @@ from core.records.view import View, together
 from core.run import Nobody, shows_table, watching
 from core.run_clock import utc_now
 from core.settings.faults import UsageError, flag_of
-from core.settings.flags import add_environment, add_flags
-from core.settings.reading import load_google_settings, load_settings
+from core.settings.fields import Settings
+from core.settings.flags import add_environment
+from core.settings.reading import load_google_settings, load_settings, origins
 from core.standard_output import say
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from core.follow import Following
 
 STARTED = ("delete-old-runtimes", "check-autopause", "confirm-deletions")
-FLAGS = (
+PASSED_ON = (
     "dry_run",
     "plan",
     "plan_max_age",
@@ -57,6 +58,7 @@ FLAGS = (
     "approved_by",
 )
 """What may be said anew for one execution; where it runs and whom it talks to may not."""
+FLAGS = (*PASSED_ON, "google_emulator")
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far our clock may be ahead of the one that dates the records."""
 
@@ -71,22 +73,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="the run's records, a table, or auto: a table on a terminal [auto]",
     )
-    add_flags(parser, (*FLAGS, "google_emulator"))
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Raises UsageError where nothing was started, or where Google does not say what became of it."""
-    given = {name: value for name, value in vars(arguments).items() if name in FLAGS}
+    typed = {name: value for name, value in vars(arguments).items() if name in PASSED_ON}
+    if arguments.env is None:
+        raise UsageError("--env: the settings of which environment?")
     environment = environment_of(arguments)
-    deployed = deployed_job(arguments.job, environment.name)
-    view = _view(arguments, given)
-    live = given.pop("dry_run", True) is False
+    live = typed.get("dry_run") is False
+    given = {**typed, "dry_run": not live}
     given.setdefault("started_by", _somebody())
     if live:
         given.setdefault("approved_by", given["started_by"])
-    load_settings(
-        {**environment.settings, "environment": environment.name, **given, "dry_run": not live}, None, utc_now()
-    )
+    settings = load_settings({**environment.settings, "environment": environment.name, **given}, None, utc_now())
+    if arguments.show_config:
+        _show(settings, environment, arguments)
+        return ExitCode.DONE
+    deployed = deployed_job(arguments.job, environment.name)
+    view = _view(arguments, typed)
+    del given["dry_run"]
     if live:
         _approve(arguments, given)
     emulator = load_google_settings(vars(arguments)).google_emulator
@@ -94,6 +100,19 @@ def serve(arguments: argparse.Namespace) -> int:
         return _start(arguments, environment, deployed, view, given, live=live, emulator=emulator)
     except OSError as error:
         raise UsageError(str(error)) from None
+
+
+def _show(settings: Settings, environment: Environment, arguments: argparse.Namespace) -> None:
+    from core.settings.shown import shown  # noqa: PLC0415 - a start shows no settings
+
+    file, typed = arguments.environments / f"{environment.name}.yaml", vars(arguments)
+
+    def origin(name: str) -> str:
+        deployed = name in environment.settings and name not in typed
+        return f"{name} in {file}" if deployed else origins(typed)(name)
+
+    google = load_google_settings(typed)
+    print(shown(settings, PASSED_ON, origin) + shown(google, ("google_emulator",), origin), end="")
 
 
 def _view(arguments: argparse.Namespace, given: dict[str, Any]) -> View:

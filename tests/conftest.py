@@ -71,6 +71,10 @@ def read_records(lines: list[str]) -> list[dict[str, Any]]:
     return records
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--as-processes", action="store_true", help="run each cell of the fault matrix as a process")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [*os.environ]:
@@ -145,6 +149,16 @@ def payloads(google: Google) -> list[dict[str, Any]]:
     return [shown["jsonPayload"] for _, shown in google.entries]
 
 
+def assert_acts_follow_looks(server: SandboxServer) -> None:
+    """Each act came within the promised 10 seconds, and one for the way, after a look at its runtime."""
+    looked_at: dict[tuple[str | None, str | None], float] = {}
+    for request in list(server.requests):
+        if request.call == "get":
+            looked_at[request.project, request.name] = request.t
+        elif request.call in ("delete", "stop"):
+            assert request.t - looked_at[request.project, request.name] < 11
+
+
 def paths(*numbers: int) -> list[str]:
     return [f"terra-{number}/all-of-us-{number}" for number in numbers]
 
@@ -155,6 +169,7 @@ __all__ = [
     "Ended",
     "TrueStatus",
     "a_machine",
+    "assert_acts_follow_looks",
     "calls",
     "delete",
     "finish",

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from core.deployment import read_environment
 from core.settings.fields import Settings
-from core.settings.reading import load_settings
+from core.settings.reading import load_settings, origins
 from core.settings.shown import shown
 from jobs.__main__ import main
 from tests.conftest import Ended
@@ -112,7 +113,7 @@ def test_an_absurd_value_is_told_in_clear_lines_and_nothing_is_called(
         ("max_acts: [1]", "max_acts in config.yaml"),
         ("\x00", "no readable YAML"),
         ("&a [*a]", "no readable YAML"),
-        ("[" * 10_000, "no readable YAML"),
+        ("[" * 1_000, "no readable YAML"),
         ("max_age: 14d\nmax_age: 15d", "written twice"),
         ("token: ya29.s3cr3t", "unknown setting"),
         ("leonardo_url: https://user:s3cr3t@example.org", "leonardo_url in config.yaml"),
@@ -133,24 +134,56 @@ def test_an_absurd_config_file_is_told_in_clear_lines_and_nothing_is_called(
 # --show-config
 
 
-@pytest.mark.parametrize("job", ["delete-old-runtimes", "check-autopause", "confirm-deletions"])
+JOBS_WITH_SETTINGS = ["delete-old-runtimes", "check-autopause", "confirm-deletions"]
+
+
+def told(ended: Ended) -> dict[str, list[str]]:
+    """What is shown of each setting: its value, and where it came from."""
+    assert (ended.code, ended.err) == (0, "")
+    lines = dict(line.split(": ", 1) for line in ended.out.replace(":  ", ":   ").splitlines())
+    return {name: [part.strip() for part in line.rsplit("  # ", 1)] for name, line in lines.items()}
+
+
+@pytest.mark.parametrize("job", JOBS_WITH_SETTINGS)
 def test_the_settings_are_shown_with_their_origins_and_nothing_is_called(
     job: str, run: Run, unasked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.yaml").write_text("deadline: 30m\nrequest_timeout: 20s\nstuck-after: 3h\nplan_max_age: ''\n")
     monkeypatch.setenv("LIFECYCLE_REQUEST_TIMEOUT", "PT30S")
     monkeypatch.setenv("LIFECYCLE_ENVIRONMENT", "test")
-    places = ("--from", "nowhere") if job == "confirm-deletions" else ()
     flags = ("--leonardo-url", unasked, "--environment", "a: b # c", "--auth=none", "--config", "config.yaml")
-    ended = run(job, *places, *flags, "--show-config")
-    assert (ended.code, ended.err) == (0, "")
-    lines = dict(line.split(": ", 1) for line in ended.out.replace(":  ", ":   ").splitlines())
-    told = {name: [part.strip() for part in line.rsplit("  # ", 1)] for name, line in lines.items()}
-    assert told["environment"] == ["'a: b # c'", "--environment"]
-    assert told["request_timeout"] == ["30s", "LIFECYCLE_REQUEST_TIMEOUT"]
-    assert told["deadline"] == ["30m", "deadline in config.yaml"]
-    assert told["audit_file"] == ["", "default"]
-    assert told["read_concurrency"] == ["8", "default"]
+    shown_ = told(run(job, *flags, "--show-config"))
+    assert shown_["environment"] == ["'a: b # c'", "--environment"]
+    assert shown_["request_timeout"] == ["30s", "LIFECYCLE_REQUEST_TIMEOUT"]
+    assert shown_["deadline"] == ["30m", "deadline in config.yaml"]
+    assert shown_["audit_file"] == ["", "default"]
+    assert shown_["read_concurrency"] == ["8", "default"]
+
+
+def test_a_review_shows_where_it_would_read_and_needs_no_question(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", "projects/p/logs/n")
+    assert told(run("review-audit-log", "--show-config", "--google-emulator", "127.0.0.1:1")) == {
+        "audit_cloud_log": ["projects/p/logs/n", "LIFECYCLE_AUDIT_CLOUD_LOG"],
+        "google_emulator": ["'127.0.0.1:1'", "--google-emulator"],
+    }
+    folder = Path(__file__).parents[1] / "deploy/environments"
+    named = told(run("review-audit-log", "--show-config", "--env", "prod", "--environments", str(folder)))
+    assert named["audit_cloud_log"] == [read_environment(folder / "prod.yaml").audit_log, f"{folder}/prod.yaml"]
+
+
+def test_a_start_shows_what_the_execution_will_be_told_and_needs_no_job(run: Run) -> None:
+    folder = Path(__file__).parents[1] / "deploy/environments"
+    start = ("start", "--environments", str(folder), "--show-config")
+    shown_ = told(run(*start, "--env", "prod", "--max-acts", "7", "--no-dry-run", "--google-emulator", "localhost:1"))
+    assert shown_["max_acts"] == ["7", "--max-acts"]
+    assert shown_["max_age"] == ["14d", f"max_age in {folder}/prod.yaml"]
+    assert shown_["dry_run"] == ["false", "--dry-run"]
+    assert shown_["stuck_after"] == ["2h", "default"]
+    assert shown_["google_emulator"] == ["'localhost:1'", "--google-emulator"]
+    nowhere = run(*start)
+    assert (nowhere.code, nowhere.err) == (2, "leo-lifecycle: --env: the settings of which environment?\n")
+    absurd = run(*start, "--env", "prod", "--max-acts", "0")
+    assert (absurd.code, absurd.out) == (2, "")
 
 
 def test_a_command_that_cannot_act_shows_no_settings_to_act_by() -> None:
@@ -180,7 +213,7 @@ SOME = {
 def test_what_is_shown_is_a_config_file_that_says_the_same(tmp_path: Path, flags: dict[str, Any]) -> None:
     given_ = {"sandbox": True, **flags}
     settings = load_settings(given_, None, NOW)
-    text = shown(settings, Settings.model_fields, given_, None)
+    text = shown(settings, Settings.model_fields, origins(given_))
     assert len(text.splitlines()) == len(Settings.model_fields)
     (tmp_path / "shown.yaml").write_text(text)
     assert load_settings({}, tmp_path / "shown.yaml", NOW).model_dump() == settings.model_dump()

@@ -172,6 +172,30 @@ def test_the_records_of_a_confirmation_are_whole(run: Run) -> None:
     assert (ended.code, [verdict["faults"] for verdict in json.loads(ended.out)["runs"]]) == (0, [[], []])
 
 
+@pytest.mark.parametrize(("minutes", "ahead"), [(-6, "ahead of"), (6, "behind")])
+def test_by_a_clock_that_differs_from_leonardos_nothing_is_confirmed(run: Run, minutes: int, ahead: str) -> None:
+    with serving(Leonardo([a_machine(1), a_machine(2)], deletion_takes=timedelta(0))) as server:
+        run(*live(server))
+        then = f"{datetime.now(UTC) + timedelta(minutes=minutes):%a, %d %b %Y %H:%M:%S GMT}"
+        server.faults.add(Fault(call="confirming_list", project="terra-2", headers={"Date": then}))
+        refused = run(*confirming(server))
+        assert (refused.code, confirmed(refused), refused.finished["refused_by"]) == (3, [], ["clock_skew"])
+        (record,) = refused.events("run_refused")
+        assert (f"{ahead} Leonardo's" in record["detail"], record["candidates"]) == (True, 2)
+        assert run(*confirming(server)).finished["outcomes"] == {"confirmed": 2}
+    assert run("review-audit-log", "verify", "--from", "audit", "--output", "json").code == 0
+
+
+def test_a_smaller_skew_is_recorded_and_keeps_nothing_from_being_confirmed(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)], deletion_takes=timedelta(0))) as server:
+        run(*live(server))
+        then = f"{datetime.now(UTC) + timedelta(minutes=4):%a, %d %b %Y %H:%M:%S GMT}"
+        server.faults.add(Fault(call="confirming_list", headers={"Date": then}))
+        ended = run(*confirming(server))
+    assert (ended.code, ended.finished["outcomes"]) == (0, {"confirmed": 1})
+    assert ended.finished["clock_skew_s"] == pytest.approx(-240, abs=60)
+
+
 def test_a_wait_that_does_not_fit_ends_the_run_early(run: Run) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
         run(*live(server))

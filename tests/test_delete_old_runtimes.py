@@ -143,7 +143,7 @@ def test_a_runtime_without_a_persistent_disk_is_said_to_lose_its_data(run: Run, 
 
 def test_a_thousand_runtimes_cost_one_list_and_two_calls_for_each_that_is_due(run: Run) -> None:
     fleet = make_fleet(1000, seed=3, now=datetime.now(UTC), due=500)
-    with serving(Leonardo(fleet), latency=0.05) as server:
+    with serving(Leonardo(fleet), latency=0.02) as server:
         ended = run(*delete(server, LIVE, "--max-act-share", "0.6", "--write-concurrency", "16"))
         assert ended.code == 0
         assert Counter(request.call for request in server.requests) == {"list": 1, "get": 500, "delete": 500}

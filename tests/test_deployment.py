@@ -127,7 +127,7 @@ def test_no_run_lasts_until_the_next_and_no_two_jobs_start_within_five_minutes(n
     for job in jobs:
         assert min(intervals(job)) > parse_duration(environment.settings["deadline"]) + timedelta(minutes=2)
     for one, other in itertools.combinations(jobs, 2):
-        apart = {abs(a - b) for a in starts(one, 200) for b in starts(other, 200)}
+        apart = {abs(a - b) for a, b in itertools.product(starts(one, 200), starts(other, 200))}
         assert min(apart) >= timedelta(minutes=5), (one.job, other.job)
 
 

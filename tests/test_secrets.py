@@ -1,7 +1,7 @@
 """What Leonardo and Google entrust to a run is nowhere to be found afterwards, whatever went wrong."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ Run = Callable[..., Ended]
 ENTRUSTED = "a-users-secret-for-all-we-know"
 """The sandbox's customEnvironmentVariables."""
 COOKIE = {"Set-Cookie": f"LeoToken={TOKEN}; Path=/", "X-Echo": f"Bearer {TOKEN}"}
+SECRETS = (TOKEN, ENTRUSTED, "LeoToken", *COOKIE)
 TOLD = json.dumps({"message": f"you sent Bearer {TOKEN}", "exceptionClass": f"class x.{TOKEN}"})
 
 
@@ -35,8 +36,10 @@ def indiscretions() -> Iterator[Fault]:
     yield Fault(reset=True)
 
 
-def name(number: int) -> str:
-    return f"all-of-us-{number}"
+def assert_discreet(left_behind: Mapping[str, str]) -> None:
+    """No secret stands in these texts, each with its name."""
+    for secret in SECRETS:
+        assert [place for place, text in left_behind.items() if secret.lower() in text.lower()] == [], secret
 
 
 def test_no_secret_is_in_anything_that_a_run_leaves_behind(run: Run, tmp_path: Path) -> None:
@@ -66,11 +69,11 @@ def test_no_secret_is_in_anything_that_a_run_leaves_behind(run: Run, tmp_path: P
     assert len([r for r in ended.audited.values() if r["error"]]) >= len(faults)
     assert '"call": "delete"' in ended.err
     reported = run("review-audit-log", "report", "--html", str(report), "--from", str(audit_file))
-    left = {
-        "stdout": ended.out,
-        "stderr": ended.err,
-        "audit file": audit_file.read_text(),
-        "report": report.read_text() + reported.out + reported.err,
-    }
-    for secret in (TOKEN, ENTRUSTED, "LeoToken", "Set-Cookie", "X-Echo"):
-        assert [place for place, text in left.items() if secret.lower() in text.lower()] == []
+    assert_discreet(
+        {
+            "stdout": ended.out,
+            "stderr": ended.err,
+            "audit file": audit_file.read_text(),
+            "report": report.read_text() + reported.out + reported.err,
+        }
+    )

@@ -13,7 +13,7 @@ import msgspec
 from core.rules.confirmation import Confirmation
 from core.rules.decision import Action, Decision, Reason
 from core.rules.exemptions import Exemption
-from core.rules.guards import Guard
+from core.rules.guards import Guard, Refusal
 from core.runtime import Disk, MalformedRuntime, Runtime
 
 SCHEMA: Final = "leo-lifecycle/audit/v1"
@@ -432,6 +432,18 @@ def project_unreadable(project: str | None, error: Failure) -> ProjectUnreadable
 
 def error_detail(error: Failure) -> ErrorDetail:
     return ErrorDetail(kind=error.kind, message=error.message, exception_class=error.exception_class)
+
+
+def run_refused(refusal: Refusal, *, candidates: int, listed: int) -> RunRefused:
+    """The record of a guard that stops the run."""
+    return RunRefused(
+        severity=Severity.WARNING,
+        message=f"refused by {refusal.guard}: {refusal.detail}",
+        guard=refusal.guard,
+        detail=refusal.detail,
+        candidates=candidates,
+        listed=listed,
+    )
 
 
 def exemption_detail(exemption: Exemption, instant: datetime) -> ExemptionDetail:

@@ -19,7 +19,7 @@ Kind = Literal[
     "metadata",
     "token",
 ]
-UserAct = Literal["touch", "reset", "stop", "start", "delete"]
+UserAct = Literal["touch", "label", "reset", "stop", "start", "delete"]
 
 
 class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -139,6 +139,11 @@ class Leonardo:
         """Work in the notebook."""
         self.machine(project, name).accessed = self.now()
 
+    def label(self, project: str, name: str) -> None:
+        """Say that the runtime is still needed, by a label that exemptions may name."""
+        machine = self.machine(project, name)
+        machine.labels = {**machine.all_labels(), "needed": "yes"}
+
     def reset(self, project: str, name: str) -> Machine:
         """Delete the runtime and make a new one under the same name."""
         old = self.machine(project, name)

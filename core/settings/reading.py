@@ -1,8 +1,9 @@
 """Settings from flags, environment and config file, in this order; what they are lives in `fields`."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,8 +86,12 @@ def config_values(path: Path) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value != ""}  # as an empty variable, it is unset
 
 
-def origin(name: str, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
-    """Where a setting's value comes from."""
+def origins(flags: Mapping[str, object], config: Path | None = None) -> Callable[[str], str]:
+    """Where the value of each setting comes from, by its name."""
+    return partial(_origin, flags=flags, in_file={} if config is None else config_values(config), config=config)
+
+
+def _origin(name: str, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
     if name in flags:
         return flag_of(name)
     if _is_variable(name):
@@ -101,7 +106,7 @@ def _is_variable(name: str) -> bool:
 
 def _fault(error: Any, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
     name = str(error["loc"][0])
-    came_from = origin(name, flags, in_file, config)
+    came_from = _origin(name, flags, in_file, config)
     if error["type"] == "extra_forbidden":
         return f"{came_from}: unknown setting{_did_you_mean(name, Settings.model_fields)}"
     return f"{came_from}: {reason_of(error)}"

@@ -1,6 +1,6 @@
 """The effective settings as a config file that says where each came from; reading them lives in `reading`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,12 @@ import yaml
 
 from core.rules.exemptions import Exemption
 from core.settings.durations import format_duration
-from core.settings.fields import Settings
-from core.settings.reading import config_values, origin
+from core.settings.fields import GoogleSettings
 
 
-def shown(settings: Settings, names: Iterable[str], flags: Mapping[str, object], config: Path | None) -> str:
+def shown(settings: GoogleSettings, names: Iterable[str], origin: Callable[[str], str]) -> str:
     """These settings, one a line, to be read by a person or as `--config` again. None of them is ever a secret."""
-    in_file = {} if config is None else config_values(config)
-    lines = ((f"{name}: {_written(getattr(settings, name))}", origin(name, flags, in_file, config)) for name in names)
+    lines = ((f"{name}: {_written(getattr(settings, name))}", origin(name)) for name in names)
     return "".join(f"{line:<40}  # {' '.join(came_from.split())}\n" for line, came_from in lines)
 
 
