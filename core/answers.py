@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import singledispatch
 from itertools import groupby
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from core.records.review import Diff, RunAnswer, RunLine, Runs, Upcoming, Why
 from core.records.verify import Verdict, Verification
-from core.records.view import duration
+from core.records.view import duration, minute
 from core.terminal import FAULT, WARNING, Headers, Terminal, printable
 
 SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
@@ -53,7 +52,7 @@ def _(answer: Runs) -> Iterable[Part]:
         yield Table(
             "Failed in several runs in a row",
             (("runtime",), ("job", "environment"), ("last run", "since"), ("runs",)),
-            [[f.path, f.job, f.environment, f.last_run_id, _minute(f.since), f"{f.runs:,}"] for f in answer.failing],
+            [[f.path, f.job, f.environment, f.last_run_id, minute(f.since), f"{f.runs:,}"] for f in answer.failing],
         )
 
 
@@ -92,7 +91,7 @@ def _(answer: RunAnswer) -> Iterable[Part]:
 def _(answer: Why) -> Iterable[Part]:
     for incarnation in answer.incarnations:
         by = f" by {incarnation.creator}" if incarnation.creator else ""
-        created = f", created {_minute(incarnation.created_date)}{by}" if incarnation.created_date else ""
+        created = f", created {minute(incarnation.created_date)}{by}" if incarnation.created_date else ""
         yield [printable(f"{answer.path}, id {incarnation.runtime_id or 'unknown'}{created} (times in UTC)", "bold")]
         yield _lines([f"  {entry.line}" for entry in incarnation.entries])
 
@@ -157,7 +156,7 @@ def _of_verdict(verdict: Verdict) -> Text:
     state = {"finished": "whole", "open": "still going", "cut_off": "cut off"}[verdict.state]
     how = f"{len(verdict.faults):,} off" if verdict.faults else state
     return printable(
-        f"{_minute(verdict.started_at)} {verdict.run_id} {verdict.job} {verdict.environment}:"
+        f"{minute(verdict.started_at)} {verdict.run_id} {verdict.job} {verdict.environment}:"
         f" {verdict.records:,} records, {verdict.listed:,} listed, {verdict.acts:,} acts: {how}",
         FAULT if verdict.faults else "",
     )
@@ -170,10 +169,10 @@ def _(answer: Upcoming) -> Iterable[Part]:
     for (project, creator), rows in groupby(answer.due, lambda due: (due.project, due.creator)):
         due.append(printable(f"{project}, {creator or 'creator not on record'}", "bold"))
         due.extend(
-            _lines([f"  {_minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})" for row in rows])
+            _lines([f"  {minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})" for row in rows])
         )
     yield due
-    yield [Text(f"{len(answer.due):,} will be deleted by {_minute(answer.until)}Z if nobody uses them.", style="bold")]
+    yield [Text(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", style="bold")]
 
 
 RUN_HEADERS = (
@@ -187,7 +186,7 @@ RUN_HEADERS = (
 def _run_cells(line: RunLine) -> list[str]:
     return [
         line.run_id,
-        _minute(line.started_at),
+        minute(line.started_at),
         (line.who or "-").removesuffix(SERVICE_ACCOUNT),
         line.job,
         line.environment,
@@ -211,7 +210,7 @@ def _ended(line: RunLine) -> str:
 def _headline(line: RunLine) -> str:
     refused = f", refused by {', '.join(line.refused_by)}" if line.refused_by else ""
     return (
-        f"{_minute(line.started_at)} {line.run_id}: {line.job} in {line.environment}, {_how(line)} run"
+        f"{minute(line.started_at)} {line.run_id}: {line.job} in {line.environment}, {_how(line)} run"
         f" by {line.who or 'unknown'}, {line.listed:,} listed, {_ended(line)}{refused}"
     )
 
@@ -220,10 +219,6 @@ def _limit(name: str, value: float) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return duration(value) if name.endswith("_s") else f"{value:g}"
-
-
-def _minute(instant: datetime | None) -> str:
-    return "-" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _lines(texts: Iterable[str], style: str = "") -> list[Text]:

@@ -19,8 +19,8 @@ from core.records.reader import AuditRecords, Record
 from core.records.rejudge import PolicyNotRecordedError, deletion_policy
 from core.records.review import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, of_the_fleet
 from core.records.verify import FAILED, Verdict, verify
-from core.records.view import duration
-from core.rules.decision import Reason, in_words
+from core.records.view import duration, minute
+from core.rules.decision import Reason, in_utc, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -288,7 +288,7 @@ def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
 
     lines = gathered.lines()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(minute=_minute, count=_count)
+    environment.filters.update(minute=minute, count=_count)
     template = environment.from_string(files("core.records").joinpath("report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         now=gathered.now,
@@ -306,10 +306,6 @@ def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
         charts=list(_charts(gathered, lines)),
     )
     return page.translate(CONTROLS)
-
-
-def _minute(instant: datetime | None) -> str:
-    return "-" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 # charts
@@ -368,7 +364,7 @@ def _runs_chart(lines: list[tuple[RunLine, int]]) -> Chart:
         rows=[
             (
                 line.run_id,
-                _minute(line.started_at),
+                minute(line.started_at),
                 f"{line.acted:,}",
                 f"{line.would_act:,}",
                 f"{line.failed:,}",
@@ -396,14 +392,14 @@ def _name_runs(axes: "Axes", shown: list[tuple[RunLine, int]]) -> None:
     step = -(-len(shown) // (5 if len(shown) <= BARS_NARROW else 12))
     places = range(0, len(shown), step)
     days = [shown[place][0].started_at for place in places]
-    axes.set_xticks(places, [f"{day.astimezone(UTC):%d %b}" if day else "?" for day in days])
+    axes.set_xticks(places, [f"{in_utc(day):%d %b}" if day else "?" for day in days])
 
 
 def _histograms(sweep: Sweep) -> Iterator[Chart]:
     limits = sweep.limits
     longest = limits.get("max_age") or timedelta(days=BINS_TO_MAX_AGE)
     steps = {longest / BINS_TO_MAX_AGE * n for n in range(2 * BINS_TO_MAX_AGE + 1)}
-    when = _minute(sweep.started.time)
+    when = minute(sweep.started.time)
     for key, title, numbers, edges, names in (
         ("age", "Age of the runtimes", sweep.ages, steps, ("max_age_if_idle", "max_age")),
         ("idle", "Idle time of the runtimes", sweep.idles, {*IDLE_EDGES}, ("idle_after",)),
@@ -492,8 +488,8 @@ def _upcoming_chart(sweep: Sweep, now: datetime) -> Chart:
     named = [("already due", sweep.overdue), *((f"{day:%a} {day}", sweep.due[day]) for day in days)]
     title = "Upcoming deletions by day"
     summary = (
-        f"{_count(sum(counts), 'runtime')} due until {_minute(now + AHEAD)} if nobody uses them again, "
-        f"{sweep.overdue:,} of them already; {sweep.later:,} later. As of the sweep of {_minute(sweep.started.time)}."
+        f"{_count(sum(counts), 'runtime')} due until {minute(now + AHEAD)} if nobody uses them again, "
+        f"{sweep.overdue:,} of them already; {sweep.later:,} later. As of the sweep of {minute(sweep.started.time)}."
     )
     return Chart(
         key="upcoming",

@@ -25,6 +25,7 @@ from core.records.rejudge import (
     runtime_of,
 )
 from core.records.verify import ACTS, FAILED, WOULD, state_of
+from core.records.view import minute
 from core.rules import autopause, deletion
 from core.rules.decision import Action, Reason
 
@@ -381,7 +382,7 @@ def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
         version=None if started is None else started.version,
         policy=(started.policy if started else None) or {},
         policy_digest=None if started is None else started.policy_digest,
-        exemptions=[f"{_shown(e.match)} until {_minute(e.until)}: {e.reason}" for e in started.exemptions]
+        exemptions=[f"{_shown(e.match)} until {minute(e.until)}: {e.reason}" for e in started.exemptions]
         if started
         else [],
         counts=[
@@ -469,9 +470,9 @@ def _told_alike(record: Record) -> tuple[object, ...]:
 
 def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
     first, last = equal[0], equal[-1]
-    when = _minute(_at(last))
+    when = minute(_at(last))
     if len(equal) > 1:
-        when = f"{_minute(_at(first))} to {when}, {len(equal)} runs:"
+        when = f"{minute(_at(first))} to {when}, {len(equal)} runs:"
     return Entry(
         first_at=_at(first),
         last_at=_at(last),
@@ -499,7 +500,7 @@ def _told(record: Record, started: Record | None) -> str:
     if record.error is not None:
         told += f"; {record.error.message}"
     if isinstance(record.due_at, datetime) and record.action == Action.KEEP:
-        told += f"; due {_minute(record.due_at)}"
+        told += f"; due {minute(record.due_at)}"
     return told
 
 
@@ -516,10 +517,6 @@ def _explained(record: Record, started: Record | None) -> str:
         except PolicyNotRecordedError:
             pass
     return record.message.partition(f"{record.path}: ")[2] or record.message or record.reason
-
-
-def _minute(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 # diff
@@ -662,7 +659,7 @@ def _why_not_later(record: Record, earlier: _Side, later: _Side, acted: set[str]
     if seen.reason in STATUS_REASONS:
         return "status_changed", f"its status is {seen.status} now"
     if record.date_accessed and seen.date_accessed and seen.date_accessed > record.date_accessed:
-        return "used_since", f"used since, on {_minute(seen.date_accessed)}"
+        return "used_since", f"used since, on {minute(seen.date_accessed)}"
     return "judged_otherwise", f"kept by the later run ({seen.reason})"
 
 
@@ -672,7 +669,7 @@ def _why_not_earlier(record: Record, earlier: _Side, later: _Side) -> tuple[str,
     if seen is None:
         at = earlier.run.started.now if earlier.run.started else None
         if record.created_date and at and record.created_date > at:
-            return "new", f"created since, on {_minute(record.created_date)}"
+            return "new", f"created since, on {minute(record.created_date)}"
         if not earlier.looked_at(record.project, record.path):
             return "not_looked_at", "the earlier run did not list it"
         return "new", "not in the earlier run's list"

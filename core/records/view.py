@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
 from core.records.events import RunFinished, RuntimeAudited
-from core.rules.decision import in_words
+from core.rules.decision import in_utc, in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,16 @@ OUTCOME = Column("outcome", lambda row: row.outcome)
 
 
 def duration(seconds: float | None) -> str:
-    """In words; a dash where there is none."""
-    return "-" if seconds is None else in_words(timedelta(seconds=seconds))
+    """In words, where the calendar is long enough for them; a dash where there is none."""
+    try:
+        return "-" if seconds is None else in_words(timedelta(seconds=seconds))
+    except OverflowError:
+        return f"{seconds:g} s"
+
+
+def minute(instant: datetime | None) -> str:
+    """In UTC; a dash where there is none."""
+    return "-" if instant is None else f"{in_utc(instant):%Y-%m-%d %H:%M}"
 
 
 def _threshold(minutes: int | None) -> str:
