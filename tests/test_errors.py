@@ -1,6 +1,8 @@
 """What is read out of an error answer, whatever shape it comes in."""
 
 import json
+import math
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from core.leonardo.errors import (
     ErrorKind,
     LeonardoError,
     LookAgainError,
+    asked_to_wait,
     error_from_answer,
     is_sam_fault,
 )
@@ -208,6 +211,55 @@ def test_any_answer_is_one_short_line(status: int, body: bytes) -> None:
 def test_any_message_of_leonardos_comes_through_but_for_its_spaces(message: str) -> None:
     error = error_from_answer(409, five_keys(409, message, None))
     assert error.message == (" ".join(message.split()) or "Conflict")
+
+
+TOKEN = "ya29.a0AfB_by-Xk"  # noqa: S105 - nobody's
+SPELT = TOKEN.replace("a", "\\u0061")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (f"Bearer {TOKEN}", "Bearer [token]"),
+        (f"<title>{TOKEN}</title>", "[token]"),
+        (f'"{SPELT}"', "[token]"),
+        (f'{{"message":"{SPELT} and {TOKEN}"}}', "[token] and [token]"),
+        (" " * 3990 + TOKEN, "[token]"),
+    ],
+)
+def test_the_token_that_was_sent_is_hidden_however_it_is_spelt(body: str, message: str) -> None:
+    assert error_from_answer(403, body.encode(), token=TOKEN).message == message
+
+
+def test_the_token_is_hidden_in_a_class_too() -> None:
+    error = error_from_answer(500, b'{"message":"no","exceptionClass":"class x.%b"}' % SPELT.encode(), token=TOKEN)
+    assert error.exception_class == "x.[token]"
+
+
+NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("120", 120.0),
+        ("0", 1.0),
+        ("9" * 400, math.inf),
+        ("Fri, 20 Nov 2026 03:00:30 GMT", 30.0),
+        ("Fri, 20 Nov 2026 03:00:30 -0000", 30.0),
+        ("Fri, 20 Nov 2026 01:00:00 GMT", 1.0),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("\u0661", None),
+        ("Fri, 20 Nov 99999999999 03:00:30 GMT", None),
+        ("Fri, 20 Nov 2026 03:00:30 +99999999999999999999", None),
+    ],
+)
+def test_a_wait_that_was_asked_for_is_a_number_or_a_date(retry_after: str, seconds: float | None) -> None:
+    assert asked_to_wait(429, retry_after, NOW) == asked_to_wait(503, retry_after, NOW) == seconds
+    assert asked_to_wait(500, retry_after, NOW) is None
 
 
 def test_an_error_without_a_status_is_just_its_message() -> None:

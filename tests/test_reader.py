@@ -161,7 +161,9 @@ def test_a_torn_line_that_the_next_run_left_behind_it_is_no_fault_either(run: Ru
     assert len(records) == 2 + 3
 
 
-@pytest.mark.parametrize("damage", [b"\0\0\0\0", b'{"event": "runtime_audited"', b"x", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "damage", [b"\0\0\0\0", b'{"event": "runtime_audited"', b"x", b"\xff\xfe", b'{"x":' + b"[" * 20_000]
+)
 def test_any_other_line_that_cannot_be_read_is_a_fault(lines: list[Line], tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "a.jsonl").write_bytes(written(lines[:2]) + damage + b"\n\n" + written(lines[2:]))
     records, files = read(tmp_path)

@@ -576,6 +576,23 @@ def test_why_falls_back_on_the_sentence_of_a_record_whose_rule_is_not_known(
     assert entries[-1]["line"].count("failed to delete: ") == 1
 
 
+def test_numbers_that_no_calendar_holds_keep_no_question_from_its_answer(
+    run: Run, live: list[Line], tmp_path: Path
+) -> None:
+    live[0].update(time="9999-12-31T23:59:59Z")
+    live[0]["policy"].update(idle_after_s=1e300)
+    of(live, 1).update(age_s=1e300, idle_s=-1e300)
+    of(live, 3).update(time="9999-12-31T23:59:59Z")
+    of(live, 4).update(time="0001-01-01T00:00:00+14:00", created_date="0001-01-01T00:00:00+14:00", age_s=1e300)
+    of(live, 4).update(due_at="9999-12-31T23:59:59-14:00", idle_s=-1e300)
+    log = ("--from", str(written(tmp_path / "a.jsonl", live)))
+    for question in (("runs",), ("run", "latest"), ("verify",), ("upcoming",), ("why", "terra-4/all-of-us-4")):
+        told = run("review-audit-log", *question, *log, "--output", "table")
+        assert told.code == (question == ("verify",)), question
+        assert told.out
+    assert run("review-audit-log", "report", *log, "--html", str(tmp_path / "a.html")).code == 0
+
+
 def test_diff_says_why_each_runtime_is_condemned_in_one_run_only(run: Run, tmp_path: Path) -> None:
     log = ("--audit-file", str(tmp_path / "log.jsonl"))
     soon = str((LATER + timedelta(days=9)).date())

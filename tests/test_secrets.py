@@ -19,12 +19,13 @@ ENTRUSTED = "a-users-secret-for-all-we-know"
 COOKIE = {"Set-Cookie": f"LeoToken={TOKEN}; Path=/", "X-Echo": f"Bearer {TOKEN}"}
 SECRETS = (TOKEN, ENTRUSTED, "LeoToken", *COOKIE)
 TOLD = json.dumps({"message": f"you sent Bearer {TOKEN}", "exceptionClass": f"class x.{TOKEN}"})
+SPELT = TOLD.replace(TOKEN, "".join(f"\\u{ord(letter):04x}" for letter in TOKEN))
 
 
 def indiscretions() -> Iterator[Fault]:
     """Answers that hand back what they were sent, in every place that an answer has."""
     yield Fault(status=500, body=TOLD, headers=COOKIE)
-    yield Fault(status=403, body=TOLD, headers=COOKIE)
+    yield Fault(status=403, body=SPELT, headers=COOKIE)
     yield Fault(status=401, body=f"<title>{TOKEN}</title>", content_type="text/html", headers=COOKIE)
     yield Fault(status=404, body=json.dumps(f"no such thing for {TOKEN}"))
     yield Fault(status=307, headers={**COOKIE, "Location": f"/?access_token={TOKEN}"})

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.leonardo.errors import ErrorKind, LeonardoError
-from core.leonardo.wire import LARGEST_ITEM, runtime_from_get, runtimes_from_list
+from core.leonardo.wire import LARGEST_ITEM, Batch, runtime_from_get, runtimes_from_list
 from core.runtime import Disk, MalformedRuntime, Runtime
 
 CREATED, ACCESSED = "2024-09-30T14:02:11.482913Z", "2024-10-21T15:29:22.123Z"
@@ -79,18 +80,26 @@ async def arriving(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
 
 
 def received(*chunks: bytes) -> tuple[list[Runtime | MalformedRuntime], LeonardoError | None]:
+    return gathered(runtimes_from_list(arriving(chunks)))
+
+
+def gathered(batches: AsyncIterator[Batch]) -> tuple[list[Runtime | MalformedRuntime], LeonardoError | None]:
     """The items that came, and what ended the list if it did not end well."""
     items: list[Runtime | MalformedRuntime] = []
 
     async def receive() -> LeonardoError | None:
         try:
-            async for batch in runtimes_from_list(arriving(chunks)):
+            async for batch in batches:
                 items.extend(batch)
         except LeonardoError as error:
             return error
         return None
 
-    return items, asyncio.run(receive())
+    try:
+        receive().send(None)  # nothing is waited for: a loop would cost more than what it runs
+    except StopIteration as ended:
+        return items, ended.value
+    raise AssertionError("the decoder waits for something")
 
 
 def listed(*items: object) -> list[Runtime | MalformedRuntime]:
@@ -259,6 +268,27 @@ def test_an_item_that_cannot_be_read_costs_only_itself(item: object, expected: M
     assert received(*(body[n : n + 1] for n in range(len(body)))) == (good, None)
 
 
+@pytest.mark.parametrize("number", [b"1e400", b"9" * 5000], ids=["a float", "an integer"])
+@pytest.mark.parametrize("field", [b'"id"', b'"status"', b'"labels":{"a":1},"auditInfo"'])
+def test_a_number_that_none_can_hold_costs_only_its_item(field: bytes, number: bytes) -> None:
+    good = compact(an_item(2))
+    items, error = received(b'[{"id":1,"runtimeName":"x","googleProject":"p",%b:%b},%b]' % (field, number, good))
+    assert error is None
+    assert items[1] == as_runtime(2)
+    assert isinstance(items[0], MalformedRuntime)
+    assert re.match("unreadable: .* out of range - at `", items[0].detail)
+
+
+@pytest.mark.parametrize("value", [b'"\xff"', b"1e400", b'{"\xff":[]}'])
+@pytest.mark.parametrize("neighbour", [b"7", b'{"status":1}', b'{"id":1e400}'])
+def test_what_nobody_reads_of_an_item_does_no_harm_beside_an_odd_one(value: bytes, neighbour: bytes) -> None:
+    item = compact(an_item(1, note="x", auditInfo={"creator": "ada", "destroyedDate": "x"})).replace(b'"x"', value)
+    alone, error = received(b"[%b]" % item)
+    assert ([type(runtime) for runtime in alone], error) == ([Runtime], None)
+    items, error = received(b"[%b,%b]" % (item, neighbour))
+    assert (items[:1], len(items), error) == (alone, 2, None)
+
+
 @pytest.mark.parametrize("change", [{"id": "1"}, {"runtimeName": None}, {"googleProject": 1, "cloudContext": 1}])
 def test_a_single_answer_that_names_no_runtime_is_unreadable(change: dict[str, Any]) -> None:
     with pytest.raises(LeonardoError) as caught:
@@ -281,6 +311,8 @@ def test_a_single_answer_that_names_no_runtime_is_unreadable(change: dict[str, A
         (b"null", "the answer is no JSON array"),
         (b'"[]"', "the answer is no JSON array"),
         (b"\xef\xbb\xbf[]", "the answer is no JSON array"),
+        (b"\x0b[]", "the answer is no JSON array"),
+        (b"\x0c\n", "the answer is no JSON array"),
     ],
 )
 def test_a_body_that_is_no_array_is_unreadable(body: bytes, message: str) -> None:

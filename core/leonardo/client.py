@@ -6,8 +6,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from http.cookiejar import CookieJar
 from typing import Protocol, Self
@@ -17,7 +16,15 @@ import httpx
 import structlog
 import tenacity
 
-from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError, LookAgainError, error_from_answer
+from core.leonardo.errors import (
+    CredentialsError,
+    ErrorKind,
+    LeonardoError,
+    LookAgainError,
+    asked_to_wait,
+    error_from_answer,
+    http_instant,
+)
 from core.leonardo.wire import Batch, runtime_from_get, runtimes_from_list
 from core.rules.guards import clock_skew
 from core.run_clock import OutOfTimeError, RunClock
@@ -32,9 +39,6 @@ CALLS = ("list", "get", "delete", "stop")
 TRIES = 5
 LARGEST_ANSWER = 4 * 2**20
 """Bytes of an answer that is no list; a real runtime has a few KB."""
-SHORTEST_WAIT = 1.0
-"""Seconds waited for a Retry-After of 0, so that it cannot turn into a tight loop."""
-RETRY_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Credentials(Protocol):
@@ -181,7 +185,7 @@ class Leonardo:
 
     async def get_runtime(self, project: str, name: str, last: LastExchange) -> Runtime:
         """One runtime by name, whichever incarnation holds it now. Raises LeonardoError, OutOfTimeError."""
-        call = _Call("get", "GET", _runtime_path(project, name))
+        call = _Call("get", "GET", runtime_path(project, name))
         async for attempt in self._tries():
             with attempt:
                 async with self._exchange(call, last) as (_, body):
@@ -195,12 +199,12 @@ class Leonardo:
         ago or Leonardo asked to come back, else LeonardoError or OutOfTimeError.
         """
         # `deleteDisk` is compared as text: only lower case `false` means the same to every version of the service.
-        call = _Call("delete", "DELETE", _runtime_path(project, name), {"deleteDisk": "false"})
+        call = _Call("delete", "DELETE", runtime_path(project, name), {"deleteDisk": "false"})
         await self._act(call, last, looked_at)
 
     async def stop_runtime(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> None:
         """Ask for a runtime to be stopped; sent once. `looked_at` and what is raised are as for a deletion."""
-        await self._act(_Call("stop", "POST", f"{_runtime_path(project, name)}/stop"), last, looked_at)
+        await self._act(_Call("stop", "POST", f"{runtime_path(project, name)}/stop"), last, looked_at)
 
     async def _act(self, call: _Call, last: LastExchange, looked_at: float) -> None:
         async with self._exchange(call, last, looked_at=looked_at) as (response, _):
@@ -272,8 +276,9 @@ class Leonardo:
                 last.error = None
                 return response, body
             await response.aclose()
-            last.error = error = error_from_answer(response.status_code, _without(token, body))
-            if (wait := self._asked_to_wait(response)) is not None:
+            last.error = error = error_from_answer(response.status_code, body, token=token)
+            retry_after = response.headers.get("Retry-After", "")
+            if (wait := asked_to_wait(response.status_code, retry_after, self._clock.wall())) is not None:
                 self._hold_until = max(self._hold_until, self._clock.monotonic() + wait)
                 await self._hold()
             elif error.http_status == HTTPStatus.UNAUTHORIZED and refused_token is None and token is not None:
@@ -313,23 +318,9 @@ class Leonardo:
         except CredentialsError as error:
             raise LeonardoError(ErrorKind.DENIED, str(error)) from None
 
-    def _asked_to_wait(self, response: httpx.Response) -> float | None:
-        """Seconds of the answer's Retry-After (a number or a date), None where it has none to obey."""
-        value = response.headers.get("Retry-After", "")
-        if response.status_code not in RETRY_LATER or not value:
-            return None
-        try:
-            seconds = float(value) if value.isascii() and value.isdigit() else self._until(value)
-        except ValueError:
-            return None
-        return max(SHORTEST_WAIT, seconds)
-
-    def _until(self, http_date: str) -> float:
-        return (_instant(http_date) - self._clock.wall()).total_seconds()
-
     def _compare_clocks(self, response: httpx.Response, sent: datetime) -> None:
         with suppress(ValueError):
-            date = _instant(response.headers.get("Date", ""))
+            date = http_instant(response.headers.get("Date", ""))
             skew = clock_skew(date, sent=sent, answered=self._clock.wall())
             self.clock_skew = max(skew, self.clock_skew or skew, key=abs)
 
@@ -407,21 +398,8 @@ async def _body(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _instant(http_date: str) -> datetime:
-    """Raises ValueError."""
-    try:
-        instant = parsedate_to_datetime(http_date)
-    except OverflowError as error:
-        raise ValueError(str(error)) from None
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)  # `-0000` is UTC too
-
-
-def _without(token: str | None, body: bytes) -> bytes:
-    """An error page may echo what it was sent; the token must not reach a record."""
-    return body if token is None else body.replace(token.encode(), b"[token]")
-
-
-def _runtime_path(project: str, name: str) -> str:
+def runtime_path(project: str, name: str) -> str:
+    """Two segments behind the list's, whatever the two texts hold."""
     return f"/api/google/v1/runtimes/{_segment(project)}/{_segment(name)}"
 
 

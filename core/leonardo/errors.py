@@ -2,12 +2,18 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
 
 import msgspec
 
 LONGEST_MESSAGE = 500
+SHORTEST_WAIT = 1.0
+"""Seconds waited for a Retry-After of 0, so that it cannot turn into a tight loop."""
+HIDDEN = "[token]"
+RETRY_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class ErrorKind(StrEnum):
@@ -62,23 +68,30 @@ _five_keys = msgspec.json.Decoder(_FiveKeys)
 _string = msgspec.json.Decoder(str)
 
 
-def error_from_answer(status: int, body: bytes) -> LeonardoError:
-    """Read an error answer as it comes: five-key JSON, a bare JSON string, text, HTML from a proxy, or nothing."""
-    message, exception_class = _read(body)
+def error_from_answer(status: int, body: bytes, *, token: str | None = None) -> LeonardoError:
+    """Read an error answer as it comes: five-key JSON, a bare JSON string, text, HTML from a proxy, or nothing.
+
+    It may echo the `token` that it was sent, which must not reach a record.
+    """
+    texts = _read(body if token is None else body.replace(token.encode(), HIDDEN.encode()))
+    if token is not None:  # again: JSON may spell it with escapes
+        texts = [text.replace(token, HIDDEN) for text in texts]
+    message, exception_class = map(_one_line, texts)
     return LeonardoError(
         kind=_kind(status, exception_class),
-        message=_one_line(message) or _phrase(status),
+        message=message or _phrase(status),
         http_status=status,
-        exception_class=exception_class,
+        exception_class=exception_class or None,
     )
 
 
-def _read(body: bytes) -> tuple[str, str | None]:
+def _read(body: bytes) -> list[str]:
+    """The message and the class, empty where there is none."""
     try:
         known = _five_keys.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _read_text(body), None
-    return known.message or "", _one_line((known.exceptionClass or "").removeprefix("class ")) or None
+        return [_read_text(body), ""]
+    return [known.message or "", (known.exceptionClass or "").removeprefix("class ")]
 
 
 def _read_text(body: bytes) -> str:
@@ -117,3 +130,24 @@ def _kind(status: int, exception_class: str | None) -> ErrorKind:
 def is_sam_fault(exception_class: str | None) -> bool:
     """Whether Sam's status was passed on as Leonardo's: then a 404 says nothing of the runtime."""
     return (exception_class or "").endswith(("AuthProviderException", "SamException"))
+
+
+def asked_to_wait(status: int, retry_after: str, now: datetime) -> float | None:
+    """Seconds of an answer's Retry-After (a number or a date), None where it has none to obey."""
+    if status not in RETRY_LATER or not retry_after:
+        return None
+    try:
+        digits = retry_after.isascii() and retry_after.isdigit()
+        seconds = float(retry_after) if digits else (http_instant(retry_after) - now).total_seconds()
+    except ValueError:
+        return None
+    return max(SHORTEST_WAIT, seconds)
+
+
+def http_instant(http_date: str) -> datetime:
+    """Raises ValueError."""
+    try:
+        instant = parsedate_to_datetime(http_date)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)  # `-0000` is UTC too

@@ -15,8 +15,10 @@ GUESSES = 4
 """How many boundaries of a chunk are tried before more of the list is awaited."""
 
 OPENING, COMMA, CLOSING = b"[,]"
+WHITESPACE = b" \t\n\r"
+"""JSON's: fewer than Python's."""
 
-Buffer = bytearray | memoryview
+Buffer = bytes | bytearray | memoryview
 Batch = list[Runtime | MalformedRuntime]
 """Items that arrived together: one at a time, a million of them would cost more in waiting than in reading."""
 
@@ -66,8 +68,7 @@ class _OddItem(msgspec.Struct, rename="camel"):
 
 
 _items = msgspec.json.Decoder(list[_Item])
-_odd_items = msgspec.json.Decoder(list[_OddItem])
-_anything = msgspec.json.Decoder(list[Any])
+_raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 _single = msgspec.json.Decoder(_Item)
 _odd_single = msgspec.json.Decoder(_OddItem)
 
@@ -116,7 +117,7 @@ def runtime_from_get(body: bytes) -> Runtime:
 
 def _from_the_bracket(chunk: bytes) -> bytes:
     """The chunk without the blanks in front of the array's opening bracket; nothing where that is still to come."""
-    text = chunk.lstrip()
+    text = chunk.lstrip(WHITESPACE)
     if text and not text.startswith(b"["):
         raise _unreadable("the answer is no JSON array")
     return text
@@ -150,21 +151,18 @@ def _decode(array: Buffer) -> Batch:
     try:
         return [_runtime(item) for item in _items.decode(array)]
     except msgspec.ValidationError:  # a value of another type than expected, somewhere
-        return [_runtime(item) for item in _decode_odd(array)]
+        return [_alone(item) for item in _raw_items.decode(bytes(array))]
 
 
-def _decode_odd(array: Buffer) -> list[_Item | None]:
-    """None for an item that is no object; the others must not suffer for it."""
+def _alone(item: msgspec.Raw) -> Runtime | MalformedRuntime:
+    """One item, read as a single answer is: what its neighbours are must make no difference."""
     try:
-        return [_evened(item) for item in _odd_items.decode(array)]
-    except msgspec.ValidationError:
-        return [
-            _evened(msgspec.convert(item, _OddItem)) if isinstance(item, dict) else None
-            for item in _anything.decode(array)
-        ]
+        return _runtime(_one(item))
+    except msgspec.ValidationError as error:  # no object, or a number that none could hold
+        return MalformedRuntime(f"unreadable: {error}" if bytes(item).startswith(b"{") else "the item is no object")
 
 
-def _one(body: bytes) -> _Item:
+def _one(body: Buffer | msgspec.Raw) -> _Item:
     try:
         return _single.decode(body)
     except msgspec.ValidationError:
@@ -206,9 +204,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _runtime(item: _Item | None) -> Runtime | MalformedRuntime:
-    if item is None:
-        return MalformedRuntime("the item is no object")
+def _runtime(item: _Item) -> Runtime | MalformedRuntime:
     context, audit, config = item.cloud_context, item.audit_info, item.runtime_config
     identity = None if item.id is None else str(item.id)  # Cloud Logging would return a number as a double
     project = context.cloud_resource or item.google_project or None

@@ -20,7 +20,7 @@ from matplotlib.typing import RcKeyType
 from core.records.gathered import AHEAD, Gathered, LatestSweep
 from core.records.review import RunLine
 from core.records.view import counted, minute
-from core.rules.decision import in_words
+from core.rules.decision import in_utc, in_words
 
 BARS_WIDE, BARS_NARROW = 60, 16
 WIDE, NARROW = (1010, 300), (390, 250)
@@ -141,7 +141,7 @@ def _name_runs(axes: Axes, shown: list[tuple[RunLine, int]]) -> None:
     step = -(-len(shown) // (5 if len(shown) <= BARS_NARROW else 12))
     places = range(0, len(shown), step)
     days = [shown[place][0].started_at for place in places]
-    axes.set_xticks(places, [f"{day.astimezone(UTC):%d %b}" if day else "?" for day in days])
+    axes.set_xticks(places, [f"{in_utc(day):%d %b}" if day else "?" for day in days])
 
 
 def _histograms(sweep: LatestSweep) -> Iterator[Chart]:

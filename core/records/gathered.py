@@ -15,7 +15,7 @@ from core.records.review import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary,
 from core.records.side_by_side import SideBySide, side_by_side
 from core.records.verify import FAILED
 from core.records.view import duration
-from core.rules.decision import Reason
+from core.rules.decision import Reason, in_utc
 
 AHEAD = timedelta(days=14)
 MOST_ACTS = 5000
@@ -88,7 +88,7 @@ class LatestSweep:
         if record.due_at <= now:
             self.overdue += 1
         elif record.due_at <= now + AHEAD:
-            self.due[record.due_at.astimezone(UTC).date()] += 1
+            self.due[in_utc(record.due_at).date()] += 1
         else:
             self.later += 1
 

@@ -13,7 +13,7 @@ from core.records.wanted import EVERYTHING, OPENINGS, Wanted
 
 CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class ScopeDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):

@@ -128,7 +128,12 @@ def decision_of(record: Record) -> Decision | None:
 
 
 def _timedelta(seconds: float | UnsetType | None) -> timedelta | None:
-    return None if seconds is None or seconds is UNSET else timedelta(seconds=seconds)
+    if seconds is None or seconds is UNSET:
+        return None
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        return timedelta.max if seconds > 0 else timedelta.min
 
 
 @dataclass(frozen=True, slots=True)

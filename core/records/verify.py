@@ -96,7 +96,7 @@ def state_of(started: Record | None, *, finished: bool, now: datetime) -> State:
         return "finished"
     if started is None or started.time is None:
         return "cut_off"
-    return "open" if now < started.time + _deadline(started) + SETTLED_AFTER else "cut_off"
+    return "open" if now - started.time - SETTLED_AFTER < _deadline(started) else "cut_off"
 
 
 def _deadline(started: Record) -> timedelta:
@@ -314,7 +314,7 @@ class _Task:
         yield from _faults_of_scope(record, started)
         if record.job == DELETION_JOB and record.outcome == Outcome.KEPT and record.judged_at != started.now:
             yield "was kept, but not judged at the instant of the list"
-        if record.time is not None and record.judged_at > record.time + CLOCK_TOLERANCE and not _pinned(started):
+        if record.time is not None and record.judged_at - record.time > CLOCK_TOLERANCE and not _pinned(started):
             yield "was judged after it was written"
 
     # what was done

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
 from core.records.events import RunFinished, RuntimeAudited
-from core.rules.decision import in_words
+from core.rules.decision import in_utc, in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def duration(seconds: float | None) -> str:
 
 def minute(instant: datetime | None) -> str:
     """In UTC; a dash where there is none."""
-    return "-" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return "-" if instant is None else f"{in_utc(instant):%Y-%m-%d %H:%M}"
 
 
 def counted(count: int, noun: str) -> str:

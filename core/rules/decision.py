@@ -67,9 +67,17 @@ class Decision(NamedTuple):
     """How long ago autopause should have come, by the threshold alone."""
 
 
+def in_utc(instant: datetime) -> datetime:
+    """The same instant; where it lies beside the calendar, its own date and time as if they were in UTC."""
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        return instant.replace(tzinfo=UTC)
+
+
 def to_millisecond(instant: datetime) -> datetime:
     """`instant` in UTC, floored to the millisecond: the resolution of every comparison."""
-    utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
+    utc = instant if instant.tzinfo is UTC else in_utc(instant)
     beyond = utc.microsecond % 1000
     return utc - beyond * MICROSECOND if beyond else utc
 
