@@ -87,6 +87,7 @@ def test_a_running_runtime_is_judged_by_its_threshold(
     decision = check(a_runtime(idle=idle), threshold, POLICY, NOW)
     assert (decision.reason, decision.action) == (expected, Action.KEEP)
     assert (decision.age, decision.idle, decision.judged_at) == (30 * DAY, idle, NOW)
+    assert (decision.due_at, decision.exemption) == (None, None)
     late = expected in (Reason.KERNEL_MAY_BE_BUSY, Reason.AUTOPAUSE_OVERDUE)
     assert decision.overdue == (idle - threshold if late and threshold is not None else None)
 
@@ -223,13 +224,13 @@ def test_the_policy_says_itself_in_a_sentence() -> None:
 
 
 def test_the_policy_stands_on_run_started_under_names_that_never_change() -> None:
-    assert list(POLICY.fields) == [
-        "autopause_max_threshold_s",
-        "autopause_margin_s",
-        "kernel_busy_limit_s",
-        "stuck_after_s",
-        "stop_overdue",
-    ]
+    assert POLICY.fields == {
+        "autopause_max_threshold_s": 864_000,
+        "autopause_margin_s": 900,
+        "kernel_busy_limit_s": 86_400,
+        "stuck_after_s": 7200,
+        "stop_overdue": False,
+    }
 
 
 def test_what_is_in_transition_is_the_designs() -> None:

@@ -70,7 +70,7 @@ def test_the_limits_hold_to_the_millisecond(age: timedelta, idle: timedelta, exp
     decision = decide(a_runtime(age=age, idle=idle, status=status), POLICY, NOW)
     assert decision.reason is expected
     assert decision.action is (Action.DELETE if expected in DELETES else Action.KEEP)
-    assert (decision.age, decision.idle, decision.judged_at) == (age, idle, NOW)
+    assert (decision.age, decision.idle, decision.judged_at, decision.overdue) == (age, idle, NOW, None)
 
 
 def test_each_instant_is_floored_to_the_millisecond_before_it_is_compared() -> None:
@@ -296,6 +296,7 @@ def test_a_kernel_may_be_busy_below_the_longer_of_threshold_and_limit_plus_margi
         (14 * DAY + 5 * MINUTE, "14 d 5 min"),
         (14 * DAY, "14 d"),
         (14 * DAY + MS, "14 d 1 ms"),
+        (HOUR + 61 * timedelta(seconds=1), "1 h 1 min"),
         (61 * timedelta(seconds=1), "1 min 1 s"),
         (timedelta(0), "0 s"),
         (-HOUR, "minus 1 h"),
@@ -341,3 +342,14 @@ def test_a_decision_of_a_record_that_lacks_its_numbers_is_explained_too() -> Non
 def test_the_policy_says_itself_in_a_sentence() -> None:
     sentence = "delete what is older than 14 d, or older than 7 d and not accessed for 4 h"
     assert (str(POLICY), str(SPARING)) == (sentence, f"{sentence}, unless a kernel may be busy")
+
+
+def test_the_policy_stands_on_run_started_under_names_that_never_change() -> None:
+    assert POLICY.fields == {
+        "max_age_s": 1_209_600,
+        "max_age_if_idle_s": 604_800,
+        "idle_after_s": 14_400,
+        "spare_possibly_busy": False,
+        "kernel_busy_limit_s": 86_400,
+        "autopause_margin_s": 900,
+    }
