@@ -244,12 +244,9 @@ class RunSummary:
                 self.refused_by.add(record.guard or "?")
             case "run_skipped":
                 self.remarks.append(record.message)
-            case _:
-                pass
 
     def order(self) -> tuple[datetime, str]:
-        at = self.started.time if self.started else self.first.time
-        return at or datetime.min.replace(tzinfo=UTC), self.first.run_id
+        return self.first.time or datetime.min.replace(tzinfo=UTC), self.first.run_id
 
     @property
     def finished(self) -> bool:
@@ -342,7 +339,7 @@ def of_runs(
                 yield record
         for run_id in ids:
             if run_id not in known:
-                close = get_close_matches(run_id, known, 1)
+                close = get_close_matches(run_id, known)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise UnknownError(f"there is no record of run {run_id!r}{hint}")
 
@@ -363,18 +360,23 @@ def _latest(openings: list[Record]) -> str:
     return max(openings, key=lambda o: (o.time or datetime.min.replace(tzinfo=UTC), o.run_id)).run_id
 
 
+def _of_one_run(
+    records: Iterable[Record], run_id: str, *, is_latest: Callable[[Record], bool] = lambda _: True
+) -> tuple[RunSummary, Iterator[Record]]:
+    """A summary that is still empty, and the records of which there is at least one. Raises UnknownError."""
+    _, chosen = of_runs(records, [run_id], is_latest=is_latest)
+    first = next(chosen)
+    return RunSummary(first), chain([first], chosen)
+
+
 def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
     """What one run (or the `latest`) did. Raises UnknownError."""
-    _, chosen = of_runs(records, [run_id])
+    seen, chosen = _of_one_run(records, run_id)
     acts: list[ActLine] = []
-    seen: RunSummary | None = None
     for record in chosen:
-        seen = seen or RunSummary(record)
         seen.add(record)
         if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
             acts.append(_act_line(record))
-    if seen is None:
-        raise UnknownError("there is no record")
     started = seen.started
     return RunAnswer(
         run=seen.line(now),
@@ -440,20 +442,16 @@ TOLD = frozenset({"runtime_audited", "deletion_requested", "stop_requested", "de
 
 def _incarnation(runtime_id: str | None, told: list[Record], starts: dict[str, Record]) -> Incarnation:
     told.sort(key=_at)
-    by_kind: dict[tuple[str, bool, bool], list[Record]] = {}
-    for record in told:  # runs of two jobs in turn still fold
-        by_kind.setdefault(
-            (record.job, record.event == "runtime_audited", record.reason == Reason.DUPLICATE), []
-        ).append(record)
+    by_kind: dict[tuple[str, str, bool], list[Record]] = {}
+    for record in told:  # runs of two jobs in turn still fold, and those before and after an announcement
+        by_kind.setdefault((record.job, record.event, record.reason == Reason.DUPLICATE), []).append(record)
     entries = [
         _entry(list(equal), starts) for records in by_kind.values() for _, equal in groupby(records, _told_alike)
     ]
-    last = told[-1]
-    dated = next((record for record in reversed(told) if record.created_date is not None), last)
     return Incarnation(
         runtime_id=runtime_id,
-        created_date=dated.created_date,
-        creator=next((record.creator for record in reversed(told) if record.creator is not None), None),
+        created_date=next(filter(None, (record.created_date for record in reversed(told))), None),
+        creator=next(filter(None, (record.creator for record in reversed(told))), None),
         entries=sorted(entries, key=lambda entry: (entry.last_at, entry.first_at)),
     )
 
@@ -463,8 +461,9 @@ def _at(record: Record) -> datetime:
 
 
 def _told_alike(record: Record) -> tuple[object, ...]:
-    alone = record.seq if record.event != "runtime_audited" or record.outcome in (ACTS | FAILED) else None
-    return record.event, record.dry_run, record.action, record.reason, record.outcome, alone, alone and record.run_id
+    alone = record.event != "runtime_audited" or record.outcome in (ACTS | FAILED)
+    own = (record.run_id, record.seq) if alone else None
+    return record.dry_run, record.action, record.reason, record.outcome, own
 
 
 def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
@@ -488,11 +487,11 @@ def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
 def _told(record: Record, started: Record | None) -> str:
     """One decision in plain words: "kept: 13 d 2 h old, limit 14 d; due 2026-11-20 23:14"."""
     if record.event != "runtime_audited":
-        return record.message.replace(f" {record.path}", "", 1)
+        return record.message.replace(f" {record.path}", "")
     words = record.outcome.replace("_", " ")
     if record.outcome in list(Outcome):
         act = "check" if record.action == Action.KEEP else record.action
-        words = WORDS[Outcome(record.outcome)].format(act=act).rstrip(":")
+        words = WORDS[Outcome(record.outcome)].format(act=act).removesuffix(":")
     if record.job == AUTOPAUSE_JOB and record.outcome == Outcome.KEPT:
         words = "autopause"
     told = f"{words}: {_explained(record, started)}"
@@ -568,7 +567,7 @@ class _Side:
     def would_keep(self, record: Record) -> bool | None:
         """Whether its rule keeps the runtime of another run's record; None where that cannot be told."""
         started = self.run.started
-        if started is None or started.job != DELETION_JOB or record.judged_at is None:
+        if started is None or record.judged_at is None:
             return None
         try:
             policy = deletion_policy(started)
@@ -595,17 +594,17 @@ def diff(records: Iterable[Record], run_a: str, run_b: str, now: datetime) -> Di
 
     Raises UnknownError.
     """
-    ids, chosen = of_runs(records, [run_a, run_b], also=_accepted)
-    if ids[0] == ids[1]:
-        raise UnknownError(f"{ids[0]} does not differ from itself")
+    (id_a, id_b), chosen = of_runs(records, [run_a, run_b], also=_accepted)
+    if id_a == id_b:
+        raise UnknownError(f"{id_a} does not differ from itself")
     sides: dict[str, _Side] = {}
     acted: set[str] = set()
     for record in chosen:
         if _accepted(record) and record.runtime_id is not None:
             acted.add(record.runtime_id)
-        if record.run_id in ids:
+        if record.run_id in (id_a, id_b):
             sides.setdefault(record.run_id, _Side(record)).add(record)
-    a, b = (sides[run_id] for run_id in ids)
+    a, b = sides[id_a], sides[id_b]
     earlier, later = sorted((a, b), key=lambda side: side.run.order())
     gone = [runtime_id for runtime_id in earlier if runtime_id not in later]
     return Diff(
@@ -618,12 +617,12 @@ def diff(records: Iterable[Record], run_a: str, run_b: str, now: datetime) -> Di
         gone_without_our_act=sum(runtime_id not in acted for runtime_id in gone),
         differences=[
             *(
-                _difference(record, earlier, *_why_not_later(record, earlier, later, acted))
+                _difference(runtime_id, record, earlier, *_why_not_later(runtime_id, record, earlier, later, acted))
                 for runtime_id, record in earlier.condemned.items()
                 if runtime_id not in later.condemned
             ),
             *(
-                _difference(record, later, *_why_not_earlier(record, earlier, later))
+                _difference(runtime_id, record, later, *_why_not_earlier(runtime_id, record, earlier, later))
                 for runtime_id, record in later.condemned.items()
                 if runtime_id not in earlier.condemned
             ),
@@ -635,9 +634,9 @@ def _accepted(record: Record) -> bool:
     return record.outcome in ACCEPTED and not record.dry_run
 
 
-def _difference(record: Record, side: _Side, kind: str, words: str) -> Difference:
+def _difference(runtime_id: str, record: Record, side: _Side, kind: str, words: str) -> Difference:
     return Difference(
-        runtime_id=record.runtime_id or "",
+        runtime_id=runtime_id,
         path=record.path,
         condemned_in=side.run_id,
         reason=record.reason,
@@ -647,9 +646,8 @@ def _difference(record: Record, side: _Side, kind: str, words: str) -> Differenc
     )
 
 
-def _why_not_later(record: Record, earlier: _Side, later: _Side, acted: set[str]) -> tuple[str, str]:
+def _why_not_later(runtime_id: str, record: Record, earlier: _Side, later: _Side, acted: set[str]) -> tuple[str, str]:
     """Why a runtime that was condemned is not any more."""
-    runtime_id = record.runtime_id or ""
     seen = later.others.get(runtime_id)
     if seen is None:
         if not later.looked_at(record.project, record.path):
@@ -660,15 +658,15 @@ def _why_not_later(record: Record, earlier: _Side, later: _Side, acted: set[str]
     if spared := _spared(record, seen, earlier, later, "later"):
         return spared
     if seen.reason in STATUS_REASONS:
-        return "status_changed", f"its status is {seen.status} now"
+        return "status_changed", f"its status is {seen.status or 'missing'} now"
     if record.date_accessed and seen.date_accessed and seen.date_accessed > record.date_accessed:
         return "used_since", f"used since, on {_minute(seen.date_accessed)}"
     return "judged_otherwise", f"kept by the later run ({seen.reason})"
 
 
-def _why_not_earlier(record: Record, earlier: _Side, later: _Side) -> tuple[str, str]:
+def _why_not_earlier(runtime_id: str, record: Record, earlier: _Side, later: _Side) -> tuple[str, str]:
     """Why a runtime that is condemned was not before."""
-    seen = earlier.others.get(record.runtime_id or "")
+    seen = earlier.others.get(runtime_id)
     if seen is None:
         at = earlier.run.started.now if earlier.run.started else None
         if record.created_date and at and record.created_date > at:
@@ -679,7 +677,7 @@ def _why_not_earlier(record: Record, earlier: _Side, later: _Side) -> tuple[str,
     if spared := _spared(record, seen, later, earlier, "earlier"):
         return spared
     if seen.reason in STATUS_REASONS:
-        return "status_changed", f"its status was {seen.status}"
+        return "status_changed", f"its status was {seen.status or 'missing'}"
     return "due_since", "it has become due since"
 
 
@@ -697,11 +695,9 @@ def _spared(record: Record, seen: _Seen, condemning: _Side, other: _Side, which:
 
 def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
     """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
-    _, chosen = of_runs(records, [LATEST], is_latest=of_the_fleet)
-    seen: RunSummary | None = None
+    seen, chosen = _of_one_run(records, LATEST, is_latest=of_the_fleet)
     due: list[Due] = []
     for record in chosen:
-        seen = seen or RunSummary(record)
         seen.add(record)
         if (
             record.event == "runtime_audited"
@@ -721,8 +717,6 @@ def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upc
                     reason=record.reason,
                 )
             )
-    if seen is None:
-        raise UnknownError("there is no record")
     due.sort(key=lambda row: (row.project, row.creator or "", row.due_at, row.name))
     return Upcoming(run=seen.line(now), until=now + within, due=due)
 
