@@ -51,6 +51,7 @@ def test_paused_and_errored_need_no_dates_and_the_others_do() -> None:
     for status, expected in (("Stopped", Reason.PAUSED), ("Error", Reason.ERRORED), ("Deleted", Reason.UNDATED)):
         assert reason(a_runtime(status)._replace(created_date=None, date_accessed=None)) is expected
     assert reason(a_runtime()._replace(date_accessed=None), 30 * MINUTE) is Reason.UNDATED
+    assert reason(a_runtime()._replace(created_date=None), 30 * MINUTE) is Reason.UNDATED
     assert reason(a_runtime(idle=-5 * MINUTE), 30 * MINUTE) is Reason.IN_USE
     assert reason(a_runtime(idle=-5 * MINUTE - MS), 30 * MINUTE) is Reason.FUTURE_DATED
 
