@@ -141,6 +141,7 @@ def test_runs_stand_in_the_order_of_time_and_first_those_whose_beginning_is_not_
         opening("late", NOW),
         opening("early", NOW - DAY),
         kept("unopened", time=None),
+        of_run("late", "run_finished"),
         opening("twice", NOW - HOUR),
         opening("twice", NOW + HOUR, task_index=1, started_by="another task"),
     ]
@@ -148,7 +149,7 @@ def test_runs_stand_in_the_order_of_time_and_first_those_whose_beginning_is_not_
         line("unopened", started_at=None, listed=1, state="cut_off"),
         line("early", started_at=NOW - DAY, state="cut_off"),
         line("twice", started_at=NOW - HOUR, state="cut_off"),
-        line("late"),
+        line("late", state="finished"),
     ]
 
 
@@ -160,11 +161,13 @@ def test_what_failed_in_the_last_runs_of_a_job_is_shown_with_its_first_and_last_
         if number:
             records.append(record(run_id, number=1, outcome="failed", time=at))
         records.append(of_run(run_id, "project_unreadable", project="terra-2"))
+        records.append(of_run(run_id, "project_unreadable"))
     records += [opening("once", environment="dev"), record("once", outcome="failed", environment="dev")]
     told: dict[str, Any] = {"job": DELETION_JOB, "environment": "prod", "last_run_id": "run-3"}
     assert review.runs(records, NOW).failing == [
         Failing(path="terra-1/a", runs=3, since=NOW + DAY, **told),
         Failing(path="terra-2", runs=4, since=NOW, **told),
+        Failing(path="the list of all runtimes", runs=4, since=NOW, **told),
     ]
 
 
@@ -395,12 +398,16 @@ def test_a_decision_is_told_by_the_words_of_its_outcome() -> None:
         record("a", outcome="gone", due_at=NOW + DAY, time=NOW + MINUTE),
         record("a", outcome="a_later_word", time=NOW + 2 * MINUTE),
         kept("a", reason="status_not_eligible", status="Error", time=NOW + 3 * MINUTE),
+        record("p", action="stop", outcome="stop_accepted", job=AUTOPAUSE_JOB, time=NOW + 4 * MINUTE),
+        record("p", action="stop", outcome="failed", job=AUTOPAUSE_JOB, time=NOW + 5 * MINUTE),
     ]
     assert lines(records) == [
         "2026-11-20 03:00 failed to check: 20 d old, limit 14 d; due 2026-11-21 03:00",
         "2026-11-20 03:01 already gone: 20 d old, limit 14 d",
         "2026-11-20 03:02 a later word: 20 d old, limit 14 d",
         "2026-11-20 03:03 kept: its status is Error",
+        "2026-11-20 03:04 Leonardo accepted to stop: as it was then",
+        "2026-11-20 03:05 failed to stop: as it was then",
     ]
 
 
