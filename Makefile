@@ -6,7 +6,7 @@ CHAOS := tests/test_faults.py tests/test_model.py tests/test_killed.py tests/tes
 # Settings of the shell that calls make must not reach the demo or the tests.
 CLEAN_ENV := env $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: help demo test chaos bench lint types contracts unit format schema constraints provider pictures clean
+.PHONY: help demo test chaos mutants bench lint types contracts unit format schema constraints provider pictures clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -52,6 +52,14 @@ unit: $(VENV)/.installed
 
 chaos: $(VENV)/.installed  ## break the program on purpose, everywhere: takes minutes, of which most are waits
 	@$(CLEAN_ENV) $(BIN)/pytest --no-cov -n 4 --as-processes -m "chaos or not chaos" $(CHAOS)
+	@$(MAKE) --no-print-directory mutants
+
+$(VENV)/.mutmut: $(VENV)/.installed tests/mutants.constraints.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes -r tests/mutants.constraints.txt
+	@touch $@
+
+mutants: $(VENV)/.mutmut  ## change the rules and the review in every small way: a test must notice (minutes; part of chaos)
+	@$(CLEAN_ENV) $(BIN)/python -m tests.mutants
 
 bench: $(VENV)/.installed  ## measure, beside floors on the same machine
 	@$(CLEAN_ENV) $(BIN)/python -m benchmarks
@@ -63,10 +71,11 @@ format: $(VENV)/.installed  ## let ruff mend what it can
 schema: $(VENV)/.installed  ## write core/records/audit.schema.json from the records' definition
 	@$(BIN)/python -c 'import json; from core.records.events import schema; print(json.dumps(schema(), indent=2))' > core/records/audit.schema.json
 
-constraints: $(VENV)/.installed  ## resolve the constraints of tests, image and image build anew, for every platform
+constraints: $(VENV)/.installed  ## resolve the constraints of tests, mutants, image and its build anew, for every platform
 	@$(BIN)/pip install --quiet uv
 	@compile="$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header"; \
 	$$compile --all-extras --upgrade pyproject.toml -o tests/constraints.txt && \
+	$$compile --constraint tests/constraints.txt --upgrade --group mutants -o tests/mutants.constraints.txt && \
 	$$compile --constraint tests/constraints.txt --upgrade pyproject.toml -o deploy/constraints.txt && \
 	echo hatchling | $$compile --constraint tests/constraints.txt --upgrade - -o deploy/build.constraints.txt
 
@@ -79,4 +88,4 @@ pictures: $(VENV)/.installed  ## draw the README's pictures anew (needs chromium
 	@$(CLEAN_ENV) $(BIN)/python .readme/pictures.py
 
 clean:  ## remove everything that make made
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit dist benchmarks/.peers
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit dist mutants benchmarks/.peers

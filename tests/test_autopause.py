@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.rules.autopause import IN_TRANSITION, AutopauseLimits, AutopausePolicy, check, explain, kernel_may_be_busy
-from core.rules.decision import Action, Reason
+from core.rules.decision import Action, Decision, Reason
 from core.runtime import Runtime, RuntimeStatus
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
@@ -51,6 +51,7 @@ def test_paused_and_errored_need_no_dates_and_the_others_do() -> None:
     for status, expected in (("Stopped", Reason.PAUSED), ("Error", Reason.ERRORED), ("Deleted", Reason.UNDATED)):
         assert reason(a_runtime(status)._replace(created_date=None, date_accessed=None)) is expected
     assert reason(a_runtime()._replace(date_accessed=None), 30 * MINUTE) is Reason.UNDATED
+    assert reason(a_runtime()._replace(created_date=None), 30 * MINUTE) is Reason.UNDATED
     assert reason(a_runtime(idle=-5 * MINUTE), 30 * MINUTE) is Reason.IN_USE
     assert reason(a_runtime(idle=-5 * MINUTE - MS), 30 * MINUTE) is Reason.FUTURE_DATED
 
@@ -85,7 +86,9 @@ def test_a_running_runtime_is_judged_by_its_threshold(
     threshold: timedelta | None, idle: timedelta, expected: Reason
 ) -> None:
     decision = check(a_runtime(idle=idle), threshold, POLICY, NOW)
-    assert (decision.reason, decision.action, decision.idle) == (expected, Action.KEEP, idle)
+    assert (decision.reason, decision.action) == (expected, Action.KEEP)
+    assert (decision.age, decision.idle, decision.judged_at) == (30 * DAY, idle, NOW)
+    assert (decision.due_at, decision.exemption) == (None, None)
     late = expected in (Reason.KERNEL_MAY_BE_BUSY, Reason.AUTOPAUSE_OVERDUE)
     assert decision.overdue == (idle - threshold if late and threshold is not None else None)
 
@@ -206,21 +209,29 @@ def test_findings_say_themselves_with_their_numbers() -> None:
     ]
 
 
+def test_a_decision_of_a_record_that_lacks_its_numbers_is_explained_too() -> None:
+    undated = a_runtime("Error")._replace(created_date=None, date_accessed=None)
+    assert explain(undated, check(undated, None, POLICY, NOW)) == "in error since an unknown time"
+    in_use = Decision(Action.KEEP, Reason.IN_USE, NOW)
+    assert explain(undated, in_use) == "in use: idle for an unknown time, threshold unread"
+
+
 def test_the_policy_says_itself_in_a_sentence() -> None:
-    assert str(STOPPING) == (
+    sentence = (
         "a Running runtime is paused within 15 min of its threshold, or of 1 d if a kernel may be busy;"
-        " say where it is not, and stop it"
+        " say where it is not"
     )
+    assert (str(POLICY), str(STOPPING)) == (sentence, f"{sentence}, and stop it")
 
 
 def test_the_policy_stands_on_run_started_under_names_that_never_change() -> None:
-    assert list(POLICY.fields) == [
-        "autopause_max_threshold_s",
-        "autopause_margin_s",
-        "kernel_busy_limit_s",
-        "stuck_after_s",
-        "stop_overdue",
-    ]
+    assert POLICY.fields == {
+        "autopause_max_threshold_s": 864_000,
+        "autopause_margin_s": 900,
+        "kernel_busy_limit_s": 86_400,
+        "stuck_after_s": 7200,
+        "stop_overdue": False,
+    }
 
 
 def test_what_is_in_transition_is_the_designs() -> None:

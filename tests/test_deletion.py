@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.rules.autopause import AutopauseLimits, kernel_may_be_busy
-from core.rules.decision import Action, Reason, in_words
+from core.rules.decision import Action, Decision, Reason, in_words, to_millisecond
 from core.rules.deletion import DELETES, RULED_OUT, DeletionPolicy, decide, explain
 from core.rules.exemptions import Exemption
 from core.runtime import Runtime, RuntimeStatus
@@ -70,7 +70,7 @@ def test_the_limits_hold_to_the_millisecond(age: timedelta, idle: timedelta, exp
     decision = decide(a_runtime(age=age, idle=idle, status=status), POLICY, NOW)
     assert decision.reason is expected
     assert decision.action is (Action.DELETE if expected in DELETES else Action.KEEP)
-    assert (decision.age, decision.idle, decision.judged_at) == (age, idle, NOW)
+    assert (decision.age, decision.idle, decision.judged_at, decision.overdue) == (age, idle, NOW, None)
 
 
 def test_each_instant_is_floored_to_the_millisecond_before_it_is_compared() -> None:
@@ -81,6 +81,13 @@ def test_each_instant_is_floored_to_the_millisecond_before_it_is_compared() -> N
     runtime = a_runtime()._replace(created_date=created + 999 * microsecond)
     assert decide(runtime, POLICY, NOW).age == 14 * DAY
     assert decide(a_runtime()._replace(created_date=created), POLICY, NOW + 999 * microsecond).age == 14 * DAY
+
+
+def test_an_instant_of_any_zone_is_brought_to_utc_as_it_is_floored() -> None:
+    elsewhere = datetime(2026, 11, 20, 8, 30, 0, 500_999, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    floored = to_millisecond(elsewhere)
+    assert floored == NOW
+    assert floored.tzinfo is UTC
 
 
 @pytest.mark.parametrize("status", [s for s in RuntimeStatus if s not in ("Running", "Stopped", "Unknown")])
@@ -224,7 +231,7 @@ def test_every_runtime_gets_one_decision_and_a_sentence(
 ) -> None:
     decision = decide(runtime, policy, instant, repeated=repeated, second_look=second_look)
     assert (decision.action is Action.DELETE) == (decision.reason in DELETES)
-    assert (decision.due_at is None) == (decision.reason in RULED_OUT)
+    assert (decision.due_at is None) == (decision.reason in {*RULED_OUT, Reason.UNDATED})
     assert (decision.exemption is None) == (decision.reason is not Reason.EXEMPT)
     assert explain(runtime, decision, policy)
     if repeated or runtime.cloud_provider != "GCP" or runtime.created_date is None:
@@ -259,6 +266,16 @@ def test_due_at_is_the_first_millisecond_at_which_the_rule_condemns(
             assert condemned == (instant >= due_at)
 
 
+def test_due_at_is_the_first_whole_millisecond_beyond_limits_of_any_length() -> None:
+    runtime = a_runtime(age=DAY, idle=DAY)
+    for tenths in range(300):  # more than are kept in mind
+        limit = DAY + tenths * MS / 10
+        too_old, idle = DAY + (tenths // 10 + 1) * MS, DAY + -(-tenths // 10) * MS
+        assert decide(runtime, replace(POLICY, max_age=limit), NOW).due_at == NOW - DAY + too_old
+        sooner = replace(POLICY, max_age=99 * DAY, max_age_if_idle=HOUR, idle_after=limit)
+        assert decide(runtime, sooner, NOW).due_at == NOW - DAY + idle
+
+
 def test_due_at_is_out_of_reach_rather_than_an_error_where_a_limit_is_absurd() -> None:
     policy = replace(POLICY, max_age=timedelta.max, max_age_if_idle=timedelta.max)
     decision = decide(a_runtime(), policy, NOW)
@@ -279,7 +296,11 @@ def test_a_kernel_may_be_busy_below_the_longer_of_threshold_and_limit_plus_margi
         (14 * DAY + 5 * MINUTE, "14 d 5 min"),
         (14 * DAY, "14 d"),
         (14 * DAY + MS, "14 d 1 ms"),
+        (14 * DAY + HOUR - MS, "14 d 59 min"),
+        (14 * DAY + HOUR, "14 d 1 h"),
+        (HOUR + 61 * timedelta(seconds=1), "1 h 1 min"),
         (61 * timedelta(seconds=1), "1 min 1 s"),
+        (999 * MS, "999 ms"),
         (timedelta(0), "0 s"),
         (-HOUR, "minus 1 h"),
     ],
@@ -312,7 +333,26 @@ def test_each_reason_is_explained_with_the_numbers_that_decided() -> None:
     assert said == [words for _, _, words in cases]
 
 
+def test_a_decision_of_a_record_that_lacks_its_numbers_is_explained_too() -> None:
+    reasons = (Reason.MAX_AGE, Reason.MAX_AGE_IF_IDLE, Reason.KERNEL_MAY_BE_BUSY)
+    assert [explain(a_runtime(), Decision(Action.DELETE, reason, NOW), POLICY) for reason in reasons] == [
+        "of unknown age, limit 14 d",
+        "of unknown age, limit 7 d when idle, and idle for an unknown time",
+        "of unknown age and idle for an unknown time, but a kernel may be busy",
+    ]
+
+
 def test_the_policy_says_itself_in_a_sentence() -> None:
-    assert str(SPARING) == (
-        "delete what is older than 14 d, or older than 7 d and not accessed for 4 h, unless a kernel may be busy"
-    )
+    sentence = "delete what is older than 14 d, or older than 7 d and not accessed for 4 h"
+    assert (str(POLICY), str(SPARING)) == (sentence, f"{sentence}, unless a kernel may be busy")
+
+
+def test_the_policy_stands_on_run_started_under_names_that_never_change() -> None:
+    assert POLICY.fields == {
+        "max_age_s": 1_209_600,
+        "max_age_if_idle_s": 604_800,
+        "idle_after_s": 14_400,
+        "spare_possibly_busy": False,
+        "kernel_busy_limit_s": 86_400,
+        "autopause_margin_s": 900,
+    }

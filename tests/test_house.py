@@ -86,7 +86,16 @@ def test_a_dry_run_is_told_apart_in_few_places() -> None:
 
 
 def test_no_lock_file_names_an_address() -> None:
-    assert not re.search(r"https?://|index-url|find-links", (ROOT / "tests/constraints.txt").read_text())
+    for path in (ROOT / "tests").glob("*constraints.txt"):
+        assert not re.search(r"https?://|index-url|find-links", path.read_text())
+
+
+def test_making_mutants_changes_no_version_of_what_the_tests_run_on() -> None:
+    def pinned(name: str) -> dict[str, str]:
+        return dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", (ROOT / "tests" / name).read_text()))
+
+    tested, also = pinned("constraints.txt"), pinned("mutants.constraints.txt")
+    assert {name: also[name] for name in tested.keys() & also} == {name: tested[name] for name in tested.keys() & also}
 
 
 def test_the_contract_that_jobs_import_no_other_job_names_every_job() -> None:

@@ -60,9 +60,11 @@ def test_a_plan_is_used_up_to_its_age_and_not_a_millisecond_longer() -> None:
 
 def test_each_reason_against_a_plan_is_told() -> None:
     assert refusals(replace(PLAN, dry_run=False)) == ["it was a live run"]
-    assert refusals(PLAN, job="check-autopause") == ["it was made by delete-old-runtimes"]
+    for job in ("check-autopause", "start"):
+        assert refusals(PLAN, job=job) == ["it was made by delete-old-runtimes"]
     assert refusals(PLAN, environment="prod") == ["it was made for test, this is prod"]
-    assert refusals(PLAN, policy_digest="sha256:2") == ["it was made under another policy or other exemptions"]
+    for digest in ("sha256:0", "sha256:2"):
+        assert refusals(PLAN, policy_digest=digest) == ["it was made under another policy or other exemptions"]
     assert refusals(replace(PLAN, as_of=True)) == ["it was made as of another instant"]
     assert refusals(replace(PLAN, saved=True)) == ["it was made of a saved list, without a second look"]
     assert refusals(replace(PLAN, faults=("a", "b"))) == ["its records are not whole: a; b"]

@@ -307,7 +307,7 @@ class Comparison:
                 return "gone_by_our_act", "gone by our act"
             return "gone_without_our_act", "gone without our act"
         if seen.reason in STATUS_REASONS:
-            return "status_changed", f"its status is {seen.status} now"
+            return "status_changed", f"its status is {seen.status or 'missing'} now"
         if condemned.date_accessed and seen.date_accessed and seen.date_accessed > condemned.date_accessed:
             return "used_since", f"used since, on {minute(seen.date_accessed)}"
         if condemned.judged_at and later.now and later.now < condemned.judged_at:
@@ -324,7 +324,7 @@ class Comparison:
                 return "not_looked_at", "the earlier run did not list it"
             return "new", "not in the earlier run's list"
         if seen.reason in STATUS_REASONS:
-            return "status_changed", f"its status was {seen.status}"
+            return "status_changed", f"its status was {seen.status or 'missing'}"
         return "due_since", "it has become due since"
 
 

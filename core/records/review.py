@@ -222,12 +222,9 @@ class RunSummary:
                 self.refused_by.add(record.guard or "?")
             case "run_skipped":
                 self.remarks.append(record.message)
-            case _:
-                pass
 
     def order(self) -> tuple[datetime, str]:
-        at = self.started.time if self.started else self.first.time
-        return at or datetime.min.replace(tzinfo=UTC), self.first.run_id
+        return self.first.time or datetime.min.replace(tzinfo=UTC), self.first.run_id
 
     @property
     def finished(self) -> bool:
@@ -315,7 +312,7 @@ def of_runs(
                 yield record
         for run_id in ids:
             if run_id not in known:
-                close = get_close_matches(run_id, known, 1)
+                close = get_close_matches(run_id, known)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise UnknownError(f"there is no record of run {run_id!r}{hint}")
 
@@ -349,18 +346,23 @@ def _latest(openings: list[Record]) -> str:
     return max(openings, key=lambda o: (o.time or datetime.min.replace(tzinfo=UTC), o.run_id)).run_id
 
 
+def _of_one_run(
+    records: Iterable[Record], run_id: str, *, is_latest: Callable[[Record], bool] = lambda _: True
+) -> tuple[RunSummary, Iterator[Record]]:
+    """A summary that is still empty, and the records of which there is at least one. Raises UnknownError."""
+    _, chosen = of_runs(records, [run_id], is_latest=is_latest)
+    first = next(chosen)
+    return RunSummary(first), chain([first], chosen)
+
+
 def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
     """What one run (or the `latest`) did. Raises UnknownError."""
-    _, chosen = of_runs(records, [run_id])
+    seen, chosen = _of_one_run(records, run_id)
     acts: list[ActLine] = []
-    seen: RunSummary | None = None
     for record in chosen:
-        seen = seen or RunSummary(record)
         seen.add(record)
         if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
             acts.append(_act_line(record))
-    if seen is None:
-        raise UnknownError("there is no record")
     started = seen.started
     return RunAnswer(
         run=seen.line(now),
@@ -425,20 +427,16 @@ TOLD = frozenset({"runtime_audited", "deletion_requested", "stop_requested", "de
 
 def _incarnation(runtime_id: str | None, told: list[Record], starts: dict[str, Record]) -> Incarnation:
     told.sort(key=_at)
-    by_kind: dict[tuple[str, bool, bool], list[Record]] = {}
-    for record in told:  # runs of two jobs in turn still fold
-        by_kind.setdefault(
-            (record.job, record.event == "runtime_audited", record.reason == Reason.DUPLICATE), []
-        ).append(record)
+    by_kind: dict[tuple[str, str, bool], list[Record]] = {}
+    for record in told:  # runs of two jobs in turn still fold, and those before and after an announcement
+        by_kind.setdefault((record.job, record.event, record.reason == Reason.DUPLICATE), []).append(record)
     entries = [
         _entry(list(equal), starts) for records in by_kind.values() for _, equal in groupby(records, _told_alike)
     ]
-    last = told[-1]
-    dated = next((record for record in reversed(told) if record.created_date is not None), last)
     return Incarnation(
         runtime_id=runtime_id,
-        created_date=dated.created_date,
-        creator=next((record.creator for record in reversed(told) if record.creator is not None), None),
+        created_date=next(filter(None, (record.created_date for record in reversed(told))), None),
+        creator=next(filter(None, (record.creator for record in reversed(told))), None),
         entries=sorted(entries, key=lambda entry: (entry.last_at, entry.first_at)),
     )
 
@@ -448,8 +446,9 @@ def _at(record: Record) -> datetime:
 
 
 def _told_alike(record: Record) -> tuple[object, ...]:
-    alone = record.seq if record.event != "runtime_audited" or record.outcome in (ACTS | FAILED) else None
-    return record.event, record.dry_run, record.action, record.reason, record.outcome, alone, alone and record.run_id
+    alone = record.event != "runtime_audited" or record.outcome in (ACTS | FAILED)
+    own = (record.run_id, record.seq) if alone else None
+    return record.dry_run, record.action, record.reason, record.outcome, own
 
 
 def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
@@ -473,11 +472,11 @@ def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
 def _told(record: Record, started: Record | None) -> str:
     """One decision in plain words: "kept: 13 d 2 h old, limit 14 d; due 2026-11-20 23:14"."""
     if record.event != "runtime_audited":
-        return record.message.replace(f" {record.path}", "", 1)
+        return record.message.replace(f" {record.path}", "")
     words = record.outcome.replace("_", " ")
     if record.outcome in list(Outcome):
         act = "check" if record.action == Action.KEEP else record.action
-        words = WORDS[Outcome(record.outcome)].format(act=act).rstrip(":")
+        words = WORDS[Outcome(record.outcome)].format(act=act).removesuffix(":")
     if record.job == AUTOPAUSE_JOB and record.outcome == Outcome.KEPT:
         words = "autopause"
     told = f"{words}: {_explained(record, started)}"
@@ -508,11 +507,9 @@ def _explained(record: Record, started: Record | None) -> str:
 
 def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
     """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
-    _, chosen = of_runs(records, [LATEST], is_latest=of_the_fleet)
-    seen: RunSummary | None = None
+    seen, chosen = _of_one_run(records, LATEST, is_latest=of_the_fleet)
     due: list[Due] = []
     for record in chosen:
-        seen = seen or RunSummary(record)
         seen.add(record)
         if (
             record.event == "runtime_audited"
@@ -532,8 +529,6 @@ def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upc
                     reason=record.reason,
                 )
             )
-    if seen is None:
-        raise UnknownError("there is no record")
     due.sort(key=lambda row: (row.project, row.creator or "", row.due_at, row.name))
     return Upcoming(run=seen.line(now), until=now + within, due=due)
 

@@ -29,11 +29,10 @@ RULED_OUT = frozenset(
         Reason.DUPLICATE,
         Reason.STATUS_UNKNOWN,
         Reason.STATUS_NOT_ELIGIBLE,
-        Reason.UNDATED,
         Reason.FUTURE_DATED,
     }
 )
-"""Reasons that are no matter of time, so that there is no `due_at`."""
+"""Reasons that are no matter of time, so that there is no `due_at`; nor is there one without both dates."""
 FAR_AHEAD = datetime.max.replace(tzinfo=UTC)
 
 
@@ -124,11 +123,11 @@ def explain(runtime: Runtime, decision: Decision, policy: DeletionPolicy) -> str
 
 
 def _age(decision: Decision) -> str:
-    return "" if decision.age is None else f"{in_words(decision.age)} old"
+    return "of unknown age" if decision.age is None else f"{in_words(decision.age)} old"
 
 
 def _idle(decision: Decision) -> str:
-    return "" if decision.idle is None else f"idle for {in_words(decision.idle)}"
+    return f"idle for {'an unknown time' if decision.idle is None else in_words(decision.idle)}"
 
 
 def _first_match(
