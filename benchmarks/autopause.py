@@ -17,7 +17,7 @@ from benchmarks.processes import LEO, cost, stand_in
 from benchmarks.stand_in import LIST
 from benchmarks.table import Row
 
-RUNTIMES, LATENCY, CONCURRENCY = 10_000, 0.02, 16
+RUNTIMES, LATENCY, CONCURRENCY = 10_000, 0.05, 16
 
 
 async def bare(url: str, paths: Iterable[str], concurrency: int) -> None:
