@@ -58,7 +58,7 @@ $(VENV)/.mutmut: $(VENV)/.installed tests/mutants.constraints.txt
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes -r tests/mutants.constraints.txt
 	@touch $@
 
-mutants: $(VENV)/.mutmut  ## change the rules and the review in every small way: a test must notice (minutes; part of chaos)
+mutants: $(VENV)/.mutmut  ## change the rules, the review and the comparison in every small way: a test must notice (minutes; part of chaos)
 	@$(CLEAN_ENV) $(BIN)/python -m tests.mutants
 
 bench: $(VENV)/.installed  ## measure, beside floors on the same machine

@@ -1,4 +1,4 @@
-"""Changes the rules and the review in every small way that mutmut knows, and names each change that no test notices.
+"""Changes the rules, the review and the comparison in every small way mutmut knows; names each that no test notices.
 
 Ends in 1 unless exactly those go unnoticed that `equivalent_mutants.yaml` lists, each with the reason why nothing comes
 of it. What is changed, and which tests are asked, stands in `pyproject.toml`; arguments are those of `mutmut run`.

@@ -90,6 +90,13 @@ def test_an_instant_of_any_zone_is_brought_to_utc_as_it_is_floored() -> None:
     assert floored.tzinfo is UTC
 
 
+def test_an_instant_that_is_beside_the_calendar_in_utc_keeps_its_own_date_and_time() -> None:
+    for beyond in (datetime.min.replace(tzinfo=timezone(14 * HOUR)), datetime.max.replace(tzinfo=timezone(-14 * HOUR))):
+        floored = to_millisecond(beyond)
+        assert floored == beyond.replace(microsecond=floored.microsecond, tzinfo=UTC)
+        assert floored.tzinfo is UTC
+
+
 @pytest.mark.parametrize("status", [s for s in RuntimeStatus if s not in ("Running", "Stopped", "Unknown")])
 def test_only_running_and_stopped_runtimes_are_eligible(status: str) -> None:
     assert reason(a_runtime(age=90 * DAY, status=status)) is Reason.STATUS_NOT_ELIGIBLE

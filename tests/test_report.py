@@ -15,7 +15,7 @@ import pytest
 
 from core.records import comparison, gathered, review, side_by_side
 from core.records.files import AuditFiles
-from core.records.reader import AuditRecords, Record, ScopeDetail
+from core.records.reader import AuditRecords, Record
 from core.records.report import write_report
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
@@ -352,27 +352,6 @@ def test_runs_that_do_not_differ_in_what_they_judge_by_stand_side_by_side_only_w
 def opening(run_id: str, **fields: Any) -> Record:
     given: dict[str, Any] = {"job": "delete-old-runtimes", "environment": "e", "policy_digest": run_id, **fields}
     return Record(event="run_started", run_id=run_id, time=now(), **given)
-
-
-@pytest.mark.parametrize(
-    ("second", "expected"),
-    [
-        ({}, ["a", "b"]),
-        ({"policy_digest": "a"}, []),
-        ({"policy_digest": "a", "scope": ScopeDetail(as_of=datetime(2026, 12, 1, tzinfo=UTC))}, ["a", "b"]),
-        ({"dry_run": False}, []),
-        ({"environment": "another"}, []),
-        ({"job": "check-autopause"}, ["before", "a"]),
-        ({"scope": ScopeDetail(only=["p/n"])}, ["before", "a"]),
-    ],
-)
-def test_the_latest_two_runs_are_set_side_by_side_if_they_are_rehearsals_that_differ(
-    second: dict[str, Any], expected: list[str]
-) -> None:
-    openings = [opening("before"), opening("a"), opening("b", **second)]
-    assert comparison.rehearsals_that_differ(openings) == expected
-    assert comparison.rehearsals_that_differ(openings[::-1]) == expected
-    assert comparison.rehearsals_that_differ([]) == []
 
 
 def test_of_very_many_differences_those_that_lose_data_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from core.records import comparison, review
-from core.records.comparison import Diff
+from core.records.comparison import CountOfBoth, Diff, Difference, OtherReason, Term
 from core.records.events import MOST_NAMES, ErrorDetail, ExemptionDetail
 from core.records.reader import Record, ScopeDetail
 from core.records.rejudge import AUTOPAUSE_JOB, DELETION_JOB
@@ -640,6 +641,158 @@ def test_a_run_looked_at_what_its_scope_holds_and_its_lists_told() -> None:
         ("terra-1/a", "b", "not_looked_at", "the earlier run did not list it")
     ]
     assert reasons(differ([A, record("a")], [kept("b", 2, time=NOW)]))[0][2] == "gone_without_our_act"
+
+
+def test_a_difference_tells_the_runtime_as_the_run_saw_it_that_condemned_it() -> None:
+    told: dict[str, Any] = {
+        "project": "terra-1",
+        "creator": "ada",
+        "status": "Running",
+        "created_date": NOW - 20 * DAY,
+        "date_accessed": NOW - DAY,
+        "judged_at": NOW,
+        "disk": "kept",
+        "reason": "max_age",
+        "outcome": "would_delete",
+    }
+    a_numbered = record("a", number=1, disk="kept")
+    without_numbers = record("b", number=1, runtime_id="2", name="b", disk="kept", age_s=UNSET, idle_s=UNSET)
+    assert differ([A, a_numbered], [B, kept("b", status="Error"), without_numbers]).differences == [
+        Difference(
+            runtime_id="1",
+            path="terra-1/a",
+            age_s=(20 * DAY).total_seconds(),
+            idle_s=DAY.total_seconds(),
+            condemned_in="a",
+            why_not_in_the_other="judged_otherwise",
+            in_words="kept by the later run (within_policy)",
+            **told,
+        ),
+        Difference(
+            runtime_id="2",
+            path="terra-1/b",
+            age_s=None,
+            idle_s=None,
+            condemned_in="b",
+            why_not_in_the_other="new",
+            in_words="not in the earlier run's list",
+            **told,
+        ),
+    ]
+
+
+def test_those_that_lose_their_data_are_told_first_then_by_project_creator_and_name() -> None:
+    in_order: list[dict[str, Any]] = [
+        {"disk": "lost", "project": "Z"},
+        {"project": None, "creator": "zoe"},
+        {"project": "A", "creator": None},
+        {"project": "A", "creator": "A", "name": "b"},
+        {"project": "A", "creator": "B", "name": "a"},
+        {"project": "A", "creator": "B", "name": "b"},
+        {"project": "A", "creator": "B", "name": "b"},
+        {"project": "B", "creator": "A", "name": "a"},
+    ]
+    condemned = [record("b", number=number, **fields) for number, fields in enumerate(in_order)]
+    differences = differ([A], [B, *condemned[::-1]]).differences
+    assert [int(difference.runtime_id) for difference in differences] == list(range(len(in_order)))
+
+
+def test_what_both_condemned_for_other_reasons_is_counted_the_most_frequent_first() -> None:
+    pairs = [
+        ("max_age_if_idle", "max_age"),
+        ("max_age", "max_age_if_idle"),
+        ("max_age", "max_age"),
+        ("stuck", "max_age"),
+        ("stuck", "max_age"),
+    ]
+    a = [record("a", number=number, reason=in_a) for number, (in_a, _) in enumerate(pairs)]
+    b = [record("b", number=number, reason=in_b) for number, (_, in_b) in enumerate(pairs)]
+    diff = differ([A, *a], [B, *b])
+    assert (diff.condemned_in_both, diff.differences) == (5, [])
+    assert diff.other_reasons == [
+        OtherReason(reason_a="stuck", reason_b="max_age", count=2),
+        OtherReason(reason_a="max_age", reason_b="max_age_if_idle", count=1),
+        OtherReason(reason_a="max_age_if_idle", reason_b="max_age", count=1),
+    ]
+
+
+def test_the_counts_of_both_stand_the_largest_first_and_what_was_kept_last() -> None:
+    diff = differ(
+        [A, record("a", number=1), *(kept("a", number) for number in range(2, 7)), kept("a", 7, "exempt")],
+        [
+            B,
+            *(record("b", number=number, reason="max_age_if_idle") for number in range(1, 4)),
+            record("b", number=4, outcome="failed"),
+            kept("b", 5),
+        ],
+    )
+    assert diff.counts == [
+        CountOfBoth(outcome="would_delete", reason="max_age_if_idle", a=0, b=3),
+        CountOfBoth(outcome="failed", reason="max_age", a=0, b=1),
+        CountOfBoth(outcome="would_delete", reason="max_age", a=1, b=0),
+        CountOfBoth(outcome="kept", reason="within_policy", a=5, b=1),
+        CountOfBoth(outcome="kept", reason="exempt", a=1, b=0),
+    ]
+
+
+def test_what_two_runs_judged_by_and_is_not_the_same_is_told_with_both_values() -> None:
+    exemption = ExemptionDetail({"name": "a"}, NOW + DAY, "holiday", lapsed=False)
+    ahead = ScopeDetail(projects=["terra-1"], only=["terra-1/a"], as_of=NOW + DAY, inventory="fleet.jsonl")
+    b = opening("b", now=NOW + DAY, policy=LAXER, exemptions=[exemption], scope=ahead)
+    fortnight, quarter = POLICY["max_age_s"], LAXER["max_age_s"]
+    assert differ([A], [b]).terms == [
+        Term(name="now", a=NOW - DAY, b=NOW + DAY),
+        Term(name="max_age_s", a=fortnight, b=quarter),
+        Term(name="max_age_if_idle_s", a=POLICY["max_age_if_idle_s"], b=quarter),
+        Term(name="exemptions", a=[], b=["name a until 2026-11-21 03:00: holiday"]),
+        Term(name="projects", a=None, b=["terra-1"]),
+        Term(name="only", a=None, b=["terra-1/a"]),
+        Term(name="inventory", a=None, b="fleet.jsonl"),
+    ]
+
+
+def test_what_is_not_due_at_the_later_runs_instant_is_told_with_it() -> None:
+    ahead = record("a", judged_at=NOW + MINUTE)
+    assert reasons(differ([A, ahead], [B, kept("b")])) == [
+        ("terra-1/a", "a", "not_due_yet", "not due yet on 2026-11-20 03:00")
+    ]
+
+
+def test_how_the_fleet_changed_is_told_in_words() -> None:
+    for before, after, words in (
+        ([1], [1], "the fleet is the same"),
+        ([1], [2], "the fleet is as large: 1 new, 0 gone by our act, 1 gone without our act"),
+        ([1], [1, 2, 3], "the fleet grew by 2: 2 new, 0 gone by our act, 0 gone without our act"),
+        ([1, 2], [1], "the fleet shrank by 1: 0 new, 0 gone by our act, 1 gone without our act"),
+    ):
+        a, b = [kept("a", number) for number in before], [kept("b", number) for number in after]
+        assert differ([A, *a], [B, *b]).fleet_in_words == words
+    unnamed = kept("b", reason="malformed", runtime_id=None)
+    ours = record("c", outcome="deletion_accepted", dry_run=False)
+    assert [differ([A, kept("a")], [B, unnamed], opening("c"), *acts).fleet_in_words for acts in ([], [ours])] == [
+        "the fleet is as large: 0 new, 0 gone by our act, 1 gone without our act",
+        "the fleet is as large: 0 new, 1 gone by our act, 0 gone without our act",
+    ]
+    in_its_place = differ([A, kept("a", reason="malformed", runtime_id=None)], [B, kept("b")])
+    assert in_its_place.fleet_in_words == "the fleet is as large: 1 new, 0 gone by our act, 0 gone without our act"
+
+
+def test_the_latest_two_runs_are_set_side_by_side_if_they_are_rehearsals_that_differ() -> None:
+    changes: list[tuple[dict[str, Any], list[str]]] = [
+        ({}, ["b", "a"]),
+        ({"policy_digest": "b"}, []),
+        ({"policy_digest": "b", "scope": ScopeDetail(as_of=NOW + DAY)}, ["b", "a"]),
+        ({"dry_run": False}, []),
+        ({"environment": "another"}, []),
+        ({"job": AUTOPAUSE_JOB}, ["c", "b"]),
+        ({"scope": ScopeDetail(only=["terra-1/a"])}, ["c", "b"]),
+    ]
+    for of_the_last, expected in changes:
+        undated, before = opening("c", time=None, policy_digest="c"), opening("b", NOW - DAY, policy_digest="b")
+        openings = [undated, before, opening("a", **({"policy_digest": "a"} | of_the_last))]
+        assert comparison.rehearsals_that_differ(openings) == expected
+        assert comparison.rehearsals_that_differ(openings[::-1]) == expected
+    assert comparison.rehearsals_that_differ([]) == []
 
 
 # upcoming
