@@ -1,7 +1,7 @@
 """The least that a dry run over a list costs: receive it, decode the fields that are needed, write as many records.
 
-The HTTP library is the program's, the list is cut as the program cuts it, and the records have the program's fields. But
-nothing is checked, judged or counted: they all say what one real record says, but for what stood in the list.
+The HTTP library is the program's, the list is cut as the program cuts it, and the records have the program's fields.
+But nothing is checked, judged or counted: they all say what one real record says, but for what stood in the list.
 """
 
 import asyncio
