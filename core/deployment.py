@@ -12,6 +12,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.settings.faults import UsageError, reason_of
+from core.settings.flags import environment_file
 from core.settings.yaml_text import load_yaml, read_text
 
 AUDIT_LOG = "leo-lifecycle-audit"
@@ -183,7 +184,7 @@ def read_environment(path: Path) -> Environment:
 def environment_of(arguments: argparse.Namespace) -> Environment:
     """The one that --env names (`add_environment`). Raises UsageError."""
     try:
-        return read_environment(arguments.environments / f"{arguments.env}.yaml")
+        return read_environment(environment_file(arguments))
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
 

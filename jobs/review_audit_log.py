@@ -34,7 +34,7 @@ from core.records.wanted import EVERYTHING, Match, Wanted
 from core.run_clock import utc_now
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
-from core.settings.flags import add_environment, add_places
+from core.settings.flags import add_environment, add_places, environment_file
 from core.settings.reading import load_google_settings, origins
 from core.standard_output import say
 
@@ -109,13 +109,9 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 def _show(arguments: argparse.Namespace) -> None:
     from core.settings.shown import shown  # noqa: PLC0415 - an answer shows no settings
 
-    given = _given(arguments)
-
-    def origin(name: str) -> str:
-        deployed = name in given and name not in vars(arguments)
-        return f"{arguments.environments / arguments.env}.yaml" if deployed else origins(given)(name)
-
-    print(shown(load_google_settings(given), FLAGS, origin), end="")
+    deployed = {} if arguments.env is None else {"audit_cloud_log": str(environment_file(arguments))}
+    origin = origins(vars(arguments), deployed=deployed)
+    print(shown(load_google_settings(_given(arguments)), FLAGS, origin), end="")
 
 
 def _report(arguments: argparse.Namespace) -> int:

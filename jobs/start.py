@@ -23,7 +23,7 @@ from core.run import Nobody, shows_table, watching
 from core.run_clock import utc_now
 from core.settings.faults import UsageError, flag_of
 from core.settings.fields import Settings
-from core.settings.flags import add_environment
+from core.settings.flags import add_environment, environment_file
 from core.settings.reading import load_google_settings, load_settings, origins
 from core.standard_output import say
 
@@ -105,12 +105,8 @@ def serve(arguments: argparse.Namespace) -> int:
 def _show(settings: Settings, environment: Environment, arguments: argparse.Namespace) -> None:
     from core.settings.shown import shown  # noqa: PLC0415 - a start shows no settings
 
-    file, typed = arguments.environments / f"{environment.name}.yaml", vars(arguments)
-
-    def origin(name: str) -> str:
-        deployed = name in environment.settings and name not in typed
-        return f"{name} in {file}" if deployed else origins(typed)(name)
-
+    typed, file = vars(arguments), environment_file(arguments)
+    origin = origins(typed, deployed={name: f"{name} in {file}" for name in environment.settings})
     google = load_google_settings(typed)
     print(shown(settings, PASSED_ON, origin) + shown(google, ("google_emulator",), origin), end="")
 

@@ -180,6 +180,7 @@ def test_a_start_shows_what_the_execution_will_be_told_and_needs_no_job(run: Run
     assert shown_["dry_run"] == ["false", "--dry-run"]
     assert shown_["stuck_after"] == ["2h", "default"]
     assert shown_["google_emulator"] == ["'localhost:1'", "--google-emulator"]
+    assert told(run(*start, "--env", "prod", "--max-age", "13d"))["max_age"] == ["13d", "--max-age"]
     nowhere = run(*start)
     assert (nowhere.code, nowhere.err) == (2, "leo-lifecycle: --env: the settings of which environment?\n")
     absurd = run(*start, "--env", "prod", "--max-acts", "0")

@@ -101,6 +101,12 @@ def add_environment(parser: argparse.ArgumentParser, what: str, *, required: boo
     )
 
 
+def environment_file(arguments: argparse.Namespace) -> Path:
+    """Of the environment that `--env` names."""
+    folder: Path = arguments.environments
+    return folder / f"{arguments.env}.yaml"
+
+
 def default_text(info: FieldInfo) -> str:
     match info.default:
         case None | ():

@@ -86,9 +86,13 @@ def config_values(path: Path) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value != ""}  # as an empty variable, it is unset
 
 
-def origins(flags: Mapping[str, object], config: Path | None = None) -> Callable[[str], str]:
-    """Where the value of each setting comes from, by its name."""
-    return partial(_origin, flags=flags, in_file={} if config is None else config_values(config), config=config)
+def origins(
+    flags: Mapping[str, object], config: Path | None = None, *, deployed: Mapping[str, str] | None = None
+) -> Callable[[str], str]:
+    """Where the value of each setting comes from, by its name; `deployed` says it of those that only flags outdo."""
+    told = {**(deployed or {}), **{name: flag_of(name) for name in flags}}
+    otherwise = partial(_origin, flags={}, in_file={} if config is None else config_values(config), config=config)
+    return lambda name: told.get(name) or otherwise(name)
 
 
 def _origin(name: str, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
