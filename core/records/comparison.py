@@ -5,7 +5,7 @@ Of what one run alone condemned a row is held, of all else no more than tells wh
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from itertools import chain
 from sys import intern
@@ -23,6 +23,7 @@ from core.records.review import (
     RunSummary,
     UnknownError,
     exemption_in_words,
+    in_time,
     of_runs,
     of_the_fleet,
 )
@@ -33,7 +34,6 @@ from core.rules.deletion import DeletionPolicy
 
 STATUS_REASONS = (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN)
 LOST = "lost"
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 Value = bool | float | str | datetime | list[str] | None
 
@@ -132,7 +132,7 @@ def diff(records: Iterable[Record], run_a: str, run_b: str, now: datetime) -> Di
 def rehearsals_that_differ(openings: Iterable[Record]) -> list[str]:
     """The latest two runs over the fleet, if both are dry and judged by different policies or instants; else none."""
     of_a_run = {opening.run_id: opening for opening in openings if of_the_fleet(opening)}
-    latest = sorted(of_a_run.values(), key=lambda o: (o.time or LONG_AGO, o.run_id))[-2:]
+    latest = sorted(of_a_run.values(), key=in_time)[-2:]
     alike = {(o.policy_digest, o.scope and o.scope.as_of) for o in latest}
     rehearsals = all(opening.dry_run for opening in latest) and len({o.environment for o in latest}) == 1
     return [opening.run_id for opening in latest] if rehearsals and len(alike) > 1 else []

@@ -4,14 +4,14 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from heapq import heappush, heappushpop
 
 from core.records.comparison import Comparison
 from core.records.events import ALL_RUNTIMES, Outcome
 from core.records.reader import Record
 from core.records.rejudge import PolicyNotRecordedError, deletion_policy
-from core.records.review import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, of_the_fleet
+from core.records.review import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, in_time, of_the_fleet, written_at
 from core.records.side_by_side import SideBySide, side_by_side
 from core.records.verify import FAILED
 from core.records.view import duration
@@ -21,7 +21,6 @@ AHEAD = timedelta(days=14)
 MOST_ACTS = 5000
 MOST_FAILURES = 1000
 NOT_DUE = ACCEPTED | ENDED_WITHOUT_US
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +49,11 @@ class Newest:
 
     def add(self, record: Record) -> None:
         self.count += 1
-        at = record.time or record.judged_at or LONG_AGO
+        when = written_at(record)
         if len(self._heap) < self.most:
-            heappush(self._heap, (at, self.count, _row(record)))
-        elif at >= self._heap[0][0]:
-            heappushpop(self._heap, (at, self.count, _row(record)))
+            heappush(self._heap, (when, self.count, _row(record)))
+        elif when >= self._heap[0][0]:
+            heappushpop(self._heap, (when, self.count, _row(record)))
 
     @property
     def rest(self) -> int:
@@ -151,7 +150,7 @@ class Gathered:
         if not of_the_fleet(started):
             return
         known = self.sweep.started if self.sweep else None
-        if known is None or (known.run_id != started.run_id and _order(known) < _order(started)):
+        if known is None or (known.run_id != started.run_id and in_time(known) < in_time(started)):
             self.sweep = LatestSweep(started)
 
     def _add_audited(self, record: Record) -> None:
@@ -177,10 +176,6 @@ class Gathered:
             (run.line(self.now), sum(n for (outcome, _), n in run.counts.items() if outcome == Outcome.KEPT))
             for run in in_time
         ]
-
-
-def _order(started: Record) -> tuple[datetime, str]:
-    return started.time or LONG_AGO, started.run_id
 
 
 def _row(record: Record) -> Row:

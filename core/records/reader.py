@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,8 @@ from core.records.wanted import EVERYTHING, OPENINGS, Wanted
 
 CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+"""Stands for an instant that is not on record."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 

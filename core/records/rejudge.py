@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from msgspec import UNSET, UnsetType
 
 from core.records.events import ExemptionDetail, Outcome, policy_digest
-from core.records.reader import Record
+from core.records.reader import LONG_AGO, Record
 from core.rules import autopause, deletion
 from core.rules.autopause import AutopauseLimits, AutopausePolicy
 from core.rules.decision import Action, Decision, Reason
@@ -120,7 +120,7 @@ def decision_of(record: Record) -> Decision | None:
     return Decision(
         action=action,
         reason=reason,
-        judged_at=record.judged_at or datetime.min.replace(tzinfo=UTC),
+        judged_at=record.judged_at or LONG_AGO,
         age=_timedelta(record.age_s),
         idle=_timedelta(record.idle_s),
         exemption=None if exemption is None else exemption_of(exemption),

@@ -5,7 +5,7 @@ Every question takes records that begin with each run's `run_started`, as `core.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from itertools import chain, groupby
 
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from core.records.events import ALL_RUNTIMES, WORDS, ExemptionDetail, Outcome
-from core.records.reader import Record
+from core.records.reader import LONG_AGO, Record
 from core.records.rejudge import (
     AUTOPAUSE_JOB,
     DELETION_JOB,
@@ -224,7 +224,7 @@ class RunSummary:
                 self.remarks.append(record.message)
 
     def order(self) -> tuple[datetime, str]:
-        return self.first.time or datetime.min.replace(tzinfo=UTC), self.first.run_id
+        return in_time(self.first)
 
     @property
     def finished(self) -> bool:
@@ -343,7 +343,12 @@ def run_ids(
 def _latest(openings: list[Record]) -> str:
     if not openings:
         raise UnknownError("there is no such run in the records")
-    return max(openings, key=lambda o: (o.time or datetime.min.replace(tzinfo=UTC), o.run_id)).run_id
+    return max(openings, key=in_time).run_id
+
+
+def in_time(first: Record) -> tuple[datetime, str]:
+    """What runs are sorted by, of the first record of each; one without a time comes before all others."""
+    return first.time or LONG_AGO, first.run_id
 
 
 def _of_one_run(
@@ -426,7 +431,7 @@ TOLD = frozenset({"runtime_audited", "deletion_requested", "stop_requested", "de
 
 
 def _incarnation(runtime_id: str | None, told: list[Record], starts: dict[str, Record]) -> Incarnation:
-    told.sort(key=_at)
+    told.sort(key=written_at)
     by_kind: dict[tuple[str, str, bool], list[Record]] = {}
     for record in told:  # runs of two jobs in turn still fold, and those before and after an announcement
         by_kind.setdefault((record.job, record.event, record.reason == Reason.DUPLICATE), []).append(record)
@@ -441,8 +446,9 @@ def _incarnation(runtime_id: str | None, told: list[Record], starts: dict[str, R
     )
 
 
-def _at(record: Record) -> datetime:
-    return record.time or record.judged_at or datetime.min.replace(tzinfo=UTC)
+def written_at(record: Record) -> datetime:
+    """When it was written, as far as it tells."""
+    return record.time or record.judged_at or LONG_AGO
 
 
 def _told_alike(record: Record) -> tuple[object, ...]:
@@ -453,12 +459,12 @@ def _told_alike(record: Record) -> tuple[object, ...]:
 
 def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
     first, last = equal[0], equal[-1]
-    when = minute(_at(last))
+    when = minute(written_at(last))
     if len(equal) > 1:
-        when = f"{minute(_at(first))} to {when}, {len(equal)} runs:"
+        when = f"{minute(written_at(first))} to {when}, {len(equal)} runs:"
     return Entry(
-        first_at=_at(first),
-        last_at=_at(last),
+        first_at=written_at(first),
+        last_at=written_at(last),
         runs=len(equal),
         job=last.job,
         last_run_id=last.run_id,
