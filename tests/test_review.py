@@ -237,6 +237,8 @@ def test_an_edited_record_is_caught(
         ({"failed": []}, "run_finished names as failed none"),
         ({"calls": {"delete": 9}}, "run_finished says 9 acts sent"),
         ({"exit_code": 0}, "says exit code 0"),
+        ({"exit_code": 3}, "says exit code 3"),
+        ({"exit_code": 4}, "says exit code 4"),
         ({"clock_skew_s": 300.001}, "says a clock skew of 300.001 s"),
         ({"clock_skew_s": -1e300}, "says a clock skew of -1e+300 s"),
         ({"refused_by": ["max_acts"]}, "says it was refused by ['max_acts']"),

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from core.exit_code import ExitCode
 from core.records.events import ALL_RUNTIMES, MOST_NAMES, Outcome
 from core.records.reader import Fault, Record
 from core.records.rejudge import (
@@ -417,13 +418,13 @@ class _Task:
             yield f"run_finished says {counted(sent, 'act')} sent, the records give {self._attempts}"
 
     def _faults_of_exit_code(self, closing: Record) -> Iterator[str]:
-        shown = {
-            0: not self._failed and not self._guards,
-            1: bool(self._failed) and not self._guards,
-            3: bool(self._guards),
-            4: bool(self._unreadable),
+        shown: dict[int | None, bool] = {
+            ExitCode.DONE: not self._failed and not self._guards,
+            ExitCode.FAILED: bool(self._failed) and not self._guards,
+            ExitCode.REFUSED: bool(self._guards),
+            ExitCode.UNREADABLE: bool(self._unreadable),
         }
-        if not shown.get(-1 if closing.exit_code is None else closing.exit_code, True):
+        if not shown.get(closing.exit_code, True):
             yield f"run_finished says exit code {closing.exit_code}, which is not what the records show"
         if self._skipped and (self.audited or self._intents):
             yield "run_skipped says that nothing was listed, and there are decisions"
