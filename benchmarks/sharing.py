@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.processes import LEO, cost, stand_in
 from benchmarks.stand_in import BLOCK, FIRST, OF_A_PROJECT
 from benchmarks.table import Row
-from core.cloud_run.task import Task
+from core.run.task import Task
 
 PROJECTS, LATENCY, CONCURRENCY = 100_000, 0.05, 8
 RUN = (100, 10)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.http_server import Answer, serve, whole
-from core.run_clock import utc_now
+from core.clock import utc_now
 from core.sandbox.fleet import make_fleet
 from core.sandbox.machine import TrueStatus
 

@@ -128,7 +128,7 @@ def _add_jobs(program: argparse.ArgumentParser) -> None:
 
 
 def _run_job(job: ModuleType, parsed: argparse.Namespace, *, may_act: bool) -> int:
-    from core.run_clock import utc_now  # noqa: PLC0415 - what help and the jobs without settings do without
+    from core.clock import utc_now  # noqa: PLC0415 - what help and the jobs without settings do without
     from core.settings.reading import load_settings, origins  # noqa: PLC0415
 
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}

@@ -17,14 +17,14 @@ from datetime import datetime
 
 from core.leonardo.client import Leonardo
 from core.records.events import Outcome, RunFinished, RuntimeAudited, StopRequested
-from core.records.view import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOLD, WHOSE, View
 from core.rules.autopause import check, explain
 from core.rules.decision import Decision, Reason
+from core.run.prepare import SweepingJob, sweep
+from core.run.sweep import Act
 from core.runtime import Runtime, RuntimeStatus
+from core.screen.columns import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOLD, WHOSE, View
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
-from core.sweep import Act
-from core.sweeping import SweepingJob, sweep
 
 NAME = "check-autopause"
 FLAGS = (

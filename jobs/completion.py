@@ -10,8 +10,8 @@ The script is complete in itself: the program does not run while somebody types.
 import argparse
 from typing import Any
 
+from core.screen.standard_output import say
 from core.settings.faults import UsageError
-from core.standard_output import say
 
 SHELLS = ("bash", "zsh", "fish")
 

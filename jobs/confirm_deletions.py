@@ -13,14 +13,14 @@ clock that is more than 5 minutes ahead of Leonardo's or behind: the exit code i
 
 import argparse
 
-from core.confirm import Confirming
-from core.places import cannot_be_read, open_places
+from core.clock import utc_now
 from core.records.events import RunFinished
 from core.records.reader import AuditRecords
-from core.records.unconfirmed import TOLD, Unconfirmed, unconfirmed
-from core.records.view import View
-from core.run import Job, Rooms, run, run_started, task_of_environment
-from core.run_clock import utc_now
+from core.review.sources import cannot_be_read, open_places
+from core.review.unconfirmed import TOLD, Unconfirmed, unconfirmed
+from core.run.confirmation import Confirming
+from core.run.opening import Job, Rooms, run, run_started, task_of_environment
+from core.screen.columns import View
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
 from core.settings.fields import Settings

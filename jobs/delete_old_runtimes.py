@@ -22,14 +22,14 @@ from functools import partial
 from core.leonardo.client import Leonardo
 from core.leonardo.errors import LeonardoError
 from core.records.events import DeletionRequested, Outcome, RunFinished, RuntimeAudited
-from core.records.view import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
 from core.rules.decision import Decision
 from core.rules.deletion import decide, explain
+from core.run.prepare import SweepingJob, sweep
+from core.run.sweep import Act
 from core.runtime import Runtime, RuntimeStatus
+from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
-from core.sweep import Act
-from core.sweeping import SweepingJob, sweep
 
 NAME = "delete-old-runtimes"
 FLAGS = (

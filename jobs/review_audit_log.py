@@ -24,19 +24,20 @@ from typing import Any
 
 import msgspec
 
-from core.diagnostics import reading
+from core.clock import utc_now
 from core.exit_code import ExitCode
-from core.places import CLOUD_LOGGING, cannot_be_read, open_places
-from core.records import comparison, review
 from core.records.reader import AuditRecords, Record
-from core.records.verify import Verification, verify
-from core.records.wanted import EVERYTHING, Match, Wanted
-from core.run_clock import utc_now
+from core.records.selection import EVERYTHING, Match, Wanted
+from core.review import comparison
+from core.review import questions as review
+from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
+from core.review.verify import Verification, verify
+from core.screen.diagnostics import reading
+from core.screen.standard_output import say
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
 from core.settings.flags import add_environment, add_places, environment_file
 from core.settings.reading import load_google_settings, origins
-from core.standard_output import say
 
 FLAGS = ("audit_cloud_log", "google_emulator")
 WITHIN = "3d"
@@ -101,7 +102,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What flags say, and else the environment's file."""
     if arguments.env is None:
         return vars(arguments)
-    from core.deployment import environment_of  # noqa: PLC0415 - 35 ms that files do without
+    from core.settings.deployment import environment_of  # noqa: PLC0415 - 35 ms that files do without
 
     return {"audit_cloud_log": environment_of(arguments).audit_log} | vars(arguments)
 
@@ -116,7 +117,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     try:
-        from core.records.report import write_report  # noqa: PLC0415 - charts take a while to import
+        from core.report.page import write_report  # noqa: PLC0415 - charts take a while to import
     except ImportError as error:
         raise UsageError(f"report: {error.name} is not installed; install leo-lifecycle[report]") from None
     try:
@@ -187,7 +188,7 @@ def _drawing(output: str) -> Callable[[object], None] | None:
     if output == "json" or (output == "auto" and not sys.stdout.isatty()):
         return None
     try:
-        from core import answers  # noqa: PLC0415 - rich is for a person only
+        from core.screen import answers  # noqa: PLC0415 - rich is for a person only
     except ImportError as error:
         raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
     return answers.draw

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.deployment import Environment, ScheduledJob, deployed_job, environment_of
+from core.clock import utc_now
 from core.exit_code import ExitCode
 from core.records.events import Common, Event
-from core.records.view import View, together
-from core.run import Nobody, shows_table, watching
-from core.run_clock import utc_now
+from core.run.opening import Nobody, shows_table, watching
+from core.screen.columns import View, together
+from core.screen.standard_output import say
+from core.settings.deployment import Environment, ScheduledJob, deployed_job, environment_of
 from core.settings.faults import UsageError, flag_of
 from core.settings.fields import Settings
 from core.settings.flags import add_environment, environment_file
 from core.settings.reading import load_google_settings, load_settings, origins
-from core.standard_output import say
 
 if TYPE_CHECKING:
-    from core.cloud_run.executions import CloudRunJob, State
-    from core.follow import Following
+    from core.google.executions import CloudRunJob, State
+    from core.google.follow import Following
 
 STARTED = ("delete-old-runtimes", "check-autopause", "confirm-deletions")
 PASSED_ON = (
@@ -142,9 +142,9 @@ def _start(
     live: bool,
     emulator: str | None,
 ) -> int:
-    from core.cloud_logging.entries import CloudLogEntries  # noqa: PLC0415 - a second that usage errors do without
-    from core.cloud_run.executions import CloudRunJob  # noqa: PLC0415
-    from core.follow import Following  # noqa: PLC0415
+    from core.google.executions import CloudRunJob  # noqa: PLC0415
+    from core.google.follow import Following  # noqa: PLC0415
+    from core.google.log_entries import CloudLogEntries  # noqa: PLC0415 - a second that usage errors do without
 
     name = deployed.job if live else deployed.rehearsal
     job = CloudRunJob(environment.project, environment.region, name, emulator=emulator)

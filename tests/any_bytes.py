@@ -15,7 +15,6 @@ from zlib import crc32
 
 import msgspec
 
-from core.answers import draw
 from core.leonardo.client import runtime_path
 from core.leonardo.errors import (
     HIDDEN,
@@ -27,14 +26,17 @@ from core.leonardo.errors import (
     error_from_answer,
 )
 from core.leonardo.wire import runtime_from_get
-from core.records import comparison, events, review
+from core.records import events
 from core.records.reader import AuditRecords, Fault, Line, Record
-from core.records.verify import Verification, verify
-from core.records.wanted import Wanted
+from core.records.selection import Wanted
 from core.records.writer import AuditLog
+from core.review import comparison
+from core.review import questions as review
+from core.review.verify import Verification, verify
 from core.rules.deletion import decide, explain
 from core.runtime import MalformedRuntime, Runtime
-from core.terminal import printable
+from core.screen.answers import draw
+from core.screen.terminal import printable
 from tests.conftest import validator
 from tests.test_deletion import POLICY
 from tests.test_errors import TOKEN

@@ -18,14 +18,14 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.cloud_logging.entries import PAGE, READS_A_MINUTE, CloudLogEntries
-from core.cloud_logging.entry import to_entry, to_record
-from core.cloud_logging.sink import MOST_ENTRIES, CloudLog, open_log
-from core.google_api import GoogleError
+from core.clock import RunClock
+from core.google.api import GoogleError
+from core.google.log_entries import PAGE, READS_A_MINUTE, CloudLogEntries
+from core.google.log_entry import to_entry, to_record
+from core.google.log_sink import MOST_ENTRIES, CloudLog, open_log
 from core.records.events import RuntimeMissing, Severity, record_of
-from core.records.wanted import EVERYTHING, OPENINGS, Match
+from core.records.selection import EVERYTHING, OPENINGS, Match
 from core.records.writer import AuditLog, RecordNotKeptError, RunIdentity
-from core.run_clock import RunClock
 from core.sandbox.google_cloud import Google, GoogleFault, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse

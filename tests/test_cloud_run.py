@@ -12,10 +12,10 @@ from google.cloud import run_v2
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.cloud_run.executions import CloudRunJob
-from core.cloud_run.place import Place, place_of
-from core.cloud_run.task import Task, this_task
-from core.google_api import GoogleError
+from core.google.api import GoogleError
+from core.google.executions import CloudRunJob
+from core.google.region import Place, place_of
+from core.run.task import Task, this_task
 from core.sandbox.google_cloud import Google, GoogleFault, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus

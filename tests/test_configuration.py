@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from core.deployment import read_environment
+from core.settings.deployment import read_environment
 from core.settings.fields import Settings
 from core.settings.reading import load_settings, origins
 from core.settings.shown import shown

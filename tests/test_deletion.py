@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.rules.autopause import AutopauseLimits, kernel_may_be_busy
-from core.rules.decision import Action, Decision, Reason, in_words, to_millisecond
+from core.rules.decision import Action, Decision, Reason, to_millisecond
 from core.rules.deletion import DELETES, RULED_OUT, DeletionPolicy, decide, explain
 from core.rules.exemptions import Exemption
+from core.rules.words import in_words
 from core.runtime import Runtime, RuntimeStatus
 
 NOW = datetime(2026, 11, 20, 3, 0, 0, 500_000, tzinfo=UTC)

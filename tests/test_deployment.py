@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim
 
-from core.deployment import Cron, Environment, ScheduledJob, read_cron, read_environment
 from core.sandbox.google_cloud import JOBS as SCHEDULED_IN_SANDBOX
+from core.settings.deployment import Cron, Environment, ScheduledJob, read_cron, read_environment
 from core.settings.durations import parse_duration
 from core.settings.exemptions import read_exemptions
 from jobs.__main__ import JOBS, main

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords
-from core.records.verify import verify
+from core.review.verify import verify
 from core.sandbox.app import TOKEN
 from core.sandbox.faults import Fault, UserAct
 from core.sandbox.leonardo import Leonardo

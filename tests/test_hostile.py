@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from core.records import report as report_module
+from core.report import page as report_module
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
 from core.sandbox.server import serving
@@ -22,7 +22,7 @@ from tests.conftest import Ended, a_machine, calls, delete
 
 Run = Callable[..., Ended]
 LIVE = "--no-dry-run"
-TEMPLATE = Path(report_module.__file__).with_name("report.html.j2")
+TEMPLATE = Path(report_module.__file__).with_name("page.html.j2")
 HOSTILE = {
     "slashes": "a/b//c/",
     "climbing": "../../v2/x",

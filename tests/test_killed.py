@@ -13,7 +13,7 @@ import pytest
 
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords
-from core.records.verify import verify
+from core.review.verify import verify
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
 from core.sandbox.server import SandboxServer, serving

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from core.records import comparison, gathered, review, side_by_side
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Record
-from core.records.report import write_report
+from core.report import gathered, side_by_side
+from core.report.page import write_report
+from core.review import comparison
+from core.review import questions as review
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving

@@ -18,9 +18,9 @@ from core.records import events
 from core.records.events import Outcome
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Record
-from core.records.rejudge import rules_of
-from core.records.verify import Verdict, verify
 from core.records.writer import AuditFile, AuditLog, RunIdentity
+from core.review.rejudge import rules_of
+from core.review.verify import Verdict, verify
 from core.rules.autopause import AutopauseLimits
 from core.rules.decision import Action
 from core.rules.deletion import DeletionPolicy, decide, explain

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from core.records import comparison, review
-from core.records.comparison import CountOfBoth, Diff, Difference, OtherReason, Term
 from core.records.events import MOST_NAMES, ErrorDetail, ExemptionDetail
 from core.records.reader import Record, ScopeDetail
-from core.records.rejudge import AUTOPAUSE_JOB, DELETION_JOB
-from core.records.review import (
+from core.review import comparison
+from core.review import questions as review
+from core.review.comparison import CountOfBoth, Diff, Difference, OtherReason, Term
+from core.review.questions import (
     ActLine,
     CountLine,
     Due,
@@ -27,6 +27,7 @@ from core.records.review import (
     Upcoming,
     Why,
 )
+from core.review.rejudge import AUTOPAUSE_JOB, DELETION_JOB
 from tests import test_autopause, test_deletion
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)

@@ -5,7 +5,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.seen_ids import SeenIds
+from core.run.seen_ids import SeenIds
 
 close = st.integers(0, 600)
 ids = st.one_of(close, st.integers(), close.map(lambda n: 2**64 + n))

@@ -14,11 +14,11 @@ from typing import Any
 import grpc
 import pytest
 
-from core.cloud_logging.entries import CloudLogEntries
-from core.cloud_run.executions import CloudRunJob
-from core.follow import EVERY, LAST_ENTRIES, Following
+from core.clock import utc_now
+from core.google.executions import CloudRunJob
+from core.google.follow import EVERY, LAST_ENTRIES, Following
+from core.google.log_entries import CloudLogEntries
 from core.records.events import Common, Event
-from core.run_clock import utc_now
 from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import PROJECT, Google, GoogleFault, environment_file, serving_google
 from core.sandbox.leonardo import Leonardo

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
+from core.clock import RunClock, utc_now
 from core.leonardo.client import LastExchange, Leonardo, MethodRefusedError
 from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError
 from core.records import events
 from core.records.writer import AuditLog, RunIdentity, Sink
 from core.rules.decision import Decision
 from core.rules.deletion import DeletionPolicy, decide, explain
-from core.run_clock import RunClock, utc_now
+from core.run.sweep import Bounds, Rule, Scope, Sweep
 from core.runtime import Runtime
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo as SandboxLeonardo
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import Settings
-from core.sweep import Bounds, Rule, Scope, Sweep
 from jobs.delete_old_runtimes import deletion
 from tests.conftest import a_machine, calls, paths, validator
 

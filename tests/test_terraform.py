@@ -18,7 +18,6 @@ import pytest
 import yaml
 from google.cloud import run_v2
 
-from core.deployment import read_cron, read_environment
 from core.records.events import EVENTS
 from core.records.events import schema as record_schema
 from core.rules.guards import Guard
@@ -27,6 +26,7 @@ from core.sandbox.google_cloud import Google, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
+from core.settings.deployment import read_cron, read_environment
 from core.settings.durations import parse_duration
 from core.settings.exemptions import read_exemptions
 from core.settings.fields import Settings

@@ -15,6 +15,7 @@ import httpx
 import structlog
 import tenacity
 
+from core.clock import OutOfTimeError, RunClock
 from core.leonardo.errors import (
     CredentialsError,
     ErrorKind,
@@ -26,7 +27,6 @@ from core.leonardo.errors import (
 )
 from core.leonardo.wire import Batch, runtime_from_get, runtimes_from_list
 from core.rules.guards import clock_skew
-from core.run_clock import OutOfTimeError, RunClock
 from core.runtime import Runtime
 
 log = structlog.get_logger(__name__)

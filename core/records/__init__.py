@@ -1,1 +1,1 @@
-"""The audit log: what a record is, how it is kept and read back, and what it answers; nothing here acts."""
+"""The audit log: what a record is, how it is kept and read back; what it answers lives in `core.review`."""

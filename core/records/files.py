@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from core.records.reader import Fault, Line
-from core.records.wanted import OPENINGS, Wanted
+from core.records.selection import OPENINGS, Wanted
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".log")
 """What is read out of a folder, also with `.gz` behind it; a file that is named is read whatever its name."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
-from core.records.wanted import EVERYTHING, OPENINGS, Wanted
+from core.records.selection import EVERYTHING, OPENINGS, Wanted
 
 CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""

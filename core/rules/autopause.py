@@ -3,16 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from core.rules.decision import (
-    Action,
-    Decision,
-    Reason,
-    explain_listing,
-    fault_of_listing,
-    future_dated,
-    in_words,
-    since,
-)
+from core.rules.decision import Action, Decision, Reason, explain_listing, fault_of_listing, future_dated, since
+from core.rules.words import in_words
 from core.runtime import Runtime, RuntimeStatus
 
 IN_TRANSITION = frozenset(

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from typing import NamedTuple
 
 from core.rules.exemptions import Exemption
@@ -12,13 +11,8 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of us a date of Leonardo's may be: clocks are not alike."""
 FURTHEST_AHEAD = -CLOCK_TOLERANCE
 KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
-NO_TIME = timedelta(0)
 MICROSECOND = timedelta(microseconds=1)
 MILLISECOND = timedelta(milliseconds=1)
-UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
-"""And their milliseconds."""
-AN_HOUR = 3600
-MOST_PARTS = 2
 
 
 class Action(StrEnum):
@@ -116,23 +110,3 @@ def explain_listing(runtime: Runtime, decision: Decision) -> str:
             return "a date lies in the future"
         case _:
             return f"its status is {runtime.status or 'missing'}"
-
-
-def in_words(duration: timedelta) -> str:
-    """`13 d 2 h`: the two largest units that are not zero, so that 14 d 5 min never reads as 14 d."""
-    if duration.days > 0 and duration.seconds >= AN_HOUR:  # as of most runtimes, a million at a time
-        return f"{duration.days} d {duration.seconds // AN_HOUR} h"
-    rest = abs(duration) // MILLISECOND
-    parts: list[str] = []
-    for unit, size in UNITS:
-        if rest >= size:
-            count, rest = divmod(rest, size)
-            parts.append(f"{count} {unit}")
-            if len(parts) == MOST_PARTS:
-                break
-    words = " ".join(parts) or "0 s"
-    return f"minus {words}" if duration < NO_TIME else words
-
-
-limit_in_words = lru_cache(in_words)
-"""The same for limits, which are few and stand in many sentences."""

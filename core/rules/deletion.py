@@ -14,11 +14,10 @@ from core.rules.decision import (
     explain_listing,
     fault_of_listing,
     future_dated,
-    in_words,
-    limit_in_words,
     to_millisecond,
 )
 from core.rules.exemptions import Exemption, longest_match
+from core.rules.words import in_words, limit_in_words
 from core.runtime import Runtime, RuntimeStatus
 
 ELIGIBLE = frozenset({RuntimeStatus.RUNNING, RuntimeStatus.STOPPED})

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from core.rules.decision import CLOCK_TOLERANCE, in_words, to_millisecond
+from core.rules.decision import CLOCK_TOLERANCE, to_millisecond
+from core.rules.words import in_words
 
 SMALL_RUN = 10
 """This many acts or fewer never trip the share: a small fleet is not a suspicious one."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from core.rules.decision import in_words
 from core.rules.guards import Guard, Refusal
+from core.rules.words import in_words
 from core.runtime import Runtime
 
 

@@ -32,7 +32,7 @@ from google.longrunning.operations_pb2 import Operation
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.json_format import MessageToDict
 
-from core.run_clock import utc_now
+from core.clock import utc_now
 from core.sandbox.log_query import parse
 
 HOST = "127.0.0.1"

@@ -8,7 +8,7 @@ from itertools import chain
 
 import msgspec
 
-from core.run_clock import utc_now
+from core.clock import utc_now
 from core.sandbox.machine import Machine, TrueStatus
 
 CREATING = {TrueStatus.PRE_CREATING, TrueStatus.CREATING}

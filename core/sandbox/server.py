@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from core.run_clock import utc_now
+from core.clock import utc_now
 from core.sandbox.app import LoggedRequest, RequestLog, make_app
 from core.sandbox.faults import Fault, FaultScript
 from core.sandbox.fleet import make_fleet, odd_rows

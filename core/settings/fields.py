@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from core.clock import SETTLING
 from core.rules.autopause import AutopauseLimits, AutopausePolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
-from core.run_clock import SETTLING
 from core.settings.durations import format_duration, parse_duration, parse_instant
 from core.settings.faults import PREFIX, UsageError
 from core.settings.yaml_text import read_text

@@ -90,7 +90,7 @@ def add_places(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
 
 
 def add_environment(parser: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:
-    """`--env`, for the commands that are about an installation; its file is read by `core.deployment`."""
+    """`--env`, for the commands that are about an installation; its file is read by `core.settings.deployment`."""
     parser.add_argument("--env", required=required, metavar="ENV", help=what)
     parser.add_argument(
         "--environments",

@@ -1,1 +1,0 @@
-"""Cloud Run: this process as a task of an execution, and the executions of a job; deploying it lives in deploy/."""

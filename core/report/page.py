@@ -1,0 +1,93 @@
+"""Writes audit records as one HTML page that needs no network; what it says is gathered and drawn beside."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from core.records.reader import AuditRecords, Record
+from core.report.charts import charts
+from core.report.gathered import Gathered
+from core.review.comparison import Comparison, rehearsals_that_differ
+from core.review.questions import of_runs, opened
+from core.review.terms import label, value
+from core.review.verify import Verdict, verify
+from core.rules.words import counted, duration, minute
+
+CONTROLS: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    **dict.fromkeys(range(0x7F, 0xA0), "\N{REPLACEMENT CHARACTER}"),
+}
+"""A name may hold what HTML must not, and what steers the terminal of whoever prints the page."""
+MOST_RUNS = 500
+
+
+def write_report(
+    records: Iterable[Record],
+    out: Path,
+    now: datetime,
+    *,
+    log: AuditRecords | None = None,
+    compared: Sequence[str] = (),
+) -> None:
+    """Write the page about these records, each run's `run_started` before its others.
+
+    Two runs stand side by side: the `compared`, else the latest two, if they are dry runs that judged by different
+    policies or instants. Where the records come out of `log`, what was wrong with its files is told too. Raises OSError
+    where `out` cannot be written, UnknownError where no record is of a run that is to be compared.
+    """
+    openings, records = opened(records)
+    ids, records = of_runs(records, compared or rehearsals_that_differ(openings), also=lambda _: True)
+    gathered = Gathered(now, Comparison(*ids) if ids else None)
+    verdicts = verify(gathered.watch(records), now)
+    out.write_text(_page(gathered, _verdict(verdicts, log)), encoding="utf-8")
+
+
+def _verdict(verdicts: Sequence[Verdict], log: AuditRecords | None) -> dict[str, Any]:
+    """Whether the log is whole and honest, in a line, and what is not."""
+    off = [verdict for verdict in verdicts if not verdict.ok]
+    faults = [f"{fault.place}: {fault.what}" for fault in (log.faults if log else ())]
+    faults += [f"{verdict.run_id}: {verdict.faults[0]}" for verdict in off]
+    doubtful = sum(len(verdict.in_doubt) for verdict in verdicts)
+    still_open = sum(verdict.state == "open" for verdict in verdicts)
+    if not verdicts:
+        line = "There is no record to verify."
+    elif faults:
+        line = f"The log is not whole: {counted(len(off), 'run')} of {len(verdicts)} off"
+        line += f", {counted(len(faults) - len(off), 'fault')} in the files." if log and log.faults else "."
+    else:
+        line = f"The log is whole: nothing is off in {counted(len(verdicts), 'run')}."
+    line += f" {counted(still_open, 'run')} still going." if still_open else ""
+    line += f" {counted(doubtful, 'act')} in doubt." if doubtful else ""
+    return {"line": line, "ok": not faults, "faults": faults[:10], "rest": len(faults[10:])}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
+    lines = gathered.lines()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(minute=minute, count=counted, duration=duration, label=label, value=value, words=_words)
+    template = environment.from_string(files("core.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        now=gathered.now,
+        gathered=gathered,
+        verdict=verdict,
+        runs=lines[::-1][:MOST_RUNS],
+        run_count=len(lines),
+        runs_not_shown=len(lines[:-MOST_RUNS]),
+        totals={
+            "acted": sum(line.acted for line, _ in lines),
+            "would act": sum(line.would_act for line, _ in lines),
+            "failed": sum(line.failed for line, _ in lines),
+            "kept": sum(kept for _, kept in lines),
+        },
+        side_by_side=gathered.side_by_side(),
+        charts=list(charts(gathered, lines)),
+    )
+    return page.translate(CONTROLS)

@@ -1,0 +1,50 @@
+"""Reads a dry run's records as a plan; whether a run may be held to it is said in `core.rules.plan`."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from core.records.events import Outcome
+from core.records.reader import AuditRecords, Record
+from core.review.verify import verify
+from core.rules.plan import Plan
+
+PLANNED = frozenset({Outcome.WOULD_DELETE, Outcome.WOULD_STOP})
+
+
+class NoPlanError(Exception):
+    """The records are those of no run, or of more than one."""
+
+
+def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None) -> Plan:
+    """The run of this id, or else the one run that is on record. Raises OSError, NoPlanError."""
+    planned: set[tuple[str, str]] = set()
+    openings: list[Record] = []
+
+    def noting() -> Iterator[Record]:
+        for record in records:
+            if run_id not in (None, record.run_id):
+                continue
+            if record.event == "run_started":
+                openings.append(record)
+            elif record.outcome in PLANNED and record.runtime_id is not None:
+                planned.add((record.runtime_id, record.path))
+            yield record
+
+    verdicts = verify(noting(), now)
+    if len(verdicts) != 1 or not openings:
+        raise NoPlanError(f"it holds {len(openings)} runs; a plan is the record of one dry run")
+    (verdict,), started = verdicts, openings[0]
+    unfinished = () if verdict.state == "finished" else ("it has no closing record",)
+    unread = (f"{fault.place}: {fault.what}" for fault in (*records.faults, *records.torn))
+    return Plan(
+        run_id=started.run_id,
+        job=started.job,
+        environment=started.environment,
+        policy_digest=started.policy_digest or "",
+        made_at=started.time or now,
+        dry_run=started.dry_run,
+        as_of=started.scope is not None and started.scope.as_of is not None,
+        saved=started.scope is not None and started.scope.inventory is not None,
+        faults=(*unfinished, *unread, *verdict.faults),
+        runtimes=frozenset(planned),
+    )

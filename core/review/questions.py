@@ -1,0 +1,543 @@
+"""What audit records answer: which runs, why this runtime, what is due; what two runs differ in lives in `comparison`.
+
+Every question takes records that begin with each run's `run_started`, as `core.records.reader` gives them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from itertools import chain, groupby
+
+import msgspec
+from msgspec import UNSET
+
+from core.records.events import ALL_RUNTIMES, WORDS, ExemptionDetail, Outcome
+from core.records.reader import LONG_AGO, Record
+from core.review.rejudge import (
+    AUTOPAUSE_JOB,
+    DELETION_JOB,
+    PolicyNotRecordedError,
+    autopause_policy,
+    decision_of,
+    deletion_policy,
+    runtime_of,
+)
+from core.review.verify import ACTS, FAILED, WOULD, state_of
+from core.rules import autopause, deletion
+from core.rules.decision import Action, Reason
+from core.rules.words import minute
+
+LATEST = "latest"
+ENDED_WITHOUT_US = frozenset({Outcome.REPLACED, Outcome.GONE})
+ACCEPTED = frozenset({Outcome.DELETION_ACCEPTED, Outcome.ALREADY_DELETING})
+SUMMED_UP = (
+    "run_started",
+    "run_refused",
+    "run_skipped",
+    "project_unreadable",
+    "runtime_missing",
+    "run_finished",
+)
+"""Events that a run's line is made of, beside the decisions that its closing record does not name."""
+IN_A_ROW = 2
+"""Runs in a row in which a runtime fails before it is shown apart."""
+
+
+class UnknownError(Exception):
+    """The records hold nothing of what was asked for."""
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One run on one line."""
+
+    run_id: str
+    started_at: datetime | None
+    job: str
+    environment: str
+    dry_run: bool
+    who: str | None
+    listed: int
+    acted: int
+    would_act: int
+    failed: int
+    state: str
+    """`finished`, `open` or `cut_off`."""
+    exit_code: int | None
+    refused_by: list[str]
+    would_be_refused_by: list[str]
+    as_of: datetime | None
+
+
+class Failing(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime that failed in several runs of a job in a row."""
+
+    path: str
+    job: str
+    environment: str
+    runs: int
+    since: datetime | None
+    last_run_id: str
+
+
+class Runs(msgspec.Struct, frozen=True, kw_only=True):
+    runs: list[RunLine]
+    failing: list[Failing]
+
+
+class ActLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided for one runtime that was not simply kept, and what became of it."""
+
+    runtime_id: str | None
+    project: str | None
+    name: str | None
+    creator: str | None
+    status: str | None
+    action: str
+    reason: str
+    outcome: str
+    age_s: float | None
+    idle_s: float | None
+    disk: str | None
+    attempts: int
+    error: str | None
+
+
+class CountLine(msgspec.Struct, frozen=True, kw_only=True):
+    outcome: str
+    reason: str
+    count: int
+
+
+class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One run: by which policy, how many of what, every act and every failure."""
+
+    run: RunLine
+    version: str | None
+    policy: dict[str, bool | float]
+    policy_digest: str | None
+    exemptions: list[str]
+    counts: list[CountLine]
+    acts: list[ActLine]
+    failures: list[str]
+    """Whom, and why, in words."""
+    remarks: list[str]
+    """What guards said."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """Equal decisions in a row about one runtime; the numbers are those of the last."""
+
+    first_at: datetime
+    last_at: datetime
+    runs: int
+    job: str
+    last_run_id: str
+    action: str
+    reason: str
+    outcome: str
+    line: str
+
+
+class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
+    """One bearer of a name, and every decision about it."""
+
+    runtime_id: str | None
+    created_date: datetime | None
+    creator: str | None
+    entries: list[Entry]
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    incarnations: list[Incarnation]
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime that will be deleted if nobody uses it again."""
+
+    due_at: datetime
+    project: str
+    creator: str | None
+    name: str
+    runtime_id: str | None
+    status: str | None
+    disk: str | None
+    reason: str
+
+
+class Upcoming(msgspec.Struct, frozen=True, kw_only=True):
+    run: RunLine
+    until: datetime
+    due: list[Due]
+    """By project, creator and time."""
+
+
+# runs
+
+
+def runs(records: Iterable[Record], now: datetime) -> Runs:
+    """Every run on one line, in the order of time, and what fails again and again."""
+    seen: dict[str, RunSummary] = {}
+    for record in records:
+        seen.setdefault(record.run_id, RunSummary(record)).add(record)
+    in_time = sorted(seen.values(), key=RunSummary.order)
+    return Runs(runs=[run.line(now) for run in in_time], failing=list(_failing(in_time)))
+
+
+class RunSummary:
+    """One run as its records come by, in counts."""
+
+    def __init__(self, first: Record) -> None:
+        self.first = first
+        self.started: Record | None = None
+        self.closings: dict[int, Record] = {}
+        self.listed = 0
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.failed: dict[str, str] = {}
+        """Whom, and why."""
+        self.remarks: list[str] = []
+        self.refused_by: set[str] = set()
+        self.unread: set[str | None] = set()
+        """Projects whose list failed."""
+
+    def add(self, record: Record) -> None:
+        match record.event:
+            case "run_started":
+                self.started = self.started or record
+            case "run_finished":
+                self.closings[record.task_index] = record
+            case "runtime_audited":
+                self.listed += 1
+                self.counts[record.outcome, record.reason] += 1
+                if record.outcome in FAILED or record.reason == Reason.MALFORMED:
+                    self.failed[record.path] = record.message
+            case "project_unreadable":
+                self.unread.add(record.project)
+                self.failed[record.project or ALL_RUNTIMES] = record.message
+            case "runtime_missing":
+                self.failed[record.path] = record.message
+            case "run_refused":
+                self.remarks.append(record.message)
+                self.refused_by.add(record.guard or "?")
+            case "run_skipped":
+                self.remarks.append(record.message)
+
+    def order(self) -> tuple[datetime, str]:
+        return in_time(self.first)
+
+    @property
+    def finished(self) -> bool:
+        return len(self.closings) >= self.first.task_count
+
+    def line(self, now: datetime) -> RunLine:
+        started = self.started
+        codes = [closing.exit_code for closing in self.closings.values() if closing.exit_code is not None]
+        listed, outcomes = self._counted()
+        return RunLine(
+            run_id=self.first.run_id,
+            started_at=None if started is None else started.time,
+            job=self.first.job,
+            environment=self.first.environment,
+            dry_run=self.first.dry_run,
+            who=None if started is None else started.approved_by or started.started_by or started.actor,
+            listed=listed,
+            acted=sum(outcomes[outcome] for outcome in (Outcome.DELETION_ACCEPTED, Outcome.STOP_ACCEPTED)),
+            would_act=sum(outcomes[outcome] for outcome in WOULD),
+            failed=len(self.failed),
+            state=state_of(started, finished=self.finished, now=now),
+            exit_code=max(codes) if self.finished and codes else None,
+            refused_by=sorted(self.refused_by),
+            would_be_refused_by=sorted({g for c in self.closings.values() for g in c.would_be_refused_by or ()}),
+            as_of=None if started is None or started.scope is None else started.scope.as_of,
+        )
+
+    def _counted(self) -> tuple[int, Counter[str]]:
+        """How many were listed, and how they ended: by the closing records, which all tasks of a whole run have."""
+        outcomes: Counter[str] = Counter()
+        if self.finished:
+            for closing in self.closings.values():
+                outcomes.update(closing.outcomes or {})
+            return sum(closing.listed or 0 for closing in self.closings.values()), outcomes
+        for (outcome, _), count in self.counts.items():
+            outcomes[outcome] += count
+        return self.listed, outcomes
+
+
+def _failing(in_time: list[RunSummary]) -> Iterator[Failing]:
+    """Who failed in the last runs of a job, at least two in a row."""
+
+    def kind(run: RunSummary) -> tuple[str, str]:
+        return run.first.job, run.first.environment
+
+    for (job, environment), of_kind in groupby(sorted(in_time, key=kind), kind):
+        streaks: dict[str, list[RunSummary]] = {}
+        for run in of_kind:
+            streaks = {path: [*streaks.get(path, []), run] for path in run.failed}
+        for path, failed_in in sorted(streaks.items()):
+            if len(failed_in) >= IN_A_ROW:
+                yield Failing(
+                    path=path,
+                    job=job,
+                    environment=environment,
+                    runs=len(failed_in),
+                    since=failed_in[0].order()[0],
+                    last_run_id=failed_in[-1].first.run_id,
+                )
+
+
+# one run, or two
+
+
+def of_runs(
+    records: Iterable[Record],
+    wanted: Iterable[str],
+    *,
+    is_latest: Callable[[Record], bool] = lambda _: True,
+    also: Callable[[Record], bool] = lambda _: False,
+) -> tuple[list[str], Iterator[Record]]:
+    """The ids of the wanted runs, `latest` resolved, and an iterator over their records and those wanted `also`.
+
+    Raises UnknownError where no run is the latest, or, once the records have come to their end, where a wanted run has
+    none.
+    """
+    openings, all_of_them = opened(records)
+    ids = run_ids(openings, wanted, is_latest=is_latest)
+
+    def chosen() -> Iterator[Record]:
+        known: set[str] = set()
+        for record in all_of_them:
+            known.add(record.run_id)
+            if record.run_id in ids or also(record):
+                yield record
+        for run_id in ids:
+            if run_id not in known:
+                close = get_close_matches(run_id, known)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise UnknownError(f"there is no record of run {run_id!r}{hint}")
+
+    return ids, chosen()
+
+
+def opened(records: Iterable[Record]) -> tuple[list[Record], Iterator[Record]]:
+    """The records that open runs, and all from the first on."""
+    rest = iter(records)
+    openings: list[Record] = []
+    behind: list[Record] = []
+    for record in rest:
+        if record.event != "run_started":
+            behind.append(record)
+            break
+        openings.append(record)
+    return openings, chain(openings, behind, rest)
+
+
+def run_ids(
+    openings: Iterable[Record], wanted: Iterable[str], *, is_latest: Callable[[Record], bool] = lambda _: True
+) -> list[str]:
+    """The ids of the wanted runs, `latest` resolved by their first records. Raises UnknownError where none is."""
+    candidates = [opening for opening in openings if is_latest(opening)]
+    return [_latest(candidates) if run_id == LATEST else run_id for run_id in wanted]
+
+
+def _latest(openings: list[Record]) -> str:
+    if not openings:
+        raise UnknownError("there is no such run in the records")
+    return max(openings, key=in_time).run_id
+
+
+def in_time(first: Record) -> tuple[datetime, str]:
+    """What runs are sorted by, of the first record of each; one without a time comes before all others."""
+    return first.time or LONG_AGO, first.run_id
+
+
+def _of_one_run(
+    records: Iterable[Record], run_id: str, *, is_latest: Callable[[Record], bool] = lambda _: True
+) -> tuple[RunSummary, Iterator[Record]]:
+    """A summary that is still empty, and the records of which there is at least one. Raises UnknownError."""
+    _, chosen = of_runs(records, [run_id], is_latest=is_latest)
+    first = next(chosen)
+    return RunSummary(first), chain([first], chosen)
+
+
+def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
+    """What one run (or the `latest`) did. Raises UnknownError."""
+    seen, chosen = _of_one_run(records, run_id)
+    acts: list[ActLine] = []
+    for record in chosen:
+        seen.add(record)
+        if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
+            acts.append(_act_line(record))
+    started = seen.started
+    return RunAnswer(
+        run=seen.line(now),
+        version=None if started is None else started.version,
+        policy=(started.policy if started else None) or {},
+        policy_digest=None if started is None else started.policy_digest,
+        exemptions=[exemption_in_words(exemption) for exemption in started.exemptions] if started else [],
+        counts=[
+            CountLine(outcome=outcome, reason=reason, count=count)
+            for (outcome, reason), count in sorted(seen.counts.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        acts=acts,
+        failures=list(seen.failed.values()),
+        remarks=seen.remarks,
+    )
+
+
+def _act_line(record: Record) -> ActLine:
+    return ActLine(
+        runtime_id=record.runtime_id,
+        project=record.project,
+        name=record.name,
+        creator=record.creator,
+        status=record.status,
+        action=record.action,
+        reason=record.reason,
+        outcome=record.outcome,
+        age_s=None if record.age_s is UNSET else record.age_s,
+        idle_s=None if record.idle_s is UNSET else record.idle_s,
+        disk=record.disk,
+        attempts=record.attempts,
+        error=None if record.error is None else record.error.message,
+    )
+
+
+def exemption_in_words(exemption: ExemptionDetail) -> str:
+    shown = (f"{key} {glob if isinstance(glob, str) else ' '.join(glob)}" for key, glob in exemption.match.items())
+    return f"{', '.join(shown)} until {minute(exemption.until)}: {exemption.reason}"
+
+
+# why
+
+
+def why(records: Iterable[Record], path: str) -> Why:
+    """Every decision about the runtimes that bear this name, `PROJECT/NAME`, in plain words. Raises UnknownError."""
+    starts: dict[str, Record] = {}
+    about: dict[str | None, list[Record]] = {}
+    for record in records:
+        if record.event == "run_started":
+            starts.setdefault(record.run_id, record)
+        elif record.event in TOLD and record.path == path:
+            about.setdefault(record.runtime_id, []).append(record)
+    if not about:
+        raise UnknownError(f"there is no record about {path}")
+    incarnations = [_incarnation(runtime_id, told, starts) for runtime_id, told in about.items()]
+    return Why(path=path, incarnations=sorted(incarnations, key=lambda i: i.entries[0].first_at))
+
+
+TOLD = frozenset({"runtime_audited", "deletion_requested", "stop_requested", "deletion_confirmed", "runtime_missing"})
+"""Events that are about one runtime."""
+
+
+def _incarnation(runtime_id: str | None, told: list[Record], starts: dict[str, Record]) -> Incarnation:
+    told.sort(key=written_at)
+    by_kind: dict[tuple[str, str, bool], list[Record]] = {}
+    for record in told:  # runs of two jobs in turn still fold, and those before and after an announcement
+        by_kind.setdefault((record.job, record.event, record.reason == Reason.DUPLICATE), []).append(record)
+    entries = [
+        _entry(list(equal), starts) for records in by_kind.values() for _, equal in groupby(records, _told_alike)
+    ]
+    return Incarnation(
+        runtime_id=runtime_id,
+        created_date=next(filter(None, (record.created_date for record in reversed(told))), None),
+        creator=next(filter(None, (record.creator for record in reversed(told))), None),
+        entries=sorted(entries, key=lambda entry: (entry.last_at, entry.first_at)),
+    )
+
+
+def written_at(record: Record) -> datetime:
+    """When it was written, as far as it tells."""
+    return record.time or record.judged_at or LONG_AGO
+
+
+def _told_alike(record: Record) -> tuple[object, ...]:
+    alone = record.event != "runtime_audited" or record.outcome in (ACTS | FAILED)
+    own = (record.run_id, record.seq) if alone else None
+    return record.dry_run, record.action, record.reason, record.outcome, own
+
+
+def _entry(equal: list[Record], starts: dict[str, Record]) -> Entry:
+    first, last = equal[0], equal[-1]
+    when = minute(written_at(last))
+    if len(equal) > 1:
+        when = f"{minute(written_at(first))} to {when}, {len(equal)} runs:"
+    return Entry(
+        first_at=written_at(first),
+        last_at=written_at(last),
+        runs=len(equal),
+        job=last.job,
+        last_run_id=last.run_id,
+        action=last.action,
+        reason=last.reason,
+        outcome=last.outcome,
+        line=f"{when} {_told(last, starts.get(last.run_id))}",
+    )
+
+
+def _told(record: Record, started: Record | None) -> str:
+    """One decision in plain words: "kept: 13 d 2 h old, limit 14 d; due 2026-11-20 23:14"."""
+    if record.event != "runtime_audited":
+        return record.message.replace(f" {record.path}", "")
+    words = record.outcome.replace("_", " ")
+    if record.outcome in list(Outcome):
+        act = "check" if record.action == Action.KEEP else record.action
+        words = WORDS[Outcome(record.outcome)].format(act=act).removesuffix(":")
+    if record.job == AUTOPAUSE_JOB and record.outcome == Outcome.KEPT:
+        words = "autopause"
+    told = f"{words}: {_explained(record, started)}"
+    if record.error is not None:
+        told += f"; {record.error.message}"
+    if isinstance(record.due_at, datetime) and record.action == Action.KEEP:
+        told += f"; due {minute(record.due_at)}"
+    return told
+
+
+def _explained(record: Record, started: Record | None) -> str:
+    """Why, by the numbers of the record and the limits of its run; its own sentence where the rule is not known."""
+    decision = decision_of(record)
+    if decision is not None and started is not None and decision.reason is not Reason.MALFORMED:
+        try:
+            if record.job == DELETION_JOB:
+                return deletion.explain(runtime_of(record), decision, deletion_policy(started))
+            if record.job == AUTOPAUSE_JOB:
+                autopause_policy(started)
+                return autopause.explain(runtime_of(record), decision)
+        except PolicyNotRecordedError:
+            pass
+    return record.message.partition(f"{record.path}: ")[2] or record.message or record.reason
+
+
+# upcoming
+
+
+def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
+    """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
+    seen, chosen = _of_one_run(records, LATEST, is_latest=of_the_fleet)
+    due: list[Due] = []
+    for record in chosen:
+        seen.add(record)
+        if (
+            record.event == "runtime_audited"
+            and isinstance(record.due_at, datetime)
+            and record.due_at <= now + within
+            and record.outcome not in (ACCEPTED | ENDED_WITHOUT_US)
+        ):
+            due.append(
+                Due(
+                    due_at=record.due_at,
+                    project=record.project or "?",
+                    creator=record.creator,
+                    name=record.name or "?",
+                    runtime_id=record.runtime_id,
+                    status=record.status,
+                    disk=record.disk,
+                    reason=record.reason,
+                )
+            )
+    due.sort(key=lambda row: (row.project, row.creator or "", row.due_at, row.name))
+    return Upcoming(run=seen.line(now), until=now + within, due=due)
+
+
+def of_the_fleet(started: Record) -> bool:
+    return started.job == DELETION_JOB and (started.scope is None or started.scope.only is None)

@@ -1,0 +1,253 @@
+"""Opens the rooms for one run - clock, records, Leonardo, console - and closes them; what is done is the job's."""
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from core import __version__
+from core.clock import RunClock, utc_now
+from core.leonardo.client import Credentials, Leonardo
+from core.leonardo.errors import CredentialsError
+from core.records import events
+from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
+from core.rules.exemptions import Exemption
+from core.rules.plan import Plan
+from core.run.task import Task, this_task
+from core.screen import diagnostics
+from core.screen.columns import View
+from core.settings.faults import UsageError
+from core.settings.fields import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a run says of itself, and what it may send."""
+
+    name: str
+    in_a_sentence: str
+    policy: dict[str, float | bool]
+    exemptions: tuple[Exemption, ...] = ()
+    method: str | None
+    """The HTTP method of its acts; no other but GET can leave. None where it does not act."""
+    view: View
+
+
+class Watcher(Protocol):
+    """Somebody who watches the run."""
+
+    def seen(self, event: events.Event) -> None:
+        """A record was written."""
+
+    def expected(self, count: int) -> None:
+        """The list has ended, so many runtimes are left to treat."""
+
+
+class Nobody:
+    """Nobody watches: the records are the output."""
+
+    def seen(self, event: events.Event) -> None:
+        pass
+
+    def expected(self, count: int) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What is open during a run."""
+
+    settings: Settings
+    task: Task
+    clock: RunClock
+    audit: AuditLog
+    leonardo: Leonardo
+    watcher: Watcher
+
+
+def run(job: Job, settings: Settings, task: Task, work: Callable[[Rooms], Awaitable[int]]) -> int:
+    """Whatever the job's work is, in open rooms; its exit code. Raises UsageError where it cannot begin."""
+    as_table = shows_table(settings.output)
+    diagnostics.to_stderr(settings.log_level, as_json=not as_table)
+    identity = RunIdentity(
+        job=job.name,
+        run_id=task.execution or new_run_id(),
+        environment=settings.environment,
+        dry_run=settings.dry_run,
+        task_index=task.index,
+        task_count=task.count,
+    )
+    with ExitStack() as opened:
+        url = opened.enter_context(_sandbox()) if settings.sandbox else settings.leonardo_url or ""
+        in_file = _audit_file(settings, identity.run_id, as_table=as_table)
+        sinks: list[Sink] = [] if as_table else [Stdout()]
+        if in_file is not None:
+            opened.callback(in_file.close)
+            sinks.append(in_file)
+        kept_in = [place for place in (in_file and in_file.name, settings.audit_cloud_log) if place]
+        watcher = opened.enter_context(watching(job.view, kept_in) if as_table else nullcontext(Nobody()))
+        return asyncio.run(_in_rooms(job, settings, task, identity, url, sinks, watcher, work))
+
+
+def task_of_environment() -> Task:
+    """Which of the tasks that share the run this process is. Raises UsageError where the environment makes no sense."""
+    try:
+        return this_task(os.environ)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def new_run_id() -> str:
+    """Unique, and in the order of time when sorted."""
+    return f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _audit_file(settings: Settings, run_id: str, *, as_table: bool) -> AuditFile | None:
+    path = settings.audit_file or (Path("audit") / f"{run_id}.jsonl" if as_table else None)
+    try:
+        return None if path is None else AuditFile(path)
+    except OSError as error:
+        raise UsageError(f"audit-file: {path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _sandbox() -> Iterator[str]:
+    try:
+        from core.sandbox.server import serving  # noqa: PLC0415 - not in the production image
+    except ImportError as error:
+        raise UsageError(f"sandbox: {error.name} is not installed; install leo-lifecycle[sandbox]") from None
+    with serving() as server:
+        yield server.url
+
+
+def _credentials(settings: Settings) -> Credentials | None:
+    if not settings.needs_token:
+        return None
+    from core.leonardo.credentials import google_credentials  # noqa: PLC0415 - 200 ms that other runs do without
+
+    try:
+        return google_credentials(settings.impersonate_service_account)
+    except CredentialsError as error:
+        raise UsageError(f"auth: {error}") from None
+
+
+async def _in_rooms(
+    job: Job,
+    settings: Settings,
+    task: Task,
+    identity: RunIdentity,
+    url: str,
+    sinks: list[Sink],
+    watcher: Watcher,
+    work: Callable[[Rooms], Awaitable[int]],
+) -> int:
+    clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
+    leonardo = Leonardo(
+        url,
+        clock=clock,
+        credentials=_credentials(settings),
+        request_timeout=settings.request_timeout.total_seconds(),
+        read_concurrency=settings.read_concurrency,
+        write_concurrency=settings.write_concurrency,
+        methods=_methods(settings, job),
+        user_agent=f"leo-lifecycle/{__version__} ({job.name})",
+    )
+    async with AsyncExitStack() as opened:
+        opened.enter_context(clock.signals())
+        if settings.audit_cloud_log is not None:
+            cloud_log = _cloud_log(settings.audit_cloud_log, settings, task, clock)
+            sinks.append(await opened.enter_async_context(cloud_log))
+        audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
+        await opened.enter_async_context(leonardo)
+        return await work(Rooms(settings, task, clock, audit, leonardo, watcher))
+
+
+def _methods(settings: Settings, job: Job) -> set[str]:
+    """What may leave: nothing where the inventory was saved, and an act only where the run is to act."""
+    if settings.inventory is not None:
+        return set()
+    return {"GET"} if settings.dry_run or job.method is None else {"GET", job.method}
+
+
+def _cloud_log(log_name: str, settings: Settings, task: Task, clock: RunClock) -> AbstractAsyncContextManager[Sink]:
+    """Raises UsageError where there are no credentials."""
+    from core.google.log_sink import open_log  # noqa: PLC0415 - 400 ms that other runs do without
+    from core.google.region import place_of  # noqa: PLC0415
+
+    place, labels = {}, {}
+    if task.job and task.execution:  # so that the console shows the records beside the execution
+        labels = {"run.googleapis.com/execution_name": task.execution}
+        try:
+            project, region = place_of(settings.google_project, settings.google_region)
+            place = {"project_id": project, "location": region, "job_name": task.job}
+        except OSError as error:
+            log.warning("records in Cloud Logging will not name the job as their resource", reason=str(error))
+    try:
+        return open_log(log_name, clock, emulator=settings.google_emulator, cloud_run=place, labels=labels)
+    except OSError as error:
+        raise UsageError(f"audit-cloud-log: {error}") from None
+
+
+def shows_table(output: str) -> bool:
+    """Whether standard output is for a person, and not for records."""
+    return output == "table" or (output == "auto" and sys.stdout.isatty())
+
+
+@contextmanager
+def watching(view: View, kept_in: list[str]) -> Iterator[Watcher]:
+    """A person who watches a run at a terminal. Raises UsageError where tables cannot be drawn."""
+    try:
+        from core.screen.run import TableView  # noqa: PLC0415 - rich is for a person only
+    except ImportError as error:
+        raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
+    with TableView(view, kept_in=kept_in) as watcher:
+        yield watcher
+
+
+def run_started(job: Job, rooms: Rooms, plan: Plan | None = None) -> events.RunStarted:
+    """The first record of the job's run; its `now` is the instant that the list is judged by."""
+    settings, now = rooms.settings, rooms.clock.now()
+    caps = settings.caps(tasks=rooms.task.count)
+    for exemption in job.exemptions:
+        if exemption.lapsed(now):
+            log.warning("exemption has lapsed", reason=exemption.reason, until=exemption.until.isoformat())
+    swept = settings.swept
+    return events.RunStarted(
+        severity=events.Severity.NOTICE,
+        message=f"{'dry run' if settings.dry_run else 'live run'}: {job.in_a_sentence}",
+        version=__version__,
+        actor=rooms.leonardo.actor,
+        started_by=settings.started_by,
+        approved_by=settings.approved_by,
+        now=now,
+        policy=job.policy,
+        policy_digest=events.policy_digest(job.policy, job.exemptions),
+        exemptions=[events.exemption_detail(exemption, now) for exemption in job.exemptions],
+        limits={
+            "max_acts": caps.max_acts,
+            "max_act_share": caps.max_act_share,
+            "allow_empty": settings.allow_empty,
+            "expect_at_least": settings.expect_at_least,
+            "deadline_s": settings.deadline.total_seconds(),
+            "request_timeout_s": settings.request_timeout.total_seconds(),
+            "read_concurrency": settings.read_concurrency,
+            "write_concurrency": settings.write_concurrency,
+        },
+        scope={
+            "projects": None if swept is None else list(swept[: events.MOST_NAMES]),
+            "project_count": None if swept is None else len(swept),
+            "only": None if settings.only is None else list(settings.only[: events.MOST_NAMES]),
+            "as_of": settings.as_of,
+            "inventory": None if settings.inventory is None else str(settings.inventory),
+        },
+        plan=None if plan is None else {"run_id": plan.run_id, "digest": plan.digest},
+    )

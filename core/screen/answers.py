@@ -1,0 +1,242 @@
+"""Draws the answers of the audit log's review on a terminal; what they say is settled in `core.records`."""
+
+from collections.abc import Iterable
+from functools import singledispatch
+from itertools import groupby
+from typing import NamedTuple
+
+from rich.text import Text
+
+from core.review.comparison import LOST, Diff, Difference
+from core.review.questions import RunAnswer, RunLine, Runs, Upcoming, Why
+from core.review.terms import label, value
+from core.review.verify import Verdict, Verification
+from core.rules.words import duration, minute
+from core.screen.terminal import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Terminal, printable
+
+SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
+"""Tells nothing, and is wide."""
+STATES = {"finished": "", "open": "still going", "cut_off": "cut off"}
+
+
+class Table(NamedTuple):
+    title: str
+    headers: Headers
+    rows: list[list[str]]
+    in_time: bool = False
+    """Of too many the last are shown."""
+
+
+Part = Table | list[Text]
+
+
+def draw(answer: object) -> None:
+    """Show one answer of `core.records` on standard output."""
+    terminal = Terminal(elsewhere="--output json tells all")
+    parts = list(_parts(answer))
+    for number, part in enumerate(parts, 1):
+        if isinstance(part, Table):
+            below = [text for other in parts[number:] if isinstance(other, list) for text in other[:FEWEST_LINES]]
+            beside = sum(map(terminal.height_of, below)) + 1  # the prompt
+            terminal.table(part.title, part.headers, part.rows, beside=beside, last=part.in_time)
+            terminal.print()
+        else:
+            terminal.lines(part)
+
+
+@singledispatch
+def _parts(answer: object) -> Iterable[Part]:
+    raise NotImplementedError(f"{type(answer).__name__} is drawn nowhere")
+
+
+@_parts.register
+def _(answer: Runs) -> Iterable[Part]:
+    yield Table("Runs", RUN_HEADERS, [_run_cells(line) for line in answer.runs], in_time=True)
+    if answer.failing:
+        yield Table(
+            "Failed in several runs in a row",
+            (("runtime",), ("job", "environment"), ("last run", "since"), ("runs",)),
+            [[f.path, f.job, f.environment, f.last_run_id, minute(f.since), f"{f.runs:,}"] for f in answer.failing],
+        )
+
+
+@_parts.register
+def _(answer: RunAnswer) -> Iterable[Part]:
+    limits = ", ".join(f"{label(name)} {value(name, limit)}" for name, limit in answer.policy.items())
+    yield _lines([_headline(answer.run), f"Policy: {limits or 'not on record'}."])
+    yield _lines([f"Exempt: {exemption}" for exemption in answer.exemptions])
+    if answer.counts:
+        counts = [[c.outcome, c.reason, f"{c.count:,}"] for c in answer.counts]
+        yield Table("Decisions", (("outcome",), ("reason",), ("count",)), counts)
+    if answer.acts:
+        yield Table(
+            "Acts",
+            (("runtime", "creator"), ("status", "disk"), ("age", "idle"), ("reason", "outcome")),
+            [
+                [
+                    f"{a.project or '?'}/{a.name or '?'}",
+                    a.creator or "-",
+                    a.status or "-",
+                    f"disk {a.disk}" if a.disk else "-",
+                    duration(a.age_s),
+                    duration(a.idle_s),
+                    a.reason,
+                    a.outcome,
+                ]
+                for a in answer.acts
+            ],
+        )
+    yield _lines(answer.remarks, WARNING)
+    yield _lines([f"Failed: {failure}" for failure in answer.failures], FAULT)
+    yield [Text(f"{answer.run.listed:,} listed, {_ended(answer.run)}.", style="bold")]
+
+
+@_parts.register
+def _(answer: Why) -> Iterable[Part]:
+    for incarnation in answer.incarnations:
+        by = f" by {incarnation.creator}" if incarnation.creator else ""
+        created = f", created {minute(incarnation.created_date)}{by}" if incarnation.created_date else ""
+        yield [printable(f"{answer.path}, id {incarnation.runtime_id or 'unknown'}{created} (times in UTC)", "bold")]
+        yield _lines([f"  {entry.line}" for entry in incarnation.entries])
+
+
+@_parts.register
+def _(answer: Diff) -> Iterable[Part]:
+    yield _lines([f"A: {_headline(answer.run_a)}", f"B: {_headline(answer.run_b)}"])
+    if answer.terms:
+        yield Table(
+            "Judged by",
+            (("",), ("A",), ("B",)),
+            [[label(term.name), value(term.name, term.a), value(term.name, term.b)] for term in answer.terms],
+        )
+    if answer.counts:
+        counts = [[count.outcome, count.reason, f"{count.a:,}", f"{count.b:,}"] for count in answer.counts]
+        yield Table("Decisions", (("outcome",), ("reason",), ("A",), ("B",)), counts)
+    if answer.differences:
+        sides = {answer.run_a.run_id: "only A", answer.run_b.run_id: "only B"}
+        yield Table(
+            "Condemned in one run only",
+            (("runtime", "creator"), ("in", "disk"), ("age", "idle"), ("reason", "outcome"), ("why not in the other",)),
+            [
+                [
+                    d.path,
+                    d.creator or NOTHING,
+                    sides[d.condemned_in],
+                    f"disk {d.disk}" if d.disk else NOTHING,
+                    duration(d.age_s),
+                    duration(d.idle_s),
+                    d.reason,
+                    d.outcome,
+                    d.in_words,
+                ]
+                for d in answer.differences
+            ],
+        )
+    yield _lines(
+        [f"Judged by {'the same policy' if answer.same_policy else 'different policies'}; {answer.fleet_in_words}."]
+    )
+    only_a, only_b = (answer.only_in(run) for run in (answer.run_a, answer.run_b))
+    verdict = f"Condemned in A only: {_and_lost(only_a)}; in B only: {_and_lost(only_b)}."
+    yield [Text(verdict if answer.differences else "Both condemned the same runtimes.", style="bold")]
+
+
+def _and_lost(differences: list[Difference]) -> str:
+    lost = sum(difference.disk == LOST for difference in differences)
+    return f"{len(differences):,} (disk lost: {lost:,})" if lost else f"{len(differences):,}"
+
+
+@_parts.register
+def _(answer: Verification) -> Iterable[Part]:
+    yield [_of_verdict(verdict) for verdict in answer.runs if not verdict.faults]
+    for verdict in answer.runs:
+        yield _lines([f"  in doubt: {whom}" for whom in verdict.in_doubt], WARNING)
+    for verdict in answer.runs:
+        if verdict.faults:
+            yield [_of_verdict(verdict)]
+            yield _lines([f"  {fault}" for fault in verdict.faults], FAULT)
+    yield _lines([f"{fault.place}: {fault.what}" for fault in answer.torn], WARNING)
+    yield _lines([f"{fault.place}: {fault.what}" for fault in answer.faults], FAULT)
+    beside = [
+        f"{count:,} {what}"
+        for count, what in ((answer.repeated, "met twice"), (answer.foreign, "lines of other programs or versions"))
+        if count
+    ]
+    checked = sum(verdict.records for verdict in answer.runs)
+    read = ", ".join([f"{checked:,} of {answer.records:,} records checked", *beside])
+    yield [
+        Text(
+            f"{read}: {'nothing is off' if answer.ok else 'SOMETHING IS OFF'}.",
+            "bold" if answer.ok else FAULT,
+        )
+    ]
+
+
+def _of_verdict(verdict: Verdict) -> Text:
+    state = {"finished": "whole", "open": "still going", "cut_off": "cut off"}[verdict.state]
+    how = f"{len(verdict.faults):,} off" if verdict.faults else state
+    return printable(
+        f"{minute(verdict.started_at)} {verdict.run_id} {verdict.job} {verdict.environment}:"
+        f" {verdict.records:,} records, {verdict.listed:,} listed, {verdict.acts:,} acts: {how}",
+        FAULT if verdict.faults else "",
+    )
+
+
+@_parts.register
+def _(answer: Upcoming) -> Iterable[Part]:
+    yield _lines([_headline(answer.run)])
+    due: list[Text] = []
+    for (project, creator), rows in groupby(answer.due, lambda due: (due.project, due.creator)):
+        head = [printable(f"{project}, {creator or 'creator not on record'}", "bold")]
+        for row in rows:
+            told = printable(f"  {minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})")
+            due.append(Text("\n").join([*head, told]))
+            head = []
+    yield due
+    yield [Text(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", style="bold")]
+
+
+RUN_HEADERS = (
+    ("run", "when", "who"),
+    ("job", "environment", "how"),
+    ("listed", "acts", "failed"),
+    ("exit code", "refused by"),
+)
+
+
+def _run_cells(line: RunLine) -> list[str]:
+    return [
+        line.run_id,
+        minute(line.started_at),
+        (line.who or "-").removesuffix(SERVICE_ACCOUNT),
+        line.job,
+        line.environment,
+        _how(line),
+        f"{line.listed:,}",
+        f"{line.would_act:,} (would)" if line.dry_run else f"{line.acted:,}",
+        f"{line.failed:,}",
+        STATES[line.state] or str(line.exit_code),
+        ", ".join(line.refused_by) or "-",
+    ]
+
+
+def _how(line: RunLine) -> str:
+    how = "dry" if line.dry_run else "live"
+    return f"{how} as of {minute(line.as_of)}" if line.as_of else how
+
+
+def _ended(line: RunLine) -> str:
+    return STATES[line.state] or f"exit code {line.exit_code}"
+
+
+def _headline(line: RunLine) -> str:
+    refused = f", refused by {', '.join(line.refused_by)}" if line.refused_by else ""
+    if line.would_be_refused_by:
+        refused += f", a live run would be refused by {', '.join(line.would_be_refused_by)}"
+    return (
+        f"{minute(line.started_at)} {line.run_id}: {line.job} in {line.environment}, {_how(line)},"
+        f" by {line.who or 'unknown'}, {line.listed:,} listed, {_ended(line)}{refused}"
+    )
+
+
+def _lines(texts: Iterable[str], style: str = "") -> list[Text]:
+    return [printable(text, style) for text in texts]

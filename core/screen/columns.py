@@ -1,0 +1,84 @@
+"""What of a run's records a person is shown, as plain text; drawing it on a terminal lives in `core.screen.run`."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
+
+from core.records.events import RunFinished, RuntimeAudited
+from core.rules.words import duration
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One field of a row."""
+
+    header: str
+    cell: Callable[[RuntimeAudited], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A table of the records that matter to a job's reader, and the sentence it ends in."""
+
+    title: str
+    is_row: Callable[[RuntimeAudited], bool]
+    order: Callable[[RuntimeAudited], Any]
+    columns: tuple[tuple[Column, ...], ...]
+    """In groups, which stand on top of each other where a terminal is narrow."""
+    verdict: Callable[[RunFinished], str]
+
+
+WHOSE = (
+    Column("runtime", lambda row: f"{row.project or '?'}/{row.name or '?'}"),
+    Column("creator", lambda row: row.creator or "-"),
+)
+STATUS = Column("status", lambda row: row.status or "-")
+DISK = Column("disk", lambda row: f"disk {row.disk}")
+THRESHOLD = Column("threshold", lambda row: _threshold(row.autopause_threshold_min))
+AGE = Column("age", lambda row: duration(row.age_s))
+IDLE = Column("idle", lambda row: duration(row.idle_s))
+OVERDUE = Column("overdue", lambda row: duration(row.overdue_s))
+REASON = Column("reason", lambda row: row.reason)
+OUTCOME = Column("outcome", lambda row: row.outcome)
+
+
+def _threshold(minutes: int | None) -> str:
+    return "off" if minutes == 0 else duration(None if minutes is None else 60 * minutes)
+
+
+CALLS = ("list", "get", "delete", "stop")
+"""In the order in which a run makes them."""
+
+
+def calls_made(finished: RunFinished) -> str:
+    calls = ", ".join(f"{count:,} {kind}" for kind in CALLS if (count := finished.calls.get(kind)))
+    return f"Exit code {finished.exit_code} after {finished.duration_s:.1f} s (calls: {calls or 'none'})."
+
+
+def together(closings: Sequence[RunFinished]) -> RunFinished:
+    """The closing records of a run's tasks as if one task had done it all; the worst exit code is the run's."""
+    if len(closings) == 1:
+        return closings[0]
+    return replace(
+        max(closings, key=lambda closing: closing.exit_code),
+        listed=sum(closing.listed for closing in closings),
+        audited=sum(closing.audited for closing in closings),
+        **{name: _summed(closings, name) for name in ("actions", "reasons", "outcomes", "calls")},
+        failed=[name for closing in closings for name in closing.failed],
+        duration_s=max(closing.duration_s for closing in closings),
+        refused_by=list(dict.fromkeys(guard for closing in closings for guard in closing.refused_by)),
+        would_be_refused_by=list(dict.fromkeys(guard for closing in closings for guard in closing.would_be_refused_by)),
+        clock_skew_s=max(
+            (closing.clock_skew_s for closing in closings if closing.clock_skew_s is not None), key=abs, default=None
+        ),
+    )
+
+
+def _summed(closings: Sequence[RunFinished], name: str) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for closing in closings:
+        counts.update(getattr(closing, name))
+    return dict(counts)

@@ -1,0 +1,136 @@
+"""What a person at a terminal sees of a run: progress on stderr, a table and a verdict on stdout."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from core.records.events import (
+    DeletionConfirmed,
+    Event,
+    ProjectUnreadable,
+    RunFinished,
+    RunRefused,
+    RunSkipped,
+    RunStarted,
+    RuntimeAudited,
+    RuntimeMissing,
+)
+from core.rules.confirmation import NEEDS_A_PERSON
+from core.rules.decision import Reason
+from core.screen.columns import View, calls_made, together
+from core.screen.terminal import FAULT, WARNING, Terminal, printable
+
+MOST_NAMES = 10
+"""Of what failed; the closing record has more."""
+
+
+class TableView:
+    """Watches the records of one run and shows them as a table in the end."""
+
+    def __init__(self, view: View, *, kept_in: Iterable[str]) -> None:
+        self._rule = ""
+        self._view = view
+        self._kept_in = list(kept_in)
+        self._out = Terminal(elsewhere="all are on record")
+        stderr = Console(stderr=True)
+        self._progress = Progress(
+            SpinnerColumn(style=""),
+            TextColumn("{task.description} {task.completed:,}{task.fields[of]}"),
+            console=stderr,
+            transient=True,
+            disable=not sys.stderr.isatty(),  # a colour that is asked for makes no terminal of a log
+        )
+        self._listing = self._progress.add_task("listing", total=None, of="")
+        self._treating = self._progress.add_task("looking", total=None, visible=False, of="")
+        self._listed = False
+        self._rows: list[RuntimeAudited] = []
+        self._remarks: list[tuple[str, str]] = []
+        self._refusals: list[str] = []
+        self._finished: list[RunFinished] = []
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if error is None:
+            self._show()
+
+    def expected(self, count: int) -> None:
+        self._listed = True
+        self._progress.update(self._listing, total=self._progress.tasks[self._listing].completed)
+        self._progress.update(self._treating, total=count, visible=True, of=f" of {count:,}")
+
+    def seen(self, event: Event) -> None:
+        match event:
+            case RuntimeAudited():
+                self._progress.advance(self._treating if self._listed else self._listing)
+                if self._view.is_row(event):
+                    self._rows.append(event)
+                if event.reason is Reason.MALFORMED:
+                    self._remarks.append((WARNING, event.message))
+            case RunStarted():
+                self._rule = event.message.partition(": ")[2]
+                self._remarks = [
+                    (WARNING, f"lapsed exemption: {exemption.reason} (until {exemption.until:%Y-%m-%d %H:%M}Z)")
+                    for exemption in event.exemptions
+                    if exemption.lapsed
+                ]
+            case ProjectUnreadable():
+                self._remarks.append((FAULT, event.message))
+            case DeletionConfirmed():
+                self._progress.advance(self._treating)
+                self._remarks.append((WARNING if event.outcome in NEEDS_A_PERSON else "", event.message))
+            case RuntimeMissing():
+                self._remarks.append((WARNING, event.message))
+            case RunRefused() | RunSkipped():
+                self._refusals.append(event.message)
+            case RunFinished():
+                self._finished.append(event)
+            case _:
+                pass
+
+    def _show(self) -> None:
+        rule = [Text(f"The rule: {self._rule}.")] if self._rule else []
+        remarks = [printable(text, style) for style, text in sorted(self._remarks, key=lambda remark: not remark[0])]
+        end = list(self._end())
+        self._out.lines(rule)
+        if self._rows:
+            self._out.table(
+                self._view.title,
+                [[column.header for column in group] for group in self._view.columns],
+                self._cells(),
+                beside=sum(map(self._out.height_of, (*rule, *remarks, *end))) + 1,  # the prompt
+            )
+            self._out.print()
+        self._out.lines(remarks)
+        for text in end:
+            self._out.print(text, crop=False)
+
+    def _cells(self) -> list[list[str]]:
+        columns = [column for group in self._view.columns for column in group]
+        return [[column.cell(row) for column in columns] for row in sorted(self._rows, key=self._view.order)]
+
+    def _end(self) -> Iterator[Text]:
+        """What must stay in sight: refusals, failures, the verdict and where the records are."""
+        for refusal in self._refusals:
+            yield printable(refusal, WARNING)
+        if self._finished:
+            finished = together(self._finished)
+            for guard in finished.would_be_refused_by:
+                yield Text(f"A live run would be refused: {guard}.", style=WARNING)
+            if failed := finished.failed[:MOST_NAMES]:
+                others = " and others" if len(finished.failed) > MOST_NAMES else ""
+                yield printable(f"Failed: {', '.join(failed)}{others}", FAULT)
+            yield Text(self._view.verdict(finished), style="bold")
+            yield Text(calls_made(finished), style="bold")
+        for place in self._kept_in:  # a path is never broken, so that it can be copied
+            yield Text(f"Every decision is on record in {place}", overflow="ignore")

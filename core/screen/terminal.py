@@ -1,0 +1,226 @@
+"""Draws on a terminal of any size: texts that do no harm, tables that fit; what they say is settled elsewhere."""
+
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+from unicodedata import bidirectional
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from core.records.events import Outcome
+from core.screen.standard_output import goes_nowhere
+
+MOST_LINES = 100
+"""What is no longer is shown whole, since a person scrolls that far; what is longer is cut to one screen."""
+FEWEST_LINES = 10
+"""And to no less than this, however small the screen."""
+LONGEST_TEXT = 1000
+"""Characters of one text from outside; the records have the rest."""
+SENTENCE = 32
+"""Columns that a cell of several words is content with; words and names are never broken where they fit."""
+BETWEEN = 2
+"""Columns between two cells."""
+INDENT = "  "
+NOTHING = "-"
+"""A column of these alone is left out."""
+RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+LEFT_TO_RIGHT_MARK = "\u200e"
+EMOJI_STYLE = "\ufe0f"
+"""Changes no sign, only how wide terminals believe it to be."""
+
+WARNING = "bold magenta"
+FAULT = "bold red"
+"""Of the named colours these two can be read on light and on dark, yellow and green cannot. Bold, since on dark they
+are dim, and where there is no colour at all."""
+STYLES = {
+    "disk lost": FAULT,
+    Outcome.CONFLICT: WARNING,
+    Outcome.WITHHELD: WARNING,
+    Outcome.NOT_ATTEMPTED: WARNING,
+    Outcome.FAILED: FAULT,
+    Outcome.IN_DOUBT: FAULT,
+}
+
+Headers = Sequence[Sequence[str]]
+"""In groups, which stand on top of each other where a terminal is narrow."""
+
+
+def printable(text: str, style: str = "") -> Text:
+    """A text from outside: never markup, nothing that a terminal would obey, and no more than a screen holds."""
+    if len(text) > LONGEST_TEXT:
+        text = text[: LONGEST_TEXT - 1] + "…"
+    text = "".join(c if c.isprintable() else "�" for c in text if c != EMOJI_STYLE)
+    if not text.isascii() and any(bidirectional(c) in RIGHT_TO_LEFT for c in text):
+        text = f"{LEFT_TO_RIGHT_MARK}{text}{LEFT_TO_RIGHT_MARK}"  # or it would turn its neighbours around
+    return Text(text, style=style)
+
+
+class Terminal(Console):
+    """Standard output, whose reader may have seen enough before the end."""
+
+    def __init__(self, *, elsewhere: str) -> None:
+        """`elsewhere` says where a person finds what was cut."""
+        super().__init__()
+        self._elsewhere = elsewhere
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        goes_nowhere()
+
+    def height_of(self, text: Text) -> int:
+        return len(self.render_lines(text))
+
+    def lines(self, texts: Sequence[Text]) -> None:
+        """These, or the first of them."""
+        first = texts[:MOST_LINES]
+        shown = self._shown([self.height_of(text) for text in first], len(texts), beside=0)
+        for text in first[:shown]:
+            self.print(text)
+        self._tell_of_the_rest(len(texts) - shown)
+
+    def table(
+        self, title: str, headers: Headers, rows: Sequence[Sequence[str]], *, beside: int = 0, last: bool = False
+    ) -> None:
+        """A row on a line where there is room; else what belongs together stands on top of each other.
+
+        `beside` is the number of lines that share the screen; of too many rows the first are shown, or the last.
+        """
+        some = rows[-MOST_LINES:] if last else rows[:MOST_LINES]
+        grid = _fitting(headers, [[printable(cell, STYLES.get(cell, "")) for cell in row] for row in some], self.width)
+        beside += max(map(_height, grid.headers), default=0) + 4  # title, rule, the rest, a blank line
+        heights = [max(map(_height, row)) for row in grid.rows]
+        shown = self._shown(heights[::-1] if last else heights, len(rows), beside=beside)
+        lines = grid.rows[len(grid.rows) - shown :] if last else grid.rows[:shown]
+        self.print(_drawn(title, Grid(grid.headers, lines), self.width))
+        self._tell_of_the_rest(len(rows) - shown)
+
+    def _shown(self, heights: Sequence[int], count: int, *, beside: int) -> int:
+        """How many are shown of so many things, of which the first have these heights."""
+        if count == len(heights) and sum(heights) <= MOST_LINES:
+            return count
+        room = max(self.height - beside, FEWEST_LINES) if sys.stdout.isatty() else MOST_LINES
+        return bisect_right(list(accumulate(heights)), room)
+
+    def _tell_of_the_rest(self, count: int) -> None:
+        if count:
+            self.print(Text(f"and {count:,} more; {self._elsewhere}"))
+
+
+class Grid(NamedTuple):
+    """Cells of one or more lines each, in columns; without headers where the cells name themselves."""
+
+    headers: list[Text]
+    rows: list[list[Text]]
+
+    def columns(self) -> list[list[Text]]:
+        return [list(column) for column in zip(*([self.headers] if self.headers else []), *self.rows, strict=True)]
+
+
+def _fitting(headers: Headers, rows: list[list[Text]], width: int) -> Grid:
+    """The first way to lay them out that breaks no word at this width."""
+    headers, rows = _telling(headers, rows)
+    for grid in _stacked(headers, rows):
+        if sum(map(_needed, columns := grid.columns())) + BETWEEN * (len(columns) - 1) <= width:
+            return grid
+    names = [name for group in headers for name in group]
+    return Grid([], [[_card(names, row, width)] for row in rows])
+
+
+def _telling(headers: Headers, rows: list[list[Text]]) -> tuple[Headers, list[list[Text]]]:
+    """Without the columns that say nothing."""
+    told = [any(cell.plain != NOTHING for cell in column) for column in zip(*rows, strict=True)]
+    kept = iter(told)
+    groups = [[name for name in group if next(kept)] for group in headers]
+    return [group for group in groups if group], [
+        [cell for cell, tells in zip(row, told, strict=True) if tells] for row in rows
+    ]
+
+
+def _stacked(headers: Headers, rows: list[list[Text]]) -> Iterator[Grid]:
+    """On one line; each group on top of each other; and then also the name below its project."""
+    names = [[Text(name) for name in group] for group in headers]
+    flat = [cell for group in names for cell in group]
+    yield Grid(flat, rows)
+    for parts in (_whole, _halves):
+        stacks = [list(_stacks(names, row, parts)) for row in (flat, *rows)]
+        yield Grid(stacks[0], stacks[1:])
+
+
+def _stacks(groups: list[list[Text]], row: list[Text], parts: Callable[[Text], list[Text]]) -> Iterator[Text]:
+    cells = iter(row)
+    for number, group in enumerate(groups):
+        stack = [next(cells) for _ in group]
+        if number == 0:  # its first line is what the eye looks for
+            head, *below = [*parts(stack[0]), *stack[1:]]
+            stack = [head, *(Text(INDENT) + cell for cell in below)]
+        yield Text("\n").join(stack)
+
+
+def _whole(path: Text) -> list[Text]:
+    return [path]
+
+
+def _halves(path: Text) -> list[Text]:
+    slash = path.plain.find("/") + 1
+    return list(path.divide([slash])) if slash else [path]
+
+
+def _card(names: list[str], row: list[Text], width: int) -> Text:
+    """The first cell, and below it the others one after the other; a number is named, a word speaks for itself."""
+    lines = [row[0]]
+    for name, cell in zip(names[1:], row[1:], strict=True):
+        if cell.plain == NOTHING:
+            continue
+        named = Text(f"{name} ") + cell if cell.plain[:1].isdigit() else cell
+        joined = Text(", ").join([lines[-1], named])
+        if len(lines) > 1 and joined.cell_len <= width:
+            lines[-1] = joined
+        else:
+            lines.append(Text(INDENT) + named)
+    return Text("\n").join(lines)
+
+
+def _drawn(title: str, grid: Grid, width: int) -> Table:
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        show_header=bool(grid.headers),
+        padding=(0, BETWEEN - 1, 0, 0),
+        pad_edge=False,
+    )
+    columns = grid.columns()
+    needed = [_needed(column) for column in columns]
+    spare = max(width - sum(needed) - BETWEEN * (len(columns) - 1), 0)
+    for number, column in enumerate(columns):
+        natural = max(line.cell_len for cell in column for line in cell.split(allow_blank=True))
+        more = min(natural - needed[number], spare)
+        spare -= more
+        cells = column[1:] if grid.headers else column
+        numbers = all(cell.plain.replace(",", "").isdecimal() for cell in cells)
+        table.add_column(
+            grid.headers[number] if grid.headers else "",
+            overflow="fold",
+            width=min(needed[number] + more, width),
+            justify="right" if numbers else "left",
+        )
+    for row in grid.rows:
+        table.add_row(*row)
+    return table
+
+
+def _needed(column: list[Text]) -> int:
+    """Columns in which no word of it is broken."""
+    lines = [line.plain for cell in column for line in cell.split(allow_blank=True)]
+    return max(max(min(cell_len(line), SENTENCE), *map(cell_len, line.split(" "))) for line in lines)
+
+
+def _height(cell: Text) -> int:
+    return cell.plain.count("\n") + 1
