@@ -10,6 +10,7 @@ import pytest
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine, TrueStatus
+from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import Ended, a_machine, calls, delete, paths
 
@@ -75,7 +76,7 @@ def test_each_running_runtime_costs_one_get_and_the_others_none(run: Run) -> Non
 
 
 def test_a_lost_owner_role_does_not_read_as_healthy(run: Run) -> None:
-    with serving(Leonardo([overdue()], non_owner_projects={"terra-1"})) as server:
+    with serving(Leonardo([overdue()], roles={"terra-1": Role.NONE})) as server:
         ended = run(*check(server))
     assert (ended.code, ended.finished["refused_by"]) == (3, ["empty_inventory"])
 

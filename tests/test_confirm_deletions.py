@@ -12,6 +12,7 @@ from core.runtime import Runtime
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
+from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import Ended, a_machine, calls, delete, finish, start
 
@@ -153,11 +154,11 @@ def test_deletions_of_long_ago_are_not_asked_about(run: Run) -> None:
 def test_a_project_that_cannot_be_listed_does_not_keep_the_others(run: Run) -> None:
     with serving(Leonardo([a_machine(1), a_machine(2)], deletion_takes=timedelta(0))) as server:
         run(*live(server))
-        server.leonardo.foreign_projects.add("terra-1")
+        server.leonardo.roles["terra-1"] = Role.NONE
         ended = run(*confirming(server))
         assert (ended.code, ended.finished["outcomes"], ended.finished["failed"]) == (1, {"confirmed": 1}, ["terra-1"])
-        server.leonardo.foreign_projects.add("terra-2")
-    with serving(Leonardo([], foreign_projects={"terra-1", "terra-2"})) as server:
+        server.leonardo.roles["terra-2"] = Role.NONE
+    with serving(Leonardo([], roles=dict.fromkeys(("terra-1", "terra-2"), Role.NONE))) as server:
         assert run(*confirming(server)).code == 4
 
 
@@ -166,7 +167,7 @@ def test_the_records_of_a_confirmation_are_whole(run: Run) -> None:
     with serving(Leonardo(fleet, deletion_takes=None)) as server:
         run(*live(server))
         server.leonardo.machine("terra-2", "all-of-us-2").status = TrueStatus.STOPPED
-        server.leonardo.foreign_projects.add("terra-3")
+        server.leonardo.roles["terra-3"] = Role.NONE
         assert run(*confirming(server)).code == 1
     ended = run("review-audit-log", "verify", "--from", "audit", "--output", "json")
     assert (ended.code, [verdict["faults"] for verdict in json.loads(ended.out)["runs"]]) == (0, [[], []])

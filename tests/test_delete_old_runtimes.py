@@ -16,6 +16,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.fleet import make_fleet
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine, TrueStatus
+from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import Ended, a_machine, calls, delete, paths
 
@@ -187,7 +188,7 @@ def test_projects_are_listed_one_by_one_and_each_once(run: Run, tmp_path: Path) 
 
 
 def test_a_project_that_cannot_be_listed_does_not_keep_the_others(run: Run) -> None:
-    leonardo = Leonardo([a_machine(1), a_machine(2)], foreign_projects={"terra-1"})
+    leonardo = Leonardo([a_machine(1), a_machine(2)], roles={"terra-1": Role.NONE})
     with serving(leonardo) as server:
         ended = run(*delete(server, LIVE, "--project", "terra-1", "--project", "terra-2"))
     assert ended.code == 1
@@ -198,7 +199,7 @@ def test_a_project_that_cannot_be_listed_does_not_keep_the_others(run: Run) -> N
 
 
 def test_when_no_project_can_be_listed_the_inventory_is_unread(run: Run) -> None:
-    with serving(Leonardo([a_machine(1)], foreign_projects={"terra-1"})) as server:
+    with serving(Leonardo([a_machine(1)], roles={"terra-1": Role.NONE})) as server:
         assert run(*delete(server, LIVE, "--project", "terra-1")).code == 4
 
 

@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 
 from core.sandbox.faults import Fault
-from core.sandbox.leonardo import LeonardoError
+from core.sandbox.installation import RefusedError
 from core.sandbox.machine import Machine, TrueStatus
+from core.sandbox.roles import Role
 from core.sandbox.server import serving
 from jobs.__main__ import main
 from tests.conftest import assert_acts_follow_looks, finish, start
@@ -53,9 +54,6 @@ class Watched(Deadly):
     unjust: tuple[int, ...] = ()
 
     def delete(self, project: str, name: str, *, delete_disk: str | None = None) -> None:
-        if delete_disk is None:  # a user: the job always says what is to become of the disk
-            super().delete(project, name)
-            return
         before = self.machine(project, name)
         was_due = due(before, give=SECOND)
         try:
@@ -107,7 +105,7 @@ class Installation(RuleBasedStateMachine):
 
     @rule(place=st.integers(0), user=st.sampled_from(("touch", "stop", "start", "reset")))
     def use(self, place: int, user: str) -> None:
-        self.at(place, lambda m: getattr(self.service, user)(m.project, m.name))
+        self.at(place, lambda m: getattr(self.server.users, user)(m.project, m.name))
 
     @rule()
     def autopause(self) -> None:
@@ -151,9 +149,9 @@ class Installation(RuleBasedStateMachine):
     def faults_go(self) -> None:
         self.server.faults.clear()
 
-    @rule(project=st.sampled_from(PROJECTS), kind=st.sampled_from(("foreign_projects", "non_owner_projects")))
-    def role_is_lost(self, project: str, kind: str) -> None:
-        getattr(self.service, kind).add(project)
+    @rule(project=st.sampled_from(PROJECTS), role=st.sampled_from(Role))
+    def role_changes(self, project: str, role: Role) -> None:
+        self.service.roles[project] = role
 
     @rule()
     def deletions_get_stuck(self) -> None:
@@ -162,8 +160,7 @@ class Installation(RuleBasedStateMachine):
     @rule()
     def all_is_well(self) -> None:
         self.server.faults.clear()
-        self.service.foreign_projects.clear()
-        self.service.non_owner_projects.clear()
+        self.service.roles.clear()
         self.service.deletion_takes = timedelta(0)
 
     # runs
@@ -245,7 +242,7 @@ class Installation(RuleBasedStateMachine):
         if machines:
             try:
                 act(machines[place % len(machines)])
-            except LeonardoError as refusal:
+            except RefusedError as refusal:
                 note(f"refused: {refusal}")
 
     def arguments(self, mode: str) -> tuple[str, ...]:

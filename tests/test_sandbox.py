@@ -1,5 +1,6 @@
 """The sandbox answers as Leonardo does, and fails as a test tells it to; all over real HTTP."""
 
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,15 +12,23 @@ import httpx
 import pytest
 
 from core.sandbox import leonardo as leonardo_module
+from core.sandbox.disk import Disk, DiskStatus
 from core.sandbox.faults import Fault, FaultScript
 from core.sandbox.fleet import make_fleet
-from core.sandbox.leonardo import Leonardo, LeonardoError
+from core.sandbox.installation import RefusedError
+from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import ConfigType, Machine, TrueStatus, instant_text
+from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serve_forever, serving
+from core.sandbox.users import Users
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 API = "/api/google/v1/runtimes"
+DISKS = "/api/google/v1/disks"
 ITEM = f"{API}/terra-1/all-of-us-1"
+ME = "me@example.org"
+SECONDS = timedelta(seconds=1)
+ERROR_KEYS = {"source", "message", "statusCode", "exceptionClass", "traceId"}
 LIST_KEYS = {
     "id",
     "workspaceId",
@@ -48,6 +57,19 @@ GET_KEYS = (LIST_KEYS - {"workspaceId"}) | {
     "scopes",
     "customEnvironmentVariables",
     "diskConfig",
+}
+DISK_KEYS = {
+    "id",
+    "cloudContext",
+    "zone",
+    "name",
+    "status",
+    "auditInfo",
+    "size",
+    "diskType",
+    "blockSize",
+    "labels",
+    "workspaceId",
 }
 CONFIG_KEYS: dict[ConfigType, set[str]] = {
     "GceWithPdConfig": {
@@ -85,6 +107,9 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
+    def passes(self, **time: float) -> None:
+        self.now += timedelta(**time)
+
 
 def machine(number: int = 1, project: str = "terra-1", **fields: Any) -> Machine:
     fields = {"created": NOW - timedelta(days=3), "accessed": NOW - timedelta(hours=5), **fields}
@@ -109,6 +134,20 @@ def hanging(server: SandboxServer) -> Iterator[None]:
         while not server.requests:
             pass
         yield
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    """The status and the last word of the exception's class, after a look at the shape that all errors have."""
+    error = answer.json()
+    assert set(error) == ERROR_KEYS
+    assert (error["source"], error["statusCode"]) == ("leonardo", answer.status_code)
+    assert error["exceptionClass"].startswith("class org.broadinstitute.dsde.workbench.leonardo.")
+    return answer.status_code, error["exceptionClass"].rpartition(".")[2]
+
+
+def attempts(client: httpx.Client, item: str = ITEM) -> list[httpx.Response]:
+    """A look, a stop and a deletion."""
+    return [client.get(item), client.post(f"{item}/stop"), client.delete(item)]
 
 
 def ids(answer: httpx.Response) -> list[int]:
@@ -146,7 +185,6 @@ def test_each_kind_of_machine_has_its_own_config(config_type: ConfigType) -> Non
     with client_of(installation(machine(config_type=config_type))) as (client, _):
         item = client.get(ITEM).json()
     assert set(item["runtimeConfig"]) == CONFIG_KEYS[config_type]
-    assert (item["diskConfig"] is None) == (config_type in ("GceConfig", "Dataproc"))
 
 
 def test_what_was_never_created_has_no_async_fields() -> None:
@@ -203,14 +241,6 @@ def test_labels_in_one_parameter_stand_instead_of_all_others() -> None:
             assert answer.json()["exceptionClass"].endswith(".ParseLabelsException")
 
 
-def test_deleted_ones_are_listed_only_on_demand() -> None:
-    gone = machine(1, status=TrueStatus.DELETED, destroyed=NOW)
-    with client_of(installation(gone, machine(2), machine(3, status=TrueStatus.DELETING))) as (client, _):
-        assert ids(client.get(API)) == [2, 3]
-        assert sorted(ids(client.get(f"{API}/terra-1", params={"includeDeleted": "TRUE"}))) == [1, 2, 3]
-        assert ids(client.get(API, params={"includeDeleted": "yes"})) == [2, 3]
-
-
 def test_the_caller_can_list_its_own_only() -> None:
     leonardo = installation(machine(1), machine(2, creator="me@example.org"), caller="me@example.org")
     with client_of(leonardo) as (client, _):
@@ -228,31 +258,83 @@ def test_raw_rows_are_listed_as_they_are() -> None:
         assert client.get(f"{API}/terra-raw").json() == [None]
 
 
-def test_without_a_role_on_the_project_everything_there_is_forbidden() -> None:
-    leonardo = installation(machine(1), machine(2, "terra-2"), foreign_projects={"terra-2"})
-    with client_of(leonardo) as (client, _):
-        assert ids(client.get(API)) == [1]
-        for path in (f"{API}/terra-2", f"{API}/terra-2/all-of-us-2", f"{API}/never-heard-of"):
-            answer = client.get(path)
-            assert answer.status_code == 403
-            assert set(answer.json()) == {"source", "message", "statusCode", "exceptionClass", "traceId"}
-            assert answer.json()["message"].startswith(leonardo.caller)
-            assert answer.json()["exceptionClass"].endswith(".ForbiddenError")
+# What the caller may see.
+
+NOT_FOUND = (404, "RuntimeNotFoundException")
+FORBIDDEN = (403, "ForbiddenError")
 
 
-def test_without_ownership_a_list_is_empty_but_for_the_callers_own() -> None:
-    leonardo = installation(
-        machine(1),
-        machine(2, "terra-2", creator="me@example.org"),
-        caller="me@example.org",
-        non_owner_projects={"terra-1", "terra-2"},
-        empty_projects={"terra-3"},
-    )
+@pytest.mark.parametrize("project", ["terra-2", "never-heard-of"])
+def test_a_project_without_a_role_and_one_that_is_unknown_have_empty_lists(project: str) -> None:
+    leonardo = installation(machine(1), machine(2, "terra-2"), roles={"terra-2": Role.NONE})
     with client_of(leonardo) as (client, _):
-        assert ids(client.get(f"{API}/terra-1")) == []
-        assert ids(client.get(f"{API}/terra-2")) == [2]
-        assert ids(client.get(f"{API}/terra-3")) == []
-        assert client.get(ITEM).status_code == 404
+        assert [ids(client.get(API)), ids(client.get(f"{API}/{project}"))] == [[1], []]
+        assert [ids(client.get(DISKS)), ids(client.get(f"{DISKS}/{project}"))] == [[1001], []]
+
+
+def test_what_may_not_be_seen_is_not_found_whatever_is_asked_of_it() -> None:
+    with client_of(installation(roles={"terra-1": Role.NONE})) as (client, _):
+        assert [refused(answer) for answer in attempts(client)] == [NOT_FOUND] * 3
+        assert [refused(answer) for answer in attempts(client, f"{API}/terra-1/none")] == [NOT_FOUND] * 3
+        assert [refused(answer) for answer in attempts(client, f"{API}/never-heard-of/none")] == [NOT_FOUND] * 3
+
+
+def test_what_may_be_read_but_not_acted_on_is_listed_and_forbids_acts() -> None:
+    leonardo = installation(roles={"terra-1": Role.READER})
+    with client_of(leonardo) as (client, _):
+        look, stop, delete = attempts(client)
+        assert (ids(client.get(f"{API}/terra-1")), ids(client.get(DISKS)), look.status_code) == ([1], [1001], 200)
+    assert [refused(stop), refused(delete)] == [FORBIDDEN, FORBIDDEN]
+    assert delete.json()["message"].startswith(leonardo.caller)
+
+
+def test_an_owner_may_not_modify_and_before_2025_could_not_stop() -> None:
+    leonardo = installation()
+    with client_of(leonardo) as (client, _):
+        assert refused(client.patch(ITEM, json={})) == FORBIDDEN
+        assert client.post(f"{ITEM}/stop").status_code == 202
+        leonardo.roles["terra-1"] = Role.OWNER_WITHOUT_STOP
+        assert refused(client.post(f"{ITEM}/start")) == FORBIDDEN
+
+
+def test_what_the_caller_has_created_is_its_own_without_any_role() -> None:
+    mine = machine(2, "terra-2", creator=ME)
+    leonardo = installation(machine(1, "terra-2"), mine, caller=ME, roles={"terra-2": Role.NONE})
+    with client_of(leonardo) as (client, _):
+        assert [ids(client.get(API)), ids(client.get(f"{DISKS}/terra-2"))] == [[2], [1002]]
+        assert [answer.status_code for answer in attempts(client, f"{API}/terra-2/all-of-us-2")] == [200, 202, 202]
+
+
+def test_a_role_is_taken_away_and_given_back_while_it_serves() -> None:
+    leonardo = installation(raw_rows=[("terra-1", b'{"id":7}')])
+    with client_of(leonardo) as (client, _):
+        assert ids(client.get(API)) == [1, 7]
+        assert client.post("/sandbox/roles", json={"terra-1": "none"}).status_code == 204
+        assert [ids(client.get(API)), ids(client.get(DISKS))] == [[], []]
+        assert refused(client.get(ITEM)) == NOT_FOUND
+        del leonardo.roles["terra-1"]
+        assert [ids(client.get(API)), ids(client.get(DISKS))] == [[1, 7], [1001]]
+        assert client.post("/sandbox/roles", json={"terra-1": "king"}).status_code == 400
+
+
+def test_a_row_can_be_listed_and_not_be_found_for_ever() -> None:
+    clock = Clock()
+    with client_of(installation(machine(hidden=True), now=clock)) as (client, _):
+        assert [refused(answer) for answer in attempts(client)] == [NOT_FOUND] * 3
+        clock.passes(days=30)
+        assert ids(client.get(API)) == ids(client.get(f"{API}/terra-1")) == [1]
+        assert refused(client.get(ITEM)) == NOT_FOUND
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+@pytest.mark.parametrize("exception_class", ["model.AuthProviderException", "dao.sam.SamException"])
+def test_a_fault_of_sam_passes_through_with_sams_code(status: int, exception_class: str) -> None:
+    shape = {"source": "leonardo", "message": "Error from Sam", "statusCode": status, "traceId": None}
+    body = json.dumps(shape | {"exceptionClass": f"class org.broadinstitute.dsde.workbench.leonardo.{exception_class}"})
+    with client_of(installation(), Fault(times=5, status=status, body=body)) as (client, _):
+        answers = [*attempts(client), client.get(API), client.get(DISKS)]
+        assert [refused(answer) for answer in answers] == [(status, exception_class.rpartition(".")[2])] * 5
+        assert client.get(ITEM).status_code == 200
 
 
 # What acts do.
@@ -266,31 +348,103 @@ def test_an_accepted_act_is_answered_in_text() -> None:
     assert answers[0].text.startswith("The request has been accepted for processing")
 
 
-def test_deleting_detaches_the_disk_and_ends_in_deleted() -> None:
+@pytest.mark.parametrize("parameters", ["", "?includeDeleted=true", "?includeDeleted=TRUE", "?includeDeleted="])
+def test_what_is_deleted_is_in_no_list_whatever_is_sent(parameters: str) -> None:
+    gone = machine(1, status=TrueStatus.DELETED, destroyed=NOW)
+    with client_of(installation(gone, machine(2), machine(3, status=TrueStatus.DELETING))) as (client, _):
+        assert ids(client.get(f"{API}{parameters}")) == [2, 3]
+        assert ids(client.get(f"{API}/terra-1{parameters}")) == [2, 3]
+        assert refused(client.get(ITEM)) == NOT_FOUND
+
+
+def test_what_is_deleted_while_a_list_is_sent_is_left_out_of_it() -> None:
+    leonardo = installation(machine(1), machine(2), machine(3))
+    rows = leonardo.rows("terra-1", {})
+    sent = [json.loads(next(rows))["id"]]
+    Users(leonardo).reset("terra-1", "all-of-us-2")
+    assert [*sent, *(json.loads(row)["id"] for row in rows)] == [1, 3]
+
+
+def test_a_deletion_detaches_the_disk_and_ends_out_of_the_list_while_the_disk_stays() -> None:
     clock = Clock()
     with client_of(installation(now=clock)) as (client, _):
-        assert client.delete(ITEM).status_code == 202
+        assert client.delete(ITEM, params={"deleteDisk": "false"}).status_code == 202
+        clock.passes(seconds=4.999)
         (row,) = client.get(API).json()
-        assert row["status"] == "Deleting"
-        assert row["runtimeConfig"]["persistentDiskId"] is None
+        assert (row["status"], row["runtimeConfig"]["persistentDiskId"]) == ("Deleting", None)
         assert row["auditInfo"]["dateAccessed"] == instant_text(NOW)
+        assert client.get(ITEM).json()["diskConfig"] is None
 
-        clock.now += timedelta(seconds=5)
-        missing = client.get(ITEM)
-        assert missing.status_code == 404
-        assert missing.json()["exceptionClass"].endswith(".RuntimeNotFoundException")
-        assert client.delete(ITEM).status_code == 404
-        (row,) = client.get(f"{API}/terra-1", params={"includeDeleted": "true"}).json()
-        assert row["status"] == "Deleted"
-        assert row["auditInfo"]["destroyedDate"] == instant_text(clock.now)
+        clock.passes(seconds=0.001)
+        assert ids(client.get(API)) == ids(client.get(f"{API}/terra-1")) == []
+        assert [refused(answer) for answer in attempts(client)] == [NOT_FOUND] * 3
+        (disk,) = client.get(f"{DISKS}/terra-1").json()
+        assert (disk["id"], disk["status"]) == (1001, "Ready")
 
 
-def test_a_deletion_can_take_for_ever() -> None:
+def test_a_deletion_that_fails_after_it_has_detached_the_disk_leaves_it_detached() -> None:
+    with client_of(installation(), Fault(call="delete", status=500, detach=True)) as (client, _):
+        assert client.delete(ITEM).status_code == 500
+        item = client.get(ITEM).json()
+        assert (item["status"], item["runtimeConfig"]["persistentDiskId"], item["diskConfig"]) == (
+            "Running",
+            None,
+            None,
+        )
+        assert ids(client.get(DISKS)) == [1001]
+        assert client.delete(ITEM).status_code == 202
+
+
+def test_a_deletion_can_end_in_error_and_be_asked_for_again() -> None:
     clock = Clock()
-    with client_of(installation(now=clock, deletion_takes=None)) as (client, _):
+    leonardo = installation(machine(deletion_ends_in="error"), now=clock)
+    with client_of(leonardo) as (client, _):
         client.delete(ITEM)
-        clock.now += timedelta(days=30)
-        assert client.get(ITEM).json()["status"] == "Deleting"
+        clock.passes(hours=1)
+        item = client.get(ITEM).json()
+        (error,) = item["errors"]
+        assert set(error) == {"errorMessage", "errorCode", "timestamp", "traceId"}
+        ended = instant_text(NOW + 5 * SECONDS)
+        assert (item["status"], item["auditInfo"]["dateAccessed"], error["timestamp"]) == ("Error", ended, ended)
+        assert item["runtimeConfig"]["persistentDiskId"] is None
+
+        leonardo.machine("terra-1", "all-of-us-1").deletion_ends_in = "gone"
+        assert client.delete(ITEM).status_code == 202
+        clock.passes(seconds=5)
+        assert ids(client.get(API)) == []
+
+
+def test_a_deletion_that_was_answered_with_500_can_end_in_error() -> None:
+    clock = Clock()
+    fault = Fault(call="delete", status=500, act_first=True)
+    with client_of(installation(machine(deletion_ends_in="error"), now=clock), fault) as (client, _):
+        assert client.delete(ITEM).status_code == 500
+        clock.passes(seconds=5)
+        assert client.get(API).json()[0]["status"] == "Error"
+
+
+def test_a_deletion_can_take_for_ever_for_one_runtime_or_for_all() -> None:
+    clock = Clock()
+    leonardo = installation(machine(1, deletion_ends_in="never"), machine(2), now=clock)
+    with client_of(leonardo) as (client, _):
+        client.delete(ITEM)
+        client.delete(f"{API}/terra-1/all-of-us-2")
+        leonardo.deletion_takes = None
+        clock.passes(days=30)
+        assert [row["status"] for row in client.get(API).json()] == ["Deleting", "Deleting"]
+        assert client.delete(ITEM).status_code == 409
+        leonardo.deletion_takes = timedelta(0)
+        assert ids(client.get(API)) == [1]
+
+
+def test_a_runtime_without_a_machine_is_gone_at_once() -> None:
+    failed = machine(status=TrueStatus.ERROR, came_to_be=False)
+    with client_of(installation(failed, deletion_takes=None)) as (client, _):
+        assert client.get(ITEM).json()["asyncRuntimeFields"] is None
+        assert client.delete(ITEM).status_code == 202
+        assert ids(client.get(API)) == []
+        assert refused(client.get(ITEM)) == NOT_FOUND
+        assert ids(client.get(DISKS)) == [1001]
 
 
 def test_a_second_delete_is_a_conflict() -> None:
@@ -320,9 +474,13 @@ def test_a_status_is_shown_masked_and_refused_by_its_true_name(status: TrueStatu
 
 @pytest.mark.parametrize(("sent", "deleted"), [("true", {1001}), ("True", set()), ("1", set()), ("false", set())])
 def test_only_the_literal_true_deletes_the_disk(sent: str, deleted: set[int]) -> None:
-    leonardo = installation()
+    clock = Clock()
+    leonardo = installation(now=clock)
     with client_of(leonardo) as (client, _):
         client.delete(ITEM, params={"deleteDisk": sent})
+        assert [row["status"] for row in client.get(DISKS).json()] == ["Deleting" if deleted else "Ready"]
+        clock.passes(seconds=5)
+        assert ids(client.get(DISKS)) == ([] if deleted else [1001])
     assert leonardo.deleted_disks == deleted
 
 
@@ -364,7 +522,8 @@ def test_moves_that_take_for_ever_or_were_overtaken_change_nothing() -> None:
     ],
 )
 def test_a_patch_resets_the_threshold_and_with_it_the_idle_clock(body: dict[str, Any], threshold: int) -> None:
-    with client_of(installation(machine(autopause_threshold=480))) as (client, _):
+    mine = machine(autopause_threshold=480, creator=ME)
+    with client_of(installation(mine, caller=ME)) as (client, _):
         assert client.patch(ITEM, json=body).status_code == 202
         item = client.get(ITEM).json()
     assert item["autopauseThreshold"] == threshold
@@ -379,30 +538,186 @@ def test_a_patch_that_cannot_be_read_is_refused_in_text() -> None:
     assert malformed.headers["content-type"].startswith("text/plain")
 
 
-def test_a_reset_runtime_is_another_under_the_same_name() -> None:
-    leonardo = installation(machine(1), machine(8))
-    new = leonardo.reset("terra-1", "all-of-us-1")
+def test_autopause_stops_what_is_idle_where_it_works() -> None:
+    unpaused = [machine(2, kernel_busy=True), machine(3, autopause_threshold=0), machine(4, accessed=NOW)]
+    leonardo = installation(machine(1), *unpaused, machine(5, autopause_threshold=-1), pauses_idle=False)
     with client_of(leonardo) as (client, _):
-        assert client.get(ITEM).json()["id"] == new.id == 9
-        assert sorted(ids(client.get(f"{API}/terra-1?includeDeleted=true"))) == [1, 8, 9]
+        assert {row["status"] for row in client.get(API).json()} == {"Running"}
+        leonardo.pauses_idle = True
+        rows = client.get(API).json()
+    assert [row["status"] for row in rows] == ["Stopped", "Running", "Running", "Running", "Stopped"]
+    assert rows[0]["auditInfo"]["dateAccessed"] == instant_text(NOW - timedelta(hours=5) + timedelta(minutes=30))
+    assert rows[4]["auditInfo"]["dateAccessed"] == instant_text(NOW - timedelta(hours=5))
+
+
+# What users do.
+
+
+def test_users_create_use_stop_label_reset_and_delete_whatever_the_caller_may() -> None:
+    clock = Clock()
+    leonardo = Leonardo(now=clock, roles={"terra-1": Role.READER})
+    users = Users(leonardo)
+
+    def seen(client: httpx.Client) -> tuple[int, str, str]:
+        clock.passes(seconds=5)
+        item = client.get(ITEM).json()
+        return item["id"], item["status"], item["auditInfo"]["dateAccessed"]
+
+    with client_of(leonardo) as (client, _):
+        users.create("terra-1", "all-of-us-1", creator="somebody@example.org")
+        assert seen(client) == (1, "Running", instant_text(NOW + 5 * SECONDS))
+        users.touch("terra-1", "all-of-us-1")
+        users.label("terra-1", "all-of-us-1", team="blue")
+        assert client.get(ITEM).json()["labels"]["team"] == "blue"
+        users.stop("terra-1", "all-of-us-1")
+        assert seen(client) == (1, "Stopped", instant_text(NOW + 10 * SECONDS))
+        users.start("terra-1", "all-of-us-1")
+        assert seen(client) == (1, "Running", instant_text(NOW + 15 * SECONDS))
+        assert users.reset("terra-1", "all-of-us-1").persistent_disk_id == 1001
+        assert seen(client) == (2, "Running", instant_text(NOW + 15 * SECONDS))
+        users.delete("terra-1", "all-of-us-1")
+        clock.passes(seconds=5)
+        assert [ids(client.get(API)), ids(client.get(DISKS))] == [[], [1001]]
+    assert [(m.id, m.creator) for m in leonardo.everything()] == [
+        (1, "somebody@example.org"),
+        (2, "somebody@example.org"),
+    ]
+
+
+def test_a_kept_disk_can_be_used_again_and_deleted_only_while_it_is_free() -> None:
+    clock = Clock()
+    leonardo = installation(now=clock)
+    users = Users(leonardo)
+    with client_of(leonardo) as (client, _):
+        with pytest.raises(RefusedError, match="1001 is not free"):
+            users.create("terra-1", "another", disk=1001)
+        users.delete("terra-1", "all-of-us-1")
+        users.create("terra-1", "another", disk=1001)
+        clock.passes(seconds=5)
+        (row,) = client.get(API).json()
+        assert (row["id"], row["runtimeConfig"]["persistentDiskId"]) == (2, 1001)
+        with pytest.raises(RefusedError, match="1001 is not free"):
+            users.delete_disk(1001)
+        users.delete("terra-1", "another")
+        users.delete_disk(1001)
+        assert ids(client.get(DISKS)) == []
+        with pytest.raises(RefusedError, match="1001 not found"):
+            users.delete_disk(1001)
+
+
+def test_a_creation_that_fails_ends_in_error_without_a_machine_and_without_the_disk() -> None:
+    clock = Clock()
+    leonardo = Leonardo(now=clock)
+    with client_of(leonardo) as (client, _):
+        Users(leonardo).create("terra-1", "all-of-us-1", comes_to_be=False)
+        assert client.get(ITEM).json()["status"] == "Creating"
+        clock.passes(seconds=5)
+        item = client.get(ITEM).json()
+        assert (item["status"], item["asyncRuntimeFields"], item["diskConfig"]) == ("Error", None, None)
+        assert [error["errorMessage"] for error in item["errors"]] == ["the zone has no capacity"]
+        assert client.delete(ITEM).status_code == 202
+        assert ids(client.get(API)) == []
+
+
+def test_a_name_is_taken_until_its_runtime_is_gone() -> None:
+    clock = Clock()
+    leonardo = installation(now=clock)
+    leonardo.delete("terra-1", "all-of-us-1")
+    with pytest.raises(RefusedError, match="already exists"):
+        Users(leonardo).create("terra-1", "all-of-us-1")
+    clock.passes(seconds=5)
+    leonardo.settle()
+    assert Users(leonardo).create("terra-1", "all-of-us-1").id == 2
 
 
 def test_a_reset_overtakes_a_deletion_that_is_under_way() -> None:
     clock = Clock()
     leonardo = installation(now=clock)
     leonardo.delete("terra-1", "all-of-us-1")
-    new = leonardo.reset("terra-1", "all-of-us-1")
-    clock.now += timedelta(minutes=1)
+    new = Users(leonardo).reset("terra-1", "all-of-us-1")
+    clock.passes(minutes=1)
     assert leonardo.machine("terra-1", "all-of-us-1") is new
 
 
-def test_autopause_stops_what_is_idle_where_it_works() -> None:
-    machines = [machine(1), machine(2, kernel_busy=True), machine(3, autopause_threshold=0), machine(4, accessed=NOW)]
-    leonardo = installation(*machines, pauses_idle=False)
+def test_a_stop_is_overtaken_by_a_start() -> None:
+    clock = Clock()
+    leonardo = installation(now=clock)
+    leonardo.stop("terra-1", "all-of-us-1")
+    clock.passes(seconds=1)
+    leonardo.start("terra-1", "all-of-us-1")
+    clock.passes(seconds=4)
+    assert leonardo.machine("terra-1", "all-of-us-1").status is TrueStatus.STARTING
+    clock.passes(seconds=1)
+    assert leonardo.machine("terra-1", "all-of-us-1").status is TrueStatus.RUNNING
+
+
+def test_thirty_days_pass_in_no_time_and_always_alike() -> None:
+    def month() -> list[tuple[int, TrueStatus, datetime]]:
+        clock = Clock()
+        leonardo = Leonardo(make_fleet(60, 7, NOW), now=clock, pauses_idle=True)
+        users = Users(leonardo)
+        for day in range(30):
+            clock.passes(days=1)
+            leonardo.settle()
+            users.create("terra-new", f"all-of-us-{day}")
+            for old in [m for m in leonardo.living() if is_due(m, clock.now)]:
+                leonardo.delete(old.project, old.name)
+        return [(m.id, m.status, m.accessed) for m in leonardo.everything()]
+
+    ended = month()
+    assert ended == month()
+    assert {status for _, status, _ in ended} > {TrueStatus.DELETED, TrueStatus.STOPPED}
+    assert len(ended) == 90
+
+
+# What disks look like.
+
+
+def test_a_disk_item_has_exactly_leonardos_keys() -> None:
+    with client_of(installation()) as (client, _):
+        (row,) = client.get(DISKS).json()
+        item = client.get(ITEM).json()
+    assert set(row) == DISK_KEYS
+    assert set(row["auditInfo"]) == {"creator", "createdDate", "destroyedDate", "dateAccessed"}
+    assert (row["id"], row["status"]) == (item["runtimeConfig"]["persistentDiskId"], "Ready")
+    assert row["cloudContext"] == {"cloudProvider": "GCP", "cloudResource": "terra-1"}
+    assert {key: row[key] for key in item["diskConfig"]} == item["diskConfig"]
+
+
+def test_a_disk_has_the_labels_that_are_asked_for_by_name() -> None:
+    with client_of(installation(machine(labels={"team": "blue", "site": "x"}))) as (client, _):
+        ((without,), (some,)) = (client.get(f"{DISKS}{ask}").json() for ask in ("", "?includeLabels=team,diskName,no"))
+        assert (without["labels"], some["labels"]) == ({}, {"team": "blue", "diskName": "all-of-us-pd-1001"})
+        assert [ids(client.get(f"{DISKS}?team=BLUE")), ids(client.get(f"{DISKS}?limit=100"))] == [[1001], []]
+
+
+@pytest.mark.parametrize("status", DiskStatus)
+def test_a_disk_can_be_attached_to_nothing_and_in_any_state(status: DiskStatus) -> None:
+    left = Disk(id=9, project="terra-2", name="left", status=status, created=NOW, accessed=NOW, disk_type="pd-ssd")
+    leonardo = installation(disks={9: left})
     with client_of(leonardo) as (client, _):
-        assert {row["status"] for row in client.get(API).json()} == {"Running"}
-        leonardo.pauses_idle = True
-        assert [row["status"] for row in client.get(API).json()] == ["Stopped", "Running", "Running", "Running"]
+        (row,) = client.get(f"{DISKS}/terra-2").json()
+        assert (row["id"], row["status"], row["diskType"]) == (9, status, "pd-ssd")
+        assert sorted(ids(client.get(DISKS))) == [9, 1001]
+        del leonardo.disks[9]
+        assert ids(client.get(f"{DISKS}/terra-2")) == []
+
+
+@pytest.mark.parametrize("config_type", ["GceConfig", "Dataproc", "AzureVmConfig"])
+def test_other_kinds_of_machines_have_no_disk_to_list(config_type: ConfigType) -> None:
+    provider = "AZURE" if config_type == "AzureVmConfig" else "GCP"
+    with client_of(installation(machine(config_type=config_type, cloud_provider=provider))) as (client, _):
+        assert ids(client.get(DISKS)) == []
+
+
+def test_an_old_row_can_leave_out_what_is_optional() -> None:
+    with client_of(installation(machine(omits=("configType", "cloudContext")))) as (client, _):
+        (row,) = client.get(API).json()
+        item = client.get(ITEM).json()
+    assert set(row) == LIST_KEYS - {"cloudContext"}
+    assert set(item) == GET_KEYS - {"cloudContext"}
+    for seen in (row, item):
+        assert set(seen["runtimeConfig"]) == CONFIG_KEYS["GceWithPdConfig"] - {"configType"}
 
 
 # How HTTP behaves.
@@ -413,7 +728,7 @@ def test_every_good_answer_hands_the_token_out_as_a_cookie() -> None:
         with_token = client.get(API, headers={"authorization": "Bearer s3cret"})
         assert with_token.headers["set-cookie"].startswith("LeoToken=s3cret;")
         assert client.get(ITEM).headers["set-cookie"].startswith("LeoToken=none;")
-        assert "set-cookie" not in client.get(f"{API}/never-heard-of").headers
+        assert "set-cookie" not in client.get(f"{API}/terra-1/never-heard-of").headers
 
 
 def test_a_wrong_token_is_refused_by_the_proxy_in_front() -> None:
@@ -473,7 +788,8 @@ def test_concurrent_requests_are_counted() -> None:
 def test_another_process_sees_the_true_state() -> None:
     with client_of(installation(machine(status=TrueStatus.PRE_STARTING, persistent_disk_id=5))) as (client, _):
         (seen,) = client.get("/sandbox/machines").json()["machines"]
-    assert (seen["status"], seen["persistent_disk_id"], seen["kernel_busy"]) == ("PreStarting", 5, False)
+        (disk,) = client.get("/sandbox/machines").json()["disks"]
+    assert (seen["status"], seen["persistent_disk_id"], seen["kernel_busy"], disk["id"]) == ("PreStarting", 5, False, 5)
     assert not any(key.startswith("_") for key in seen)
 
 
@@ -638,5 +954,5 @@ def test_the_foreground_sandbox_ends_well_on_a_signal(number: signal.Signals) ->
 
 
 def test_who_is_not_there_cannot_be_asked_for() -> None:
-    with pytest.raises(LeonardoError, match="not found"):
+    with pytest.raises(RefusedError, match="not found"):
         installation().machine("terra-1", "nobody")

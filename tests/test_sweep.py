@@ -229,7 +229,7 @@ def test_what_changes_while_an_acknowledgement_is_awaited_is_seen_by_the_new_loo
 
         def dawdle() -> None:
             elapsing.pushed += 11
-            server.leonardo.touch("terra-1", "all-of-us-1")
+            server.users.touch("terra-1", "all-of-us-1")
 
         memory = Memory(dawdle)
         assert sweep(server, memory, clock=a_clock(monotonic=elapsing)) == 0

@@ -22,9 +22,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.sandbox.faults import Fault, FaultScript, Kind
-from core.sandbox.leonardo import Leonardo, LeonardoError
+from core.sandbox.installation import RefusedError
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.roles import Role
+from core.sandbox.users import Users
 
 API = "/api/google/v1/runtimes"
+DISKS = "/api/google/v1/disks"
 METADATA = "/computeMetadata/v1"
 FROM_GOOGLE = {"Metadata-Flavor": "Google"}
 TOKEN = "ya29.a-token-of-the-sandbox"  # noqa: S105 - it opens nothing
@@ -146,6 +150,8 @@ def make_app(
         routes=[
             call("GET", API, "list", service.list),
             call("GET", f"{API}/{{project}}", "project_list", service.list),
+            call("GET", DISKS, "disk_list", service.disks),
+            call("GET", f"{DISKS}/{{project}}", "project_disk_list", service.disks),
             call("GET", item, "get", service.get),
             call("DELETE", item, "delete", service.delete),
             call("PATCH", item, "patch", service.patch),
@@ -179,16 +185,27 @@ def _control(leonardo: Leonardo, faults: FaultScript, log: RequestLog) -> Iterat
 
     async def show_machines(_: Request) -> Response:
         leonardo.settle()
-        return _json({"machines": leonardo.everything(), "deleted_disks": sorted(leonardo.deleted_disks)})
+        disks = list(leonardo.disks.values())
+        return _json(
+            {"machines": leonardo.everything(), "disks": disks, "deleted_disks": sorted(leonardo.deleted_disks)}
+        )
+
+    async def change_roles(request: Request) -> Response:
+        try:
+            leonardo.roles.update(msgspec.json.decode(await request.body(), type=dict[str, Role]))
+        except msgspec.DecodeError as error:
+            return _json({"message": str(error)}, status=400)
+        return Response(status_code=204)
 
     yield Route(f"{CONTROL}faults", add_faults, methods=["POST"])
     yield Route(f"{CONTROL}requests", show_requests)
     yield Route(f"{CONTROL}reset-requests", reset_requests, methods=["POST"])
     yield Route(f"{CONTROL}machines", show_machines)
+    yield Route(f"{CONTROL}roles", change_roles, methods=["POST"])
 
 
-def _json(content: object) -> Response:
-    return Response(msgspec.json.encode(content), media_type="application/json")
+def _json(content: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
 async def _unknown_path(_request: Request, _error: Exception) -> Response:
@@ -228,12 +245,16 @@ class _Service:
 
     def __init__(self, leonardo: Leonardo, faults: FaultScript, latency: float, required_token: str | None) -> None:
         self.leonardo = leonardo
+        self.users = Users(leonardo)
         self.faults = faults
         self.latency = latency
         self.required_token = required_token
 
     def list(self, question: Question) -> Answer:
         return Answer(body=_array(self.leonardo.rows(question.project, question.parameters)))
+
+    def disks(self, question: Question) -> Answer:
+        return Answer(body=_array(self.leonardo.disk_rows(question.project, question.parameters)))
 
     def get(self, question: Question) -> Answer:
         return Answer(body=self.leonardo.get(*question.place))
@@ -302,14 +323,20 @@ class _Endpoint:
             await _send(_refused_by_the_proxy(), scope, send)
             return
         fault = self.service.faults.take(kind, question.project, question.name) or NO_FAULT
-        if fault.user and question.name:
-            with suppress(LeonardoError):
-                getattr(self.service.leonardo, fault.user)(*question.place)
+        self._befall(question, fault)
         answer = self._answer(question, token) if fault.act_first or not fault.instead else Answer()
         await asyncio.sleep(fault.delay)
         await self._reply(answer, fault, scope, receive, send)
         if fault.vanish:
             scope["app"].state.vanish()
+
+    def _befall(self, question: Question, fault: Fault) -> None:
+        """What happens to the runtime just before the call is looked at."""
+        with suppress(RefusedError):
+            if fault.user and question.name:
+                getattr(self.service.users, fault.user)(*question.place)
+            if fault.detach and question.name:
+                self.service.leonardo.detach(self.service.leonardo.machine(*question.place))
 
     async def _reply(self, answer: Answer, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.hang:
@@ -330,15 +357,8 @@ class _Endpoint:
             return _text(400, f"The runtime name {question.name} is not valid.")
         try:
             answer = self.act(question)
-        except LeonardoError as error:
-            body = {
-                "source": "leonardo",
-                "message": str(error),
-                "statusCode": error.status,
-                "exceptionClass": f"class {error.exception_class}",
-                "traceId": None,
-            }
-            return Answer(status=error.status, body=msgspec.json.encode(body))
+        except RefusedError as error:
+            return Answer(status=error.status, body=error.body())
         cookie = f"LeoToken={token or 'none'}; Max-Age=3600; Path=/; Secure; SameSite=None; HttpOnly"
         answer.headers = {**answer.headers, "set-cookie": cookie}
         return answer

@@ -9,6 +9,8 @@ Kind = Literal[
     "list",
     "project_list",
     "confirming_list",
+    "disk_list",
+    "project_disk_list",
     "get",
     "delete",
     "stop",
@@ -28,7 +30,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     Of `status`, `raw`, `reset` and `hang` each stands instead of the real act, unless `act_first`.
     """
 
-    call: Literal["list", "project_list", "confirming_list", "get", "delete", "stop", "token", "any"] = "any"
+    call: Kind | Literal["any"] = "any"
     project: str | None = None
     name: str | None = None
     skip: int = 0
@@ -38,6 +40,8 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 
     user: UserAct | None = None
     """What the runtime's user does just before the call is looked at."""
+    detach: bool = False
+    """The runtime's disk is detached, as a DELETE begins, whatever becomes of the call then."""
     act_first: bool = False
     delay: float = 0.0
     """Seconds between the real act and the answer."""

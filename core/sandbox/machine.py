@@ -1,6 +1,6 @@
-"""One runtime as the service itself knows it, and its JSON; what may be done to it lives in `core.sandbox.leonardo`."""
+"""One runtime as the service itself knows it, and its JSON; what becomes of it lives in `core.sandbox.installation`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 ConfigType = Literal["GceWithPdConfig", "GceConfig", "Dataproc", "AzureVmConfig"]
+End = Literal["gone", "error", "never"]
 
 OWN_DISK = -1
 """Asks for the machine's own disk, numbered after the machine, where its kind has one."""
@@ -77,6 +78,14 @@ class Machine(_Encoded):
     workspace_id: str | None = None
     patch_in_progress: bool = False
     cloud_provider: str = "GCP"
+    omits: Collection[str] = ()
+    """Optional fields that the list and GET leave out, those of `runtimeConfig` too: `configType`, `cloudContext`."""
+    came_to_be: bool = True
+    """Whether the cloud has made its machine; where its creation failed before that, a deletion has nothing to do."""
+    deletion_ends_in: End = "gone"
+    """What the next deletions come to, once they have taken their time."""
+    hidden: bool = False
+    """Listed, and answered with 404 for ever: the database knows it, Sam does not."""
 
     def __post_init__(self) -> None:
         if self.persistent_disk_id == OWN_DISK:
@@ -107,10 +116,18 @@ class Machine(_Encoded):
     def service_account(self) -> str:
         return f"pet-{self.id:021d}@{self.project}.iam.gserviceaccount.com"
 
+    @property
+    def has_async_fields(self) -> bool:
+        """Whether the cloud has taken up the call to make it; else there is nothing that a deletion could wait for."""
+        return self.came_to_be and self.cloud_provider == "GCP" and self.status is not TrueStatus.PRE_CREATING
+
+    def client_labels(self) -> Mapping[str, str]:
+        return workbench_labels(self.project, self.creator) if self.labels is None else self.labels
+
     def all_labels(self) -> dict[str, str]:
         """The client's labels and those that the service adds."""
         return {
-            **(workbench_labels(self.project, self.creator) if self.labels is None else self.labels),
+            **self.client_labels(),
             "runtimeName": self.name,
             "clusterName": self.name,
             "googleProject": self.project,
@@ -121,7 +138,7 @@ class Machine(_Encoded):
         }
 
     def list_item(self) -> dict[str, Any]:
-        return {
+        item = {
             "id": self.id,
             "workspaceId": self.workspace_id,
             "runtimeName": self.name,
@@ -134,8 +151,10 @@ class Machine(_Encoded):
             "labels": self.all_labels(),
             "patchInProgress": self.patch_in_progress,
         }
+        return {key: value for key, value in item.items() if key not in self.omits} if self.omits else item
 
-    def get_item(self) -> dict[str, Any]:
+    def get_item(self, disk: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """With the configuration of the disk that is attached."""
         shared = self.list_item()
         del shared["workspaceId"]
         return shared | {
@@ -163,14 +182,7 @@ class Machine(_Encoded):
                 "https://www.googleapis.com/auth/userinfo.profile",
             ],
             "customEnvironmentVariables": {"WORKSPACE_CDR": "a-users-secret-for-all-we-know"},
-            "diskConfig": None
-            if self.persistent_disk_id is None
-            else {
-                "name": f"all-of-us-pd-{self.persistent_disk_id}",
-                "size": 120,
-                "diskType": "pd-standard",
-                "blockSize": 4096,
-            },
+            "diskConfig": disk,
         }
 
     def _audit_info(self) -> dict[str, str | None]:
@@ -182,7 +194,7 @@ class Machine(_Encoded):
         }
 
     def _async_fields(self) -> dict[str, str | None] | None:
-        if self.cloud_provider != "GCP" or self.status is TrueStatus.PRE_CREATING:
+        if not self.has_async_fields:
             return None
         return {
             "googleId": f"google-{self.id}",
@@ -219,7 +231,8 @@ class Machine(_Encoded):
                     "persistentDiskId": self.persistent_disk_id,
                     "region": "eastus",
                 }
-        return {**config, "configType": self.config_type}
+        typed = {**config, "configType": self.config_type}
+        return {key: value for key, value in typed.items() if key not in self.omits} if self.omits else typed
 
 
 def workbench_labels(project: str, creator: str) -> dict[str, str]:
@@ -233,6 +246,11 @@ def workbench_labels(project: str, creator: str) -> dict[str, str]:
         "saturnAutoCreated": "true",
         **dict.fromkeys(EXTENSIONS, "true"),
     }
+
+
+def failure(message: str, instant: datetime) -> dict[str, Any]:
+    """An entry of `errors`."""
+    return {"errorMessage": message, "errorCode": None, "timestamp": instant_text(instant), "traceId": None}
 
 
 def instant_text(instant: datetime) -> str:

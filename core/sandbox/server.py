@@ -16,6 +16,7 @@ from core.sandbox.app import LoggedRequest, RequestLog, make_app
 from core.sandbox.faults import Fault, FaultScript
 from core.sandbox.fleet import make_fleet, odd_rows
 from core.sandbox.leonardo import Leonardo
+from core.sandbox.users import Users
 
 HOST = "127.0.0.1"
 SOME_ARE_ODD = 100
@@ -32,6 +33,10 @@ class SandboxServer:
     leonardo: Leonardo
     faults: FaultScript
     log: RequestLog
+
+    @property
+    def users(self) -> Users:
+        return Users(self.leonardo)
 
     @property
     def requests(self) -> list[LoggedRequest]:
