@@ -1,5 +1,12 @@
 """Serve a Leonardo with a made-up fleet on loopback, until stopped: to try the jobs on, and for their tests.
 
+It answers as Leonardo does since 2025: lists hold what the caller may see and nothing that was deleted, disks have
+lists of their own, and what may not be seen is not found. In the fleet are runtimes that are due, in use, failed, on
+their way or stuck, with a disk, without one, or with one that is not attached any more, a few rows that make no sense,
+and disks that earlier runtimes have left. The caller owns every project;
+  curl -d '{"PROJECT": "none"}' URL/sandbox/roles
+takes that away while it serves (other roles: owner, owner-without-stop, reader). URL/sandbox/machines shows the truth.
+
 With --google-port a Google stands beside it: a Cloud Run that runs the jobs as processes of this machine, and a Cloud
 Logging that keeps their records. LIFECYCLE_GOOGLE_EMULATOR=HOST:PORT makes every command talk to it, and a folder is
 named whose environment `sandbox` can be started and reviewed, a live run too.
@@ -22,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtimes", type=int, default=FLEET, metavar="N", help=f"size of the fleet [{FLEET}]")
     parser.add_argument("--seed", type=int, default=SEED, metavar="N", help=f"same seed, same fleet [{SEED}]")
     parser.add_argument("--broken-autopause", action="store_true", help="what would have been paused still runs [no]")
+    parser.add_argument("--broken-deletions", action="store_true", help="some end in Error, some never [no]")
     parser.add_argument(
         "--google-port", type=int, metavar="N", help="port on 127.0.0.1 for a Google; 0: a free one [none]"
     )
@@ -32,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def serve(arguments: argparse.Namespace) -> int:
     try:
-        from core.sandbox.server import serve_forever, serving  # noqa: PLC0415 - not in the production image
+        from core.sandbox.server import made_up, serve_forever, serving  # noqa: PLC0415 - not in the production image
     except ImportError as error:
         raise UsageError(f"sandbox: {error.name} is not installed; install leo-lifecycle[sandbox]") from None
     with ExitStack() as opened:
@@ -57,10 +65,13 @@ def serve(arguments: argparse.Namespace) -> int:
         try:
             serve_forever(
                 serving(
-                    runtimes=arguments.runtimes,
-                    seed=arguments.seed,
+                    made_up(
+                        arguments.runtimes,
+                        arguments.seed,
+                        autopause_broken=arguments.broken_autopause,
+                        deletions_broken=arguments.broken_deletions,
+                    ),
                     port=arguments.port,
-                    autopause_broken=arguments.broken_autopause,
                 ),
                 ready,
             )

@@ -11,7 +11,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.roles import Role
-from core.sandbox.server import SandboxServer, serving
+from core.sandbox.server import SandboxServer, made_up, serving
 from tests.conftest import Ended, a_machine, calls, delete, paths
 
 Run = Callable[..., Ended]
@@ -246,5 +246,5 @@ def test_each_reason_can_be_seen_in_the_sandbox(run: Run) -> None:
 
 
 def test_a_broken_autopause_can_be_seen_in_the_sandbox(run: Run) -> None:
-    with serving(runtimes=400, autopause_broken=True) as server:
+    with serving(made_up(400, autopause_broken=True)) as server:
         assert run(*check(server)).finished["reasons"]["autopause_overdue"] > 40

@@ -14,12 +14,12 @@ import pytest
 from core.sandbox import leonardo as leonardo_module
 from core.sandbox.disk import Disk, DiskStatus
 from core.sandbox.faults import Fault, FaultScript
-from core.sandbox.fleet import make_fleet
+from core.sandbox.fleet import left_disks, make_fleet
 from core.sandbox.installation import RefusedError
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import ConfigType, Machine, TrueStatus, instant_text
 from core.sandbox.roles import Role
-from core.sandbox.server import SandboxServer, serve_forever, serving
+from core.sandbox.server import SandboxServer, made_up, serve_forever, serving
 from core.sandbox.users import Users
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -930,6 +930,38 @@ def test_a_fleet_has_some_of_everything() -> None:
     assert len({machine.project for machine in fleet}) < 400
     assert {len(instant_text(machine.created)) for machine in fleet} == {20, 24, 27}
     assert all(machine.created <= machine.accessed <= NOW for machine in fleet)
+    errored = [machine for machine in fleet if machine.status is TrueStatus.ERROR]
+    assert {machine.came_to_be for machine in errored} == {True, False}
+    assert all(machine.errors for machine in errored)
+
+
+def test_a_fleet_has_disks_attached_detached_and_of_rows_that_do_not_say_their_kind() -> None:
+    with client_of(made_up(400)) as (client, _):
+        rows = client.get(API).json()
+        disks = {row["id"]: row for row in client.get(DISKS).json()}
+    configs = [row["runtimeConfig"] for row in rows if row["status"] in ("Running", "Stopped")]
+    attached = {config.get("persistentDiskId") for config in configs} - {None}
+    assert attached < set(disks)
+    assert any(c.get("configType") == "GceWithPdConfig" and c["persistentDiskId"] is None for c in configs)
+    assert any("configType" not in config and config.get("persistentDiskId") for config in configs)
+    assert "Deleted" not in {row["status"] for row in rows}
+    assert {"Error", "Deleting", "Unknown"} < {row["status"] for row in rows}
+    unattached = [disks[number] for number in set(disks) - attached]
+    assert {disk["status"] for disk in unattached} == {"Ready", "Failed", "Deleting", "Error"}
+    assert {disk["diskType"] for disk in unattached} == {"pd-standard", "pd-ssd"}
+
+
+def test_what_is_left_from_before_is_older_than_what_is_there() -> None:
+    fleet = make_fleet(400, 7, NOW)
+    left = left_disks(fleet, NOW)
+    assert max(left) < min(machine.id for machine in fleet)
+    assert len(left) == 50
+    assert all(disk.created < min(disk.accessed, NOW - timedelta(days=20)) for disk in left.values())
+
+
+def test_some_deletions_of_a_fleet_end_in_error_and_some_never_where_that_is_wanted() -> None:
+    assert {m.deletion_ends_in for m in make_fleet(400, 7, NOW)} == {"gone"}
+    assert {m.deletion_ends_in for m in make_fleet(400, 7, NOW, deletions_broken=True)} == {"gone", "error", "never"}
 
 
 def test_a_fleet_cannot_have_more_due_than_there_are() -> None:
@@ -938,8 +970,14 @@ def test_a_fleet_cannot_have_more_due_than_there_are() -> None:
 
 
 def test_without_a_leonardo_the_sandbox_makes_one() -> None:
-    with serving(runtimes=25) as server:
-        assert len(ids(httpx.get(server.url + API))) == 25
+    with serving() as server:
+        assert len(ids(httpx.get(server.url + API))) == 400
+
+
+@pytest.mark.parametrize(("runtimes", "listed"), [(25, 25), (99, 99), (100, 100)])
+def test_a_made_up_installation_has_as_many_runtimes_as_wanted(runtimes: int, listed: int) -> None:
+    with client_of(made_up(runtimes)) as (client, _):
+        assert len(ids(client.get(API))) == listed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -949,7 +987,7 @@ def test_the_foreground_sandbox_ends_well_on_a_signal(number: signal.Signals) ->
         signal.raise_signal(number)
 
     before = signal.getsignal(number)
-    serve_forever(serving(runtimes=3), ready)
+    serve_forever(serving(made_up(3)), ready)
     assert signal.getsignal(number) is before
 
 

@@ -1,13 +1,14 @@
-"""A made-up fleet as an All of Us installation has it; pure: the caller brings the instant and the seed."""
+"""A made-up fleet as an All of Us installation has it, and its disks; pure: the caller brings instant and seed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
 import msgspec
 
-from core.sandbox.machine import ConfigType, Machine, TrueStatus, instant_text
+from core.sandbox.disk import Disk, DiskStatus
+from core.sandbox.machine import ConfigType, Machine, TrueStatus, failure
 
 DUE_SHARE = 0.08
 PASSING = (
@@ -25,12 +26,18 @@ PASSING = (
 )
 """States in which no runtime is due, whatever its age."""
 DISKLESS: dict[int, ConfigType] = {1: "GceConfig", 2: "Dataproc"}
+FIRST, FIRST_DISK = 5000, 2000
+"""Numbers: what was there before has lower ones."""
+LEFT_STATUSES = {5: DiskStatus.FAILED, 11: DiskStatus.DELETING, 17: DiskStatus.ERROR}
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 NO_TIME = timedelta(0)
+ODD_PROJECT = "terra-odd"
 STUCK = (TrueStatus.STOPPING, TrueStatus.PRE_STOPPING, TrueStatus.DELETING, TrueStatus.PRE_STARTING)
 """States that the service is known to leave a runtime in for good."""
+DETACHED, UNTYPED = 60, 40
+"""One in so many has lost its disk to a deletion that failed, or is too old a row to say what it was configured as."""
 THRESHOLDS = (0, 30, 480, 14400)
 LONG_THRESHOLDS = (0, 14400)
 USELESS_THRESHOLD = 20160
@@ -41,13 +48,20 @@ Life = tuple[TrueStatus, timedelta, timedelta, int, bool]
 
 
 def make_fleet(
-    runtimes: int, seed: int, now: datetime, *, due: int | None = None, autopause_broken: bool = False
+    runtimes: int,
+    seed: int,
+    now: datetime,
+    *,
+    due: int | None = None,
+    autopause_broken: bool = False,
+    deletions_broken: bool = False,
 ) -> list[Machine]:
     """Make so many runtimes, the same for the same arguments.
 
     Exactly `due` of them (8 % unless told) are due under the default policy: half for their age alone, half because
     they are idle as well. Whether one is due does not change for the next three hours.
-    Where autopause is broken, what would have been paused still runs.
+    Where autopause is broken, what would have been paused still runs. Where deletions are, every fifth ends in
+    Error, and every seventh never.
     """
     random = Random(seed)  # noqa: S311 - the same fleet for the same seed is the point
     due = round(runtimes * DUE_SHARE) if due is None else due
@@ -58,10 +72,39 @@ def make_fleet(
     order = list(range(runtimes))
     random.shuffle(order)
     places = _places(random)
-    return [
-        _machine(random, 5000 + index, next(places), now, lives[chosen], kinds[chosen])
+    fleet = [
+        _machine(random, FIRST + index, next(places), now, lives[chosen], kinds[chosen])
         for index, chosen in enumerate(order)
     ]
+    for machine in fleet:
+        _give_a_past(machine)
+        if deletions_broken:
+            machine.deletion_ends_in = "error" if machine.id % 5 == 0 else "never" if machine.id % 7 == 0 else "gone"
+    for uncreated in [machine for machine in fleet if machine.status is TrueStatus.ERROR][::2]:
+        uncreated.came_to_be = False
+        uncreated.errors = [failure("the zone has no capacity", uncreated.accessed)]
+    return fleet
+
+
+def left_disks(fleet: Sequence[Machine], now: datetime) -> dict[int, Disk]:
+    """By number, disks that are attached to nothing: what runtimes before these have left, one for every eighth."""
+    disks = {}
+    for index, machine in enumerate(fleet[::8]):
+        number = FIRST_DISK + index
+        created = machine.created - timedelta(days=20 + index % 300)
+        disks[number] = Disk(
+            id=number,
+            project=machine.project,
+            name=f"all-of-us-pd-{number}",
+            creator=machine.creator,
+            status=LEFT_STATUSES.get(index % 20, DiskStatus.READY),
+            created=created,
+            accessed=min(now, created + 2 * MINUTE),
+            size=(50, 120, 500)[index % 3],
+            disk_type="pd-ssd" if index % 10 == 1 else "pd-standard",
+            labels=machine.client_labels(),
+        )
+    return disks
 
 
 def _due_lives(random: Random, count: int) -> Iterator[Life]:
@@ -106,16 +149,17 @@ def _other_lives(random: Random, count: int, *, autopause_broken: bool) -> Itera
                 yield status, age, span(NO_TIME, age), random.choice(THRESHOLDS), False
 
 
-def odd_rows(now: datetime) -> list[tuple[None, bytes]]:
+def odd_rows(now: datetime) -> list[tuple[str, bytes]]:
     """Rows to take in one's stride: of another cloud, of tomorrow, without a date, twice, hidden from GET."""
 
     def row(number: int, name: str, accessed: datetime, provider: str = "GCP") -> dict[str, Any]:
         return Machine(
             id=number,
-            project="terra-odd",
+            project=ODD_PROJECT,
             name=name,
             cloud_provider=provider,
-            config_type="AzureVmConfig" if provider == "AZURE" else "GceWithPdConfig",
+            config_type="AzureVmConfig" if provider == "AZURE" else "GceConfig",
+            persistent_disk_id=None,
             created=now - DAY,
             accessed=accessed,
         ).list_item()
@@ -123,7 +167,7 @@ def odd_rows(now: datetime) -> list[tuple[None, bytes]]:
     undated, hidden = row(13, "undated", now), row(14, "hidden", now)
     undated["auditInfo"]["createdDate"] = None
     rows = [row(11, "azure", now, "AZURE"), row(12, "of-tomorrow", now + DAY), undated, hidden, hidden]
-    return [(None, msgspec.json.encode(row)) for row in rows]
+    return [(ODD_PROJECT, msgspec.json.encode(row)) for row in rows]
 
 
 def _spans(random: Random) -> Span:
@@ -147,8 +191,7 @@ def _machine(
     status, age, idle, threshold, kernel_busy = life
     accessed = _as_stored(random, now - min(idle, age))
     created = min(_as_stored(random, now - age), accessed)
-    failed = status is TrueStatus.ERROR
-    machine = Machine(
+    return Machine(
         id=number,
         project=project,
         name=f"all-of-us-{user}",
@@ -161,14 +204,16 @@ def _machine(
         kernel_busy=kernel_busy,
         workspace_id=f"{random.getrandbits(32):08x}-5d1c-4f0b-9d6b-{number:012x}",
     )
-    if failed:
-        instant = instant_text(accessed)
-        machine.errors = [
-            {"errorMessage": "the zone has no capacity", "errorCode": None, "timestamp": instant, "traceId": None}
-        ]
-    if failed or status.shown is TrueStatus.DELETING:
+
+
+def _give_a_past(machine: Machine) -> None:
+    """What became of its disk, and what the row has of it."""
+    if machine.status is TrueStatus.ERROR:
+        machine.errors = [failure("the deletion did not end within its time", machine.accessed)]
+    if machine.status.shown in (TrueStatus.ERROR, TrueStatus.DELETING) or machine.id % DETACHED == 0:
         machine.persistent_disk_id = None
-    return machine
+    if machine.id % UNTYPED == 1:
+        machine.omits = ("configType",)
 
 
 def _as_stored(random: Random, instant: datetime) -> datetime:

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from core.clock import utc_now
 from core.sandbox.app import LoggedRequest, RequestLog, make_app
 from core.sandbox.faults import Fault, FaultScript
-from core.sandbox.fleet import make_fleet, odd_rows
+from core.sandbox.fleet import left_disks, make_fleet, odd_rows
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.users import Users
 
@@ -51,16 +51,13 @@ class SandboxServer:
 def serving(
     leonardo: Leonardo | None = None,
     *,
-    runtimes: int = 400,
-    seed: int = 7,
     port: int = 0,
     latency: float = 0.0,
     faults: Iterable[Fault] = (),
     required_token: str | None = None,
-    autopause_broken: bool = False,
 ) -> Iterator[SandboxServer]:
     """Serve on a thread of its own while this is open; without a Leonardo, one with a made-up fleet."""
-    leonardo = leonardo or _made_up(runtimes, seed, autopause_broken=autopause_broken)
+    leonardo = leonardo or made_up()
     script, log = FaultScript(faults), RequestLog()
     app = make_app(leonardo, script, latency=latency, requests=log, required_token=required_token)
     # Naming the protocol makes asyncio send at once; else each answer would wait for the client's delayed ACK.
@@ -82,11 +79,12 @@ def serving(
             thread.join()
 
 
-def _made_up(runtimes: int, seed: int, *, autopause_broken: bool) -> Leonardo:
+def made_up(runtimes: int = 400, seed: int = 7, **broken: bool) -> Leonardo:
+    """An installation with a made-up fleet; what is broken goes to `make_fleet`."""
     now = utc_now()
     odd = odd_rows(now) if runtimes >= SOME_ARE_ODD else []
-    fleet = make_fleet(runtimes - len(odd), seed, now, autopause_broken=autopause_broken)
-    return Leonardo(fleet, raw_rows=odd)
+    fleet = make_fleet(runtimes - len(odd), seed, now, **broken)
+    return Leonardo(fleet, disks=left_disks(fleet, now), raw_rows=odd)
 
 
 def serve_forever(served: AbstractContextManager[SandboxServer], ready: Callable[[str], None]) -> None:
