@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -146,9 +146,8 @@ def _hold_read(raw: bytes, item: Item) -> None:
     except (ValueError, RecursionError):
         return
     fields = _of(value)
-    context, audit, config, labels = (
-        _of(fields.get(name)) for name in ("cloudContext", "auditInfo", "runtimeConfig", "labels")
-    )
+    context, audit, config = (_of(fields.get(name)) for name in ("cloudContext", "auditInfo", "runtimeConfig"))
+    labels = fields.get("labels")
     if item == MalformedRuntime("the item is no object"):
         assert not isinstance(value, dict)
     elif isinstance(item, Runtime) or "out of range" not in item.detail:
@@ -157,9 +156,9 @@ def _hold_read(raw: bytes, item: Item) -> None:
         assert item.name == _text(fields.get("runtimeName"))
     if isinstance(item, Runtime):
         disk = _number(config.get("persistentDiskId"))
-        kept = disk is not None and config.get("configType") == "GceWithPdConfig"
-        assert (item.persistent_disk_id, item.disk) == (disk, "kept" if kept else "lost")
-        assert item.labels == {name: text for name, text in labels.items() if isinstance(text, str)}
+        without = "detached" if config.get("configType") == "GceWithPdConfig" else "lost"
+        assert (item.persistent_disk_id, item.disk) == (disk, without if disk is None else "kept")
+        assert item.labels == (labels if isinstance(labels, dict) and _all_texts(labels.values()) else None)
         words = (fields.get("status"), context.get("cloudProvider"), audit.get("creator"))
         assert (item.status, item.cloud_provider, item.creator) == tuple(map(_text, words))
         for word, date in (("createdDate", item.created_date), ("dateAccessed", item.date_accessed)):
@@ -172,6 +171,10 @@ def _of(value: object) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _all_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _number(value: object) -> str | None:

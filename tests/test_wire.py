@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,6 +64,7 @@ def as_runtime(number: int = 1201, **changes: Any) -> Runtime:
         "disk": Disk.KEPT,
         "persistent_disk_id": "1234",
         "autopause_threshold": None,
+        "machine_type": "n1-standard-4",
         **changes,
     }
     return Runtime(**fields)
@@ -130,7 +130,7 @@ def test_a_get_is_read_whole() -> None:
 
 def test_fields_that_are_missing_are_unknown() -> None:
     item = {"id": 1, "runtimeName": "x", "googleProject": "p"}
-    bare = Runtime(id="1", project="p", name="x", cloud_provider=None, status=None, labels={}, disk=Disk.LOST)
+    bare = Runtime(id="1", project="p", name="x", cloud_provider=None, status=None, labels=None, disk=Disk.LOST)
     assert only(item) == bare
     nulls = ("cloudContext", "auditInfo", "runtimeConfig", "status", "labels", "autopauseThreshold")
     assert only(item | dict.fromkeys(nulls)) == bare
@@ -183,15 +183,16 @@ def test_a_date_is_an_instant_with_a_zone_or_unknown(text: object, expected: dat
     ("config", "disk", "disk_id"),
     [
         ({"configType": "GceWithPdConfig", "persistentDiskId": 1234}, Disk.KEPT, "1234"),
-        ({"configType": "GceWithPdConfig", "persistentDiskId": None}, Disk.LOST, None),
-        ({"configType": "GceWithPdConfig"}, Disk.LOST, None),
-        ({"configType": "GceWithPdConfig", "persistentDiskId": "1234"}, Disk.LOST, None),
-        ({"configType": "GceWithPdConfig", "persistentDiskId": True}, Disk.LOST, None),
+        ({"configType": "GceWithPdConfig", "persistentDiskId": None}, Disk.DETACHED, None),
+        ({"configType": "GceWithPdConfig"}, Disk.DETACHED, None),
+        ({"configType": "GceWithPdConfig", "persistentDiskId": "1234"}, Disk.DETACHED, None),
+        ({"configType": "GceWithPdConfig", "persistentDiskId": True}, Disk.DETACHED, None),
         ({"configType": "GceConfig", "diskSize": 100}, Disk.LOST, None),
-        ({"configType": "GceConfig", "persistentDiskId": 1234}, Disk.LOST, "1234"),
+        ({"configType": "GceConfig", "persistentDiskId": 1234}, Disk.KEPT, "1234"),
         ({"configType": "Dataproc", "masterDiskSize": 500}, Disk.LOST, None),
-        ({"configType": "AzureVmConfig", "persistentDiskId": 77}, Disk.LOST, "77"),
-        ({"persistentDiskId": 1234}, Disk.LOST, "1234"),
+        ({"configType": "AzureVmConfig", "persistentDiskId": 77}, Disk.KEPT, "77"),
+        ({"configType": 7, "persistentDiskId": 1234}, Disk.KEPT, "1234"),
+        ({"persistentDiskId": 1234}, Disk.KEPT, "1234"),
         ({}, Disk.LOST, None),
         (None, Disk.LOST, None),
     ],
@@ -199,7 +200,33 @@ def test_a_date_is_an_instant_with_a_zone_or_unknown(text: object, expected: dat
 def test_the_disk_outlives_a_deletion_only_where_there_is_a_persistent_one(
     config: object, disk: Disk, disk_id: str | None
 ) -> None:
-    assert only(an_item(runtimeConfig=config)) == as_runtime(disk=disk, persistent_disk_id=disk_id)
+    expected = as_runtime(disk=disk, persistent_disk_id=disk_id, machine_type=None)
+    assert only(an_item(runtimeConfig=config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "machine_type"),
+    [
+        ({"machineType": "n1-standard-4"}, "n1-standard-4"),
+        (
+            {"masterMachineType": "n1-highmem-8", "numberOfWorkers": 2, "workerMachineType": "n1-standard-4"},
+            "n1-highmem-8",
+        ),
+        ({"machineType": ""}, None),
+        ({"machineType": 4}, None),
+        ({}, None),
+    ],
+)
+def test_the_machine_is_that_of_the_runtime_or_of_its_cluster_s_master(
+    config: object, machine_type: str | None
+) -> None:
+    assert only(an_item(runtimeConfig=config)).machine_type == machine_type
+
+
+@pytest.mark.parametrize(("value", "expected"), [(True, True), (False, False), (None, False), (..., False), (1, False)])
+def test_a_patch_is_in_progress_where_it_is_said_so(value: object, *, expected: bool) -> None:
+    item = an_item(patchInProgress=value)
+    assert only(item) == runtime_from_get(compact(item)) == as_runtime(patch_in_progress=expected)
 
 
 @pytest.mark.parametrize(
@@ -207,20 +234,27 @@ def test_the_disk_outlives_a_deletion_only_where_there_is_a_persistent_one(
     [
         (30, timedelta(minutes=30)),
         (0, timedelta(0)),
-        (-1, None),
+        (-1, timedelta(minutes=-1)),
         (True, None),
         (30.0, None),
         ("30", None),
         (None, None),
         (9_999_999_999_999, timedelta.max),
+        (-9_999_999_999_999, timedelta.min),
     ],
 )
 def test_the_threshold_is_whole_minutes_or_unknown(value: object, expected: timedelta | None) -> None:
     assert runtime_from_get(compact(an_item(autopauseThreshold=value))) == as_runtime(autopause_threshold=expected)
 
 
-def test_labels_that_are_no_text_are_left_out() -> None:
-    assert only(an_item(labels={"a": "1", "b": 2, "c": None, "d": ""})) == as_runtime(labels={"a": "1", "d": ""})
+@pytest.mark.parametrize("labels", [..., None, [], "a=1", 7, {"a": "1", "b": 2}, {"a": None}, {"a": {"b": "c"}}])
+def test_labels_that_are_no_object_of_texts_are_unknown(labels: object) -> None:
+    assert only(an_item(labels=labels)) == as_runtime(labels=None)
+
+
+def test_labels_may_be_none_or_empty_texts() -> None:
+    assert only(an_item(labels={})) == as_runtime(labels={})
+    assert only(an_item(labels={"a": "1", "d": ""})) == as_runtime(labels={"a": "1", "d": ""})
 
 
 @pytest.mark.parametrize("status", ["Running", "Deleted", "Hibernating", "running"])
@@ -269,14 +303,18 @@ def test_an_item_that_cannot_be_read_costs_only_itself(item: object, expected: M
 
 
 @pytest.mark.parametrize("number", [b"1e400", b"9" * 5000], ids=["a float", "an integer"])
-@pytest.mark.parametrize("field", [b'"id"', b'"status"', b'"labels":{"a":1},"auditInfo"'])
-def test_a_number_that_none_can_hold_costs_only_its_item(field: bytes, number: bytes) -> None:
+@pytest.mark.parametrize("field", [b'"status"', b'"labels":{"a":1},"auditInfo"', b'"labels"'])
+def test_a_number_that_none_can_hold_counts_as_missing(field: bytes, number: bytes) -> None:
     good = compact(an_item(2))
-    items, error = received(b'[{"id":1,"runtimeName":"x","googleProject":"p",%b:%b},%b]' % (field, number, good))
-    assert error is None
-    assert items[1] == as_runtime(2)
-    assert isinstance(items[0], MalformedRuntime)
-    assert re.match("unreadable: .* out of range - at `", items[0].detail)
+    odd = b'{"id":1,"runtimeName":"x","googleProject":"p",%b:%b}' % (field, number)
+    bare = Runtime(id="1", project="p", name="x", cloud_provider=None, status=None, labels=None, disk=Disk.LOST)
+    assert received(b"[%b,%b]" % (odd, good)) == ([bare, as_runtime(2)], None)
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"9" * 5000], ids=["a float", "an integer"])
+def test_an_id_that_is_a_number_that_none_can_hold_costs_only_its_item(number: bytes) -> None:
+    items, error = received(b'[{"id":%b,"runtimeName":"x","googleProject":"p"},%b]' % (number, compact(an_item(2))))
+    assert (items, error) == ([MalformedRuntime("unreadable: id", None, "p", "x"), as_runtime(2)], None)
 
 
 @pytest.mark.parametrize("value", [b'"\xff"', b"1e400", b'{"\xff":[]}'])
