@@ -51,6 +51,8 @@ class LookAgainError(Exception):
 
     answer: LeonardoError | None = None
     """What Leonardo said; None where nothing was sent."""
+    asked_to_wait: bool = False
+    """Whether Leonardo did: such a look is not held against the runtime."""
 
 
 class CredentialsError(Exception):
@@ -132,7 +134,7 @@ def is_sam_fault(exception_class: str | None) -> bool:
     return (exception_class or "").endswith(("AuthProviderException", "SamException"))
 
 
-def asked_to_wait(status: int, retry_after: str, now: datetime) -> float | None:
+def asked_to_wait(status: int | None, retry_after: str, now: datetime) -> float | None:
     """Seconds of an answer's Retry-After (a number or a date), None where it has none to obey."""
     if status not in RETRY_LATER or not retry_after:
         return None
