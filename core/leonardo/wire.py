@@ -1,5 +1,6 @@
 """Leonardo's JSON to runtimes and disks: lists as streams, a single answer whole; nothing here sends or judges."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -8,24 +9,19 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from core.leonardo.errors import ErrorKind, LeonardoError
+from core.leonardo.array import UNDECODABLE, Buffer, items_of, unreadable
 from core.runtime import Disk, MalformedDisk, MalformedRuntime, PersistentDisk, Runtime
 
-LARGEST_ITEM = 16 * 2**20
-"""Bytes of one list without a boundary between items after which it is no list of runtimes; a real item has 1-2 KB."""
-GUESSES = 4
-"""How many boundaries of a chunk are tried before more of the list is awaited."""
+LONGEST_NAME = 1000
+"""Characters of an id, a project or a name; a longer one is none, and would not fit into a URL."""
 
-OPENING, COMMA, CLOSING = b"[,]"
-WHITESPACE = b" \t\n\r"
-"""JSON's: fewer than Python's."""
-
-Buffer = bytes | bytearray | memoryview
 Batch = list[Runtime | MalformedRuntime]
 """Items that arrived together: one at a time, a million of them would cost more in waiting than in reading."""
 DiskBatch = list[PersistentDisk | MalformedDisk]
 Shape = TypeVar("Shape", bound=msgspec.Struct)
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Runtime | MalformedRuntime | PersistentDisk | MalformedDisk)
+
+_raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class _Context(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -76,13 +72,11 @@ class _DiskItem(msgspec.Struct, rename="camel", gc=False):
 
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
 
 class _Reader(Generic[Shape, Item]):
     """Reads items of one shape: together, and by itself where one of them has a value of another type than expected."""
 
-    def __init__(self, shape: type[Shape], value: Callable[[Shape], Item], malformed: Callable[[str], Item]) -> None:
+    def __init__(self, shape: type[Shape], value: Callable[[Shape], Item], malformed: Callable[..., Item]) -> None:
         """`value` makes an item of what was read, `malformed` one of which it is only known what is wrong with it."""
         self._shape = shape
         self._value = value
@@ -90,12 +84,22 @@ class _Reader(Generic[Shape, Item]):
         self._together = msgspec.json.Decoder(list[shape])  # type: ignore[valid-type]
         self._alone = msgspec.json.Decoder(shape)
 
-    def items(self, array: Buffer) -> list[Item]:
-        """Raises one of UNDECODABLE where it is no JSON array."""
+    def together(self, array: Buffer) -> list[Item]:
         try:
             return [self._value(item) for item in self._together.decode(array)]
         except msgspec.ValidationError:
             return [self._one(item) for item in _raw_items.decode(bytes(array))]
+
+    def alone(self, text: bytes) -> Item:
+        try:
+            return self._one(text)
+        except UNDECODABLE as error:
+            told = f"no JSON: {error}"
+        try:
+            remains = self.item(_repaired(text))
+        except (*UNDECODABLE, ValueError):
+            return self._malformed(told)
+        return self._malformed(told, remains.id, remains.project, remains.name)
 
     def item(self, text: Buffer | msgspec.Raw) -> Item:
         """Raises one of UNDECODABLE where it is no JSON object."""
@@ -104,11 +108,20 @@ class _Reader(Generic[Shape, Item]):
         except msgspec.ValidationError:
             return self._value(_evened(text, self._shape))
 
-    def _one(self, text: msgspec.Raw) -> Item:
+    def _one(self, text: bytes | msgspec.Raw) -> Item:
         try:
             return self.item(text)
         except msgspec.ValidationError:
             return self._malformed("the item is no object")
+
+
+def _repaired(text: bytes) -> bytes:
+    """As JSON, without what is none: NaN, half a character, bytes that are no UTF-8. Raises ValueError, RecursionError.
+
+    Good enough to name the item in a record, not to judge it by.
+    """
+    lenient = json.loads(text.decode("utf-8-sig", "replace"), strict=False, parse_constant=lambda _: None)
+    return json.dumps(lenient, ensure_ascii=False).encode(errors="replace")
 
 
 def _evened(text: Buffer | msgspec.Raw, shape: type[Shape]) -> Shape:
@@ -137,12 +150,12 @@ def _loose(shape: type[msgspec.Struct]) -> type[msgspec.Struct]:
 
 def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Batch, None]:
     """The runtimes of a list as they arrive. Raises LeonardoError (unreadable)."""
-    return _batches(chunks, _runtimes.items)
+    return items_of(chunks, _runtimes)
 
 
 def disks_from_list(chunks: AsyncIterator[bytes]) -> AsyncGenerator[DiskBatch, None]:
     """The disks of a list as they arrive. Raises LeonardoError (unreadable)."""
-    return _batches(chunks, _disks.items)
+    return items_of(chunks, _disks)
 
 
 def runtime_from_get(body: bytes) -> Runtime:
@@ -150,70 +163,10 @@ def runtime_from_get(body: bytes) -> Runtime:
     try:
         runtime = _runtimes.item(body)
     except UNDECODABLE as error:
-        raise _unreadable(f"the answer is no runtime: {error}") from None
+        raise unreadable(f"the answer is no runtime: {error}") from None
     if isinstance(runtime, MalformedRuntime):
-        raise _unreadable(runtime.detail)
+        raise unreadable(runtime.detail)
     return runtime
-
-
-async def _batches(
-    chunks: AsyncIterator[bytes], decode: Callable[[Buffer], list[Item]]
-) -> AsyncGenerator[list[Item], None]:
-    """The items of one JSON array as they arrive, some at a time, in constant memory.
-
-    The text is cut behind an item and each part decoded as an array of its own. Where to cut is guessed (`},{`),
-    and a wrong guess cannot pass: inside a string or a nested value the part in front of it is not valid JSON.
-    """
-    buffer = bytearray()
-    blank = 0
-    async for chunk in chunks:
-        text = chunk if buffer else _from_the_bracket(chunk)
-        buffer += text
-        if items := _complete_items(buffer, len(text), decode):
-            yield items
-        blank += len(chunk) - len(text)
-        if blank + len(buffer) > LARGEST_ITEM:
-            raise _unreadable(f"{blank + len(buffer)} bytes without the end of an item")
-    if not buffer:
-        raise _unreadable("the answer is empty")
-    try:
-        last = decode(buffer)
-    except UNDECODABLE as error:
-        raise _unreadable(f"the list does not end well: {error}") from None
-    if last:
-        yield last
-
-
-def _from_the_bracket(chunk: bytes) -> bytes:
-    """The chunk without the blanks in front of the array's opening bracket; nothing where that is still to come."""
-    text = chunk.lstrip(WHITESPACE)
-    if text and not text.startswith(b"["):
-        raise _unreadable("the answer is no JSON array")
-    return text
-
-
-def _complete_items(buffer: bytearray, fresh: int, decode: Callable[[Buffer], list[Item]]) -> list[Item]:
-    """Decode and take off the buffer all but the last item, where a boundary is found near its end.
-
-    The comma between two items becomes the end of an array, and then the beginning of the next: no text is copied.
-    """
-    end = len(buffer)
-    for _ in range(GUESSES):
-        end = buffer.rfind(b"},{", max(0, len(buffer) - fresh - 2), end)
-        if end < 0:
-            break
-        comma = end + 1
-        buffer[comma] = CLOSING
-        try:
-            with memoryview(buffer)[: comma + 1] as array:
-                items = decode(array)
-        except UNDECODABLE:
-            buffer[comma] = COMMA
-            continue
-        del buffer[:comma]
-        buffer[0] = OPENING
-        return items
-    return []
 
 
 def _runtime(item: _Item) -> Runtime | MalformedRuntime:
@@ -221,8 +174,8 @@ def _runtime(item: _Item) -> Runtime | MalformedRuntime:
     identity = None if item.id is None else str(item.id)  # Cloud Logging would return a number as a double
     project = context.cloud_resource or item.google_project or None
     name = item.runtime_name or None
-    if identity is None or project is None or name is None:
-        return MalformedRuntime(_missing(identity, project, name), identity, project, name)
+    if identity is None or project is None or name is None or _too_long(identity, project, name):
+        return MalformedRuntime(*_legible(identity, project, name))
     disk_id, threshold = config.persistent_disk_id, item.autopause_threshold
     return Runtime(  # in the order of the fields: naming them takes as long again
         identity,
@@ -234,7 +187,7 @@ def _runtime(item: _Item) -> Runtime | MalformedRuntime:
         audit.creator or None,
         _instant(audit.created_date),
         _instant(audit.date_accessed),
-        _disk(config),
+        Disk.KEPT if disk_id is not None else Disk.DETACHED if config.config_type == "GceWithPdConfig" else Disk.LOST,
         None if disk_id is None else str(disk_id),
         None if threshold is None else _minutes(threshold),
         config.machine_type or config.master_machine_type or None,
@@ -242,19 +195,13 @@ def _runtime(item: _Item) -> Runtime | MalformedRuntime:
     )
 
 
-def _disk(config: _Config) -> Disk:
-    if config.persistent_disk_id is not None:
-        return Disk.KEPT
-    return Disk.DETACHED if config.config_type == "GceWithPdConfig" else Disk.LOST
-
-
 def _persistent_disk(item: _DiskItem) -> PersistentDisk | MalformedDisk:
     audit = item.audit_info
     identity = None if item.id is None else str(item.id)
     project = item.cloud_context.cloud_resource or item.google_project or None
     name = item.name or None
-    if identity is None or project is None or name is None:
-        return MalformedDisk(_missing(identity, project, name), identity, project, name)
+    if identity is None or project is None or name is None or _too_long(identity, project, name):
+        return MalformedDisk(*_legible(identity, project, name))
     return PersistentDisk(
         identity,
         project,
@@ -268,13 +215,26 @@ def _persistent_disk(item: _DiskItem) -> PersistentDisk | MalformedDisk:
     )
 
 
-def _missing(identity: str | None, project: str | None, name: str | None) -> str:
-    wanted = {"id": identity, "project": project, "name": name}
-    return f"unreadable: {', '.join(word for word, value in wanted.items() if value is None)}"
+def _too_long(identity: str, project: str, name: str) -> bool:
+    return len(name) > LONGEST_NAME or len(project) > LONGEST_NAME or len(identity) > LONGEST_NAME
+
+
+def _legible(*names: str | None) -> tuple[str, str | None, str | None, str | None]:
+    """What is wrong with id, project and name, and those of them with which nothing is."""
+    identity, project, name = (None if text is None or len(text) > LONGEST_NAME else text for text in names)
+    faults = [
+        word if text is None else f"{word} ({len(text)} characters)"
+        for word, text, legible in zip(("id", "project", "name"), names, (identity, project, name), strict=True)
+        if legible is None
+    ]
+    return f"unreadable: {', '.join(faults)}", identity, project, name
 
 
 _runtimes = _Reader(_Item, _runtime, MalformedRuntime)
 _disks = _Reader(_DiskItem, _persistent_disk, MalformedDisk)
+
+
+_parse = datetime.fromisoformat  # found at once, of each runtime twice
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -282,7 +242,7 @@ def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        instant = datetime.fromisoformat(text)
+        instant = _parse(text)
         if instant.tzinfo is UTC:
             return instant
         return None if instant.tzinfo is None else instant.astimezone(UTC)
@@ -295,7 +255,3 @@ def _minutes(count: int) -> timedelta:
         return timedelta(minutes=count)
     except OverflowError:
         return timedelta.max if count > 0 else timedelta.min
-
-
-def _unreadable(message: str) -> LeonardoError:
-    return LeonardoError(ErrorKind.UNREADABLE, message)
