@@ -17,7 +17,6 @@ import msgspec
 
 from core.leonardo.client import runtime_path
 from core.leonardo.errors import (
-    HIDDEN,
     LONGEST_MESSAGE,
     SHORTEST_WAIT,
     ErrorKind,
@@ -25,6 +24,7 @@ from core.leonardo.errors import (
     asked_to_wait,
     error_from_answer,
 )
+from core.leonardo.redaction import redact
 from core.leonardo.wire import runtime_from_get
 from core.records import events
 from core.records.reader import AuditRecords, Fault, Line, Record
@@ -236,8 +236,8 @@ def hold_error(answer: bytes) -> None:
     assert error.http_status == status
     for line in (error.message, error.exception_class):
         assert line is None or (0 < len(line) <= LONGEST_MESSAGE and line == " ".join(line.split()))
-    assert TOKEN not in f"{error} {error.exception_class}"
-    assert error == error_from_answer(status, body.replace(TOKEN.encode(), HIDDEN.encode()), token=TOKEN)
+    told = f"{error} {error.exception_class}"
+    assert not [start for start in range(len(TOKEN) - 9) if TOKEN[start : start + 10] in told]
     _hold_recorded(events.project_unreadable("p", error))
     wait = asked_to_wait(status, head[3:].decode("latin-1").strip(), START)
     assert wait is None or (wait >= SHORTEST_WAIT and status in (429, 503))
@@ -249,7 +249,7 @@ def _hold_message(body: bytes, error: LeonardoError) -> None:
     said = _of(json.loads(body.decode())) if _is_text(body) else {}
     message, name = said.get("message"), said.get("exceptionClass")
     if isinstance(message, str) and isinstance(name, str | None):
-        plain = " ".join(message.replace(TOKEN, HIDDEN).split())
+        plain = redact(" ".join(message.split()), token=TOKEN)
         assert error.message == plain or len(plain) > LONGEST_MESSAGE or not plain, plain
 
 
