@@ -320,6 +320,22 @@ def test_a_read_is_tried_five_times_and_waits_that_were_asked_for_do_not_count(
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize(
+    "token", ["to\u00e9ken", "token\n", "tok en", "token\r\nX-Evil: 1", "\U0001f511", "", "tok\x00en"]
+)
+def test_a_token_that_no_header_can_carry_is_neither_sent_nor_told(token: str) -> None:
+    async def ask() -> None:
+        async with saying(FOUND) as raw, asking(raw, credentials=Tokens(token)) as leonardo:
+            last = LastExchange()
+            with pytest.raises(LeonardoError) as caught:
+                await leonardo.get_runtime(PROJECT, NAME, last)
+            said = "the access token holds characters that no header can carry"
+            assert caught.value == last.error == LeonardoError(ErrorKind.DENIED, said)
+            assert raw.requests == []
+
+    asyncio.run(ask())
+
+
 # Disks
 
 

@@ -1,6 +1,7 @@
 """Leonardo's calls: list, get, delete and stop runtimes, list disks, kindly; to whom and why is not known here."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing, asynccontextmanager
@@ -35,6 +36,8 @@ LOOK_GOES_STALE = 10.0
 CALLS = ("list", "disks", "get", "delete", "stop")
 """The kinds that are counted."""
 TRIES = 5
+VISIBLE = re.compile(r"[\x21-\x7e]+")
+"""What a header can carry of a token."""
 
 Items = TypeVar("Items")
 
@@ -330,13 +333,16 @@ class Leonardo:
             return None
         try:
             async with self._clock.bound(self._request_timeout):
-                return await self._credentials.token(refused=refused)
+                token = await self._credentials.token(refused=refused)
         except TimeoutError:
             if self._clock.signalled:
                 raise OutOfTimeError from None
             raise LeonardoError(ErrorKind.UNAVAILABLE, "no access token in time") from None
         except CredentialsError as error:
             raise LeonardoError(ErrorKind.DENIED, str(error)) from None
+        if not VISIBLE.fullmatch(token):
+            raise LeonardoError(ErrorKind.DENIED, "the access token holds characters that no header can carry")
+        return token
 
     async def _hold(self) -> None:
         """Wait while Leonardo asked to: whoever was told, everybody waits. Raises OutOfTimeError."""
