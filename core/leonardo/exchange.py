@@ -1,6 +1,7 @@
 """The HTTP library and nothing else: connections, TLS, time limits and failures; which calls there are lives beside."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +16,9 @@ from core.leonardo.errors import ErrorKind, LeonardoError
 
 LARGEST_BODY = 4 * 2**20
 """Bytes of an answer that is read whole; a real runtime has a few KB."""
+LONGEST_PATH = 25_000
+"""Characters of one whose project and name are as long as can be, and escaped."""
+QUOTED = re.compile(r":? (?:bytearray\(|b['\"])")
 CONNECTED = "connection.connect_tcp.complete"
 FIRST_BYTE = "http11.send_request_headers.started"
 """What httpcore says when there is TCP, and when a connection stands and nothing was written on it yet."""
@@ -108,7 +112,8 @@ class Connections:
     """
 
     def __init__(self, url: str, *, clock: RunClock, timeout: float, count: int, methods: Collection[str]) -> None:
-        self._url = url.rstrip("/")
+        """Raises ValueError where it is no URL that anything can be asked of."""
+        self._url = _checked(url.rstrip("/"))
         self._clock = clock
         self._timeout = timeout
         self._idle: asyncio.LifoQueue[NarrowTransport] = asyncio.LifoQueue()
@@ -184,8 +189,16 @@ class Connections:
             raise LeonardoError(ErrorKind.UNREADABLE, f"the body cannot be decoded: {error}") from None
         except httpx.TransportError as error:
             # What is no HTTP is quoted behind the reason, at any length and with whatever it hands back to us.
-            reason = str(error).partition(": bytearray(")[0] or "the connection broke"
+            reason = QUOTED.split(str(error), maxsplit=1)[0] or "the connection broke"
             raise LeonardoError(ErrorKind.UNAVAILABLE, f"{type(error).__name__}: {reason}") from None
+
+
+def _checked(url: str) -> str:
+    try:
+        httpx.URL(url + "/" + "x" * LONGEST_PATH).host  # noqa: B018 - read to have it checked
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError(f"{url[:200]} cannot be asked: {error}") from None
+    return url
 
 
 def _tls(url: str) -> ssl.SSLContext:
