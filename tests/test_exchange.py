@@ -58,6 +58,24 @@ def test_the_last_moment_comes_when_the_connection_stands_and_nothing_was_sent()
     asyncio.run(ask())
 
 
+def test_an_answer_tells_when_its_question_left_and_not_when_a_connection_was_sought() -> None:
+    async def ask() -> None:
+        passed = 0.0
+
+        async def leave() -> None:
+            nonlocal passed
+            passed = 7.0
+
+        clock = RunClock(deadline=timedelta(1), request_timeout=timedelta(seconds=5), monotonic=lambda: passed)
+        async with saying(said(200)) as raw:
+            to = Connections(raw.url, clock=clock, timeout=5, count=1, methods={"GET"})
+            async with to.exchange(question(leaving=leave), whole=True) as answer:
+                assert (answer.sent, answer.took) == (7.0, timedelta(0))
+            await to.aclose()
+
+    asyncio.run(ask())
+
+
 def test_a_method_that_is_not_the_runs_never_leaves() -> None:
     async def ask() -> None:
         async with saying(said(200)) as raw:
