@@ -1,4 +1,4 @@
-"""What Leonardo says of a runtime, as plain values; how it says it (JSON) lives in `core.leonardo.wire`."""
+"""What Leonardo says of a runtime or a disk, as plain values; how it says it (JSON) lives in `core.leonardo.wire`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +29,8 @@ class Disk(StrEnum):
 
     KEPT = "kept"
     LOST = "lost"
+    DETACHED = "detached"
+    """Made to have a persistent disk, and none is attached (any more): nothing is kept, nothing lost."""
 
 
 class Runtime(NamedTuple):
@@ -40,7 +42,8 @@ class Runtime(NamedTuple):
     id: str
     project: str
     name: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | None
+    """None where they could not be read as texts."""
     cloud_provider: str | None = GCP
     status: str | None = RuntimeStatus.RUNNING
     """Leonardo's word as it came, also one we do not know."""
@@ -52,7 +55,10 @@ class Runtime(NamedTuple):
     disk: Disk = Disk.LOST
     persistent_disk_id: str | None = None
     autopause_threshold: timedelta | None = None
-    """0 is off; None where it was not read: lists do not carry it."""
+    """0 is off, below 0 it pauses at once; None where it was not read: lists do not carry it."""
+    machine_type: str | None = None
+    """Of the machine, or of a cluster's master."""
+    patch_in_progress: bool = False
 
     @property
     def path(self) -> str:
@@ -62,6 +68,31 @@ class Runtime(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class MalformedRuntime:
     """A list item that is no object, or whose id, project or name is unreadable, and what could be read of it."""
+
+    detail: str
+    id: str | None = None
+    project: str | None = None
+    name: str | None = None
+
+
+class PersistentDisk(NamedTuple):
+    """A disk of its own, attached to a runtime or an app, or left over: which, only they can tell."""
+
+    id: str
+    project: str
+    name: str
+    status: str | None = None
+    """Leonardo's word as it came."""
+    size_gb: int | None = None
+    disk_type: str | None = None
+    creator: str | None = None
+    created_date: datetime | None = None
+    date_accessed: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedDisk:
+    """As `MalformedRuntime`, of a list of disks."""
 
     detail: str
     id: str | None = None

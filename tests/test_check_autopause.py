@@ -106,7 +106,7 @@ def test_only_what_is_overdue_is_stopped_with_its_intent_before_it(run: Run) -> 
     (intent,) = ended.events("stop_requested")
     assert (intent["name"], intent["action"], intent["attempt"]) == ("all-of-us-1", "stop", 1)
     assert intent["seq"] < ended.audited[FIRST]["seq"]
-    assert ended.finished["calls"] == {"list": 1, "get": 4, "delete": 0, "stop": 1}
+    assert ended.finished["calls"] == {"list": 1, "disks": 0, "get": 4, "delete": 0, "stop": 1}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -338,3 +340,13 @@ def test_signals_are_caught_only_while_the_run_goes_on() -> None:
         assert not loop.remove_signal_handler(signal.SIGINT)
 
     run(work)
+
+
+def test_a_sleep_of_the_machine_counts() -> None:
+    """In a namespace of its own, whose machine has slept for 5,000 seconds since it was started."""
+    slept = ("unshare", "--time", "--boottime", "5000")
+    if subprocess.run([*slept, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system or user cannot make a namespace of time")
+    script = "import time; from core.clock import seconds_since_boot; print(seconds_since_boot() - time.monotonic())"
+    told = subprocess.run([*slept, sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(told.stdout) > 4999

@@ -31,8 +31,9 @@ class MetadataServer(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
-        self.lifetime = 3600
-        self.broken = False
+        self.lifetime: object = 3600
+        self.broken: str | None = None
+        """What it says instead of a token, with its status in front."""
         self.scopes: list[list[str]] = []
         """Those that each token was asked for with."""
 
@@ -50,8 +51,9 @@ class _Answers(BaseHTTPRequestHandler):
         if path in ("instance/service-accounts/default", f"instance/service-accounts/{JOB}"):
             self._answer(200, {"email": JOB, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]})
         elif path.startswith("instance/service-accounts/") and path.endswith("/token"):
-            if self.server.broken:
-                self._answer(403, {"error": "no"})
+            if self.server.broken is not None:
+                status, _, body = self.server.broken.partition(" ")
+                self._answer(int(status), None, body, as_json=True)
                 return
             self.server.scopes.append(parse_qs(url.query).get("scopes", [""])[0].split(","))
             token = f"token-{len(self.server.scopes)}"
@@ -63,14 +65,19 @@ class _Answers(BaseHTTPRequestHandler):
         else:
             self._answer(404, None, "not found")
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, _, body = (self.server.broken or "200 {}").partition(" ")
+        self._answer(int(status), None, body, as_json=True)
+
     def log_message(self, *_: object) -> None:
         pass
 
-    def _answer(self, status: int, value: object, text: str | None = None) -> None:
+    def _answer(self, status: int, value: object, text: str | None = None, *, as_json: bool = False) -> None:
         body = (json.dumps(value) if text is None else text).encode()
         self.send_response(status)
         self.send_header("Metadata-Flavor", "Google")
-        self.send_header("Content-Type", "application/json" if text is None else "application/text")
+        self.send_header("Content-Type", "application/json" if text is None or as_json else "application/text")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -164,14 +171,84 @@ def test_a_proxy_of_the_environment_is_not_asked(metadata: MetadataServer, tmp_p
     assert outcome(script, tmp_path, **on_google(metadata), **nobody) == "token-1"
 
 
-def test_a_token_that_cannot_be_had_is_told_in_words(metadata: MetadataServer, tmp_path: Path) -> None:
-    metadata.broken = True
+SECRET = "ya29.c.b0Aaek-a-token-of-somebody"  # noqa: S105 - nobody's
+
+
+@pytest.mark.parametrize(
+    "answer", [f"403 {SECRET}", f'403 {{"error":"no","access_token":"{SECRET}"}}', f"404 <p>{SECRET}"]
+)
+def test_a_token_that_cannot_be_had_is_told_in_words_and_not_in_those_of_the_answer(
+    answer: str, metadata: MetadataServer, tmp_path: Path
+) -> None:
+    metadata.broken = answer
     script = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
     sentence = outcome(script, tmp_path, **on_google(metadata))
-    assert sentence.startswith("CredentialsError: no access token: RefreshError: ")
-    assert "403" in sentence
+    assert sentence.startswith("CredentialsError: no access token: RefreshError: Failed to retrieve http://")
+    assert f"Status: {answer[:3]}" in sentence
+    assert not [n for n in range(len(SECRET) - 9) if SECRET[n : n + 10] in sentence]
     assert " object at 0x" not in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"200 {SECRET}",
+        f'200 {{"access_token":"{SECRET}"',
+        f'200 "{SECRET}"',
+        f'200 ["{SECRET}"]',
+        f'200 {{"access_token":"{SECRET}"}}',
+        f'200 {{"access_token":null,"{SECRET}":1,"expires_in":3600}}',
+        '200 {"access_token":7,"expires_in":3600}',
+        '200 {"access_token":"","expires_in":3600}',
+        *(
+            f'200 {{"access_token":"{SECRET}","expires_in":{end}}}'
+            for end in ("1e300", "1e9999", "NaN", "[]", "1" * 99)
+        ),
+        *(f'200 {{"access_token":"{SECRET}","expires_in":{end}}}' for end in ('"soon"', "null", f'"{SECRET}"')),
+        "200 " + "[" * 100_000,
+        "200 ",
+    ],
+)
+def test_an_answer_that_gives_no_token_is_told_in_one_line(
+    answer: str, metadata: MetadataServer, tmp_path: Path
+) -> None:
+    metadata.broken = answer
+    script = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
+    sentence = outcome(script, tmp_path, **on_google(metadata))
+    assert sentence.startswith("CredentialsError: no access token: ")
+    assert not [n for n in range(len(SECRET) - 9) if SECRET[n : n + 10] in sentence]
+    assert len(sentence) < 400
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (f"400 {SECRET}", "[hidden]"),
+        (f'400 {{"error":"invalid_grant","error_description":"{SECRET}"}}', "invalid_grant"),
+        (f'400 {{"error":"{SECRET}","error_description":"{SECRET}"}}', "[hidden]: [hidden]"),
+        (f'400 {{"{SECRET}":1}}', "[hidden] 1}"),
+    ],
+)
+def test_a_person_whose_login_has_ended_is_told_so_and_no_more(
+    answer: str, said: str, metadata: MetadataServer, tmp_path: Path
+) -> None:
+    metadata.broken = answer
+    login = {
+        "client_id": "a",
+        "client_secret": "b",
+        "refresh_token": SECRET[::-1],
+        "token_uri": f"http://{metadata.host}/token",
+    }
+    script = f"""
+from google.oauth2.credentials import Credentials
+from core.leonardo.credentials import GoogleCredentials
+own = Credentials(None, **{login})
+print(json.dumps(asyncio.run(token(GoogleCredentials(own)))))
+"""
+    sentence = outcome(script, tmp_path, NO_GCE_CHECK="true")
+    assert sentence == f"CredentialsError: no access token: RefreshError: {said}"
 
 
 def test_impersonation_acts_as_the_account_with_the_same_scopes(metadata: MetadataServer, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_the_records_of_a_run_tell_it_from_first_to_last(run: Run) -> None:
     assert (audited["http_status"], audited["error"], audited["severity"]) == (202, None, "NOTICE")
     assert re.fullmatch(r"[0-9a-f]{32}", audited["trace_id"])
     assert audited["message"].startswith("Leonardo accepted to delete terra-1/all-of-us-1: 20 d")
-    assert finished["calls"] == {"list": 1, "get": 1, "delete": 1, "stop": 0}
+    assert finished["calls"] == {"list": 1, "disks": 0, "get": 1, "delete": 1, "stop": 0}
     assert (finished["listed"], finished["audited"], finished["exit_code"]) == (1, 1, 0)
 
 
@@ -151,7 +151,7 @@ def test_a_thousand_runtimes_cost_one_list_and_two_calls_for_each_that_is_due(ru
         deleted = {request.path for request in server.requests if request.method == "DELETE"}
         assert deleted == {request.path for request in server.requests if request.call == "get"}
         assert server.max_in_flight <= 16
-    assert ended.finished["calls"] == {"list": 1, "get": 500, "delete": 500, "stop": 0}
+    assert ended.finished["calls"] == {"list": 1, "disks": 0, "get": 500, "delete": 500, "stop": 0}
 
 
 @pytest.mark.parametrize(("readers", "writers"), [(1, 4), (3, 2)])

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core.leonardo.client import LastExchange, MethodRefusedError, NarrowTransport
+from core.leonardo.client import LastExchange
+from core.leonardo.exchange import MethodRefusedError, NarrowTransport
 from core.run.opening import Job, Rooms, run
 from core.run.task import this_task
 from core.sandbox.leonardo import Leonardo

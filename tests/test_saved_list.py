@@ -37,7 +37,7 @@ def test_a_saved_list_is_judged_as_leonardos_own_and_nobody_is_asked(run: Run) -
         asked = run(*delete(server, *as_of))
     assert rehearsed.code == asked.code
     assert rehearsed.finished["reasons"] == asked.finished["reasons"]
-    assert rehearsed.finished["calls"] == {"list": 0, "get": 0, "delete": 0, "stop": 0}
+    assert rehearsed.finished["calls"] == {"list": 0, "disks": 0, "get": 0, "delete": 0, "stop": 0}
     decided, as_well = (
         {path: (record["action"], record["reason"]) for path, record in ended.audited.items()}
         for ended in (rehearsed, asked)

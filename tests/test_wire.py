@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from core.leonardo.array import LARGEST_ITEM
 from core.leonardo.errors import ErrorKind, LeonardoError
-from core.leonardo.wire import LARGEST_ITEM, Batch, runtime_from_get, runtimes_from_list
+from core.leonardo.wire import Batch, runtime_from_get, runtimes_from_list
 from core.runtime import Disk, MalformedRuntime, Runtime
 
 CREATED, ACCESSED = "2024-09-30T14:02:11.482913Z", "2024-10-21T15:29:22.123Z"
@@ -65,6 +65,7 @@ def as_runtime(number: int = 1201, **changes: Any) -> Runtime:
         "disk": Disk.KEPT,
         "persistent_disk_id": "1234",
         "autopause_threshold": None,
+        "machine_type": "n1-standard-4",
         **changes,
     }
     return Runtime(**fields)
@@ -130,7 +131,7 @@ def test_a_get_is_read_whole() -> None:
 
 def test_fields_that_are_missing_are_unknown() -> None:
     item = {"id": 1, "runtimeName": "x", "googleProject": "p"}
-    bare = Runtime(id="1", project="p", name="x", cloud_provider=None, status=None, labels={}, disk=Disk.LOST)
+    bare = Runtime(id="1", project="p", name="x", cloud_provider=None, status=None, labels=None, disk=Disk.LOST)
     assert only(item) == bare
     nulls = ("cloudContext", "auditInfo", "runtimeConfig", "status", "labels", "autopauseThreshold")
     assert only(item | dict.fromkeys(nulls)) == bare
@@ -183,15 +184,16 @@ def test_a_date_is_an_instant_with_a_zone_or_unknown(text: object, expected: dat
     ("config", "disk", "disk_id"),
     [
         ({"configType": "GceWithPdConfig", "persistentDiskId": 1234}, Disk.KEPT, "1234"),
-        ({"configType": "GceWithPdConfig", "persistentDiskId": None}, Disk.LOST, None),
-        ({"configType": "GceWithPdConfig"}, Disk.LOST, None),
-        ({"configType": "GceWithPdConfig", "persistentDiskId": "1234"}, Disk.LOST, None),
-        ({"configType": "GceWithPdConfig", "persistentDiskId": True}, Disk.LOST, None),
+        ({"configType": "GceWithPdConfig", "persistentDiskId": None}, Disk.DETACHED, None),
+        ({"configType": "GceWithPdConfig"}, Disk.DETACHED, None),
+        ({"configType": "GceWithPdConfig", "persistentDiskId": "1234"}, Disk.DETACHED, None),
+        ({"configType": "GceWithPdConfig", "persistentDiskId": True}, Disk.DETACHED, None),
         ({"configType": "GceConfig", "diskSize": 100}, Disk.LOST, None),
-        ({"configType": "GceConfig", "persistentDiskId": 1234}, Disk.LOST, "1234"),
+        ({"configType": "GceConfig", "persistentDiskId": 1234}, Disk.KEPT, "1234"),
         ({"configType": "Dataproc", "masterDiskSize": 500}, Disk.LOST, None),
-        ({"configType": "AzureVmConfig", "persistentDiskId": 77}, Disk.LOST, "77"),
-        ({"persistentDiskId": 1234}, Disk.LOST, "1234"),
+        ({"configType": "AzureVmConfig", "persistentDiskId": 77}, Disk.KEPT, "77"),
+        ({"configType": 7, "persistentDiskId": 1234}, Disk.KEPT, "1234"),
+        ({"persistentDiskId": 1234}, Disk.KEPT, "1234"),
         ({}, Disk.LOST, None),
         (None, Disk.LOST, None),
     ],
@@ -199,7 +201,33 @@ def test_a_date_is_an_instant_with_a_zone_or_unknown(text: object, expected: dat
 def test_the_disk_outlives_a_deletion_only_where_there_is_a_persistent_one(
     config: object, disk: Disk, disk_id: str | None
 ) -> None:
-    assert only(an_item(runtimeConfig=config)) == as_runtime(disk=disk, persistent_disk_id=disk_id)
+    expected = as_runtime(disk=disk, persistent_disk_id=disk_id, machine_type=None)
+    assert only(an_item(runtimeConfig=config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "machine_type"),
+    [
+        ({"machineType": "n1-standard-4"}, "n1-standard-4"),
+        (
+            {"masterMachineType": "n1-highmem-8", "numberOfWorkers": 2, "workerMachineType": "n1-standard-4"},
+            "n1-highmem-8",
+        ),
+        ({"machineType": ""}, None),
+        ({"machineType": 4}, None),
+        ({}, None),
+    ],
+)
+def test_the_machine_is_that_of_the_runtime_or_of_its_cluster_s_master(
+    config: object, machine_type: str | None
+) -> None:
+    assert only(an_item(runtimeConfig=config)).machine_type == machine_type
+
+
+@pytest.mark.parametrize(("value", "expected"), [(True, True), (False, False), (None, False), (..., False), (1, False)])
+def test_a_patch_is_in_progress_where_it_is_said_so(value: object, *, expected: bool) -> None:
+    item = an_item(patchInProgress=value)
+    assert only(item) == runtime_from_get(compact(item)) == as_runtime(patch_in_progress=expected)
 
 
 @pytest.mark.parametrize(
@@ -207,20 +235,27 @@ def test_the_disk_outlives_a_deletion_only_where_there_is_a_persistent_one(
     [
         (30, timedelta(minutes=30)),
         (0, timedelta(0)),
-        (-1, None),
+        (-1, timedelta(minutes=-1)),
         (True, None),
         (30.0, None),
         ("30", None),
         (None, None),
         (9_999_999_999_999, timedelta.max),
+        (-9_999_999_999_999, timedelta.min),
     ],
 )
 def test_the_threshold_is_whole_minutes_or_unknown(value: object, expected: timedelta | None) -> None:
     assert runtime_from_get(compact(an_item(autopauseThreshold=value))) == as_runtime(autopause_threshold=expected)
 
 
-def test_labels_that_are_no_text_are_left_out() -> None:
-    assert only(an_item(labels={"a": "1", "b": 2, "c": None, "d": ""})) == as_runtime(labels={"a": "1", "d": ""})
+@pytest.mark.parametrize("labels", [..., None, [], "a=1", 7, {"a": "1", "b": 2}, {"a": None}, {"a": {"b": "c"}}])
+def test_labels_that_are_no_object_of_texts_are_unknown(labels: object) -> None:
+    assert only(an_item(labels=labels)) == as_runtime(labels=None)
+
+
+def test_labels_may_be_none_or_empty_texts() -> None:
+    assert only(an_item(labels={})) == as_runtime(labels={})
+    assert only(an_item(labels={"a": "1", "d": ""})) == as_runtime(labels={"a": "1", "d": ""})
 
 
 @pytest.mark.parametrize("status", ["Running", "Deleted", "Hibernating", "running"])
@@ -269,14 +304,18 @@ def test_an_item_that_cannot_be_read_costs_only_itself(item: object, expected: M
 
 
 @pytest.mark.parametrize("number", [b"1e400", b"9" * 5000], ids=["a float", "an integer"])
-@pytest.mark.parametrize("field", [b'"id"', b'"status"', b'"labels":{"a":1},"auditInfo"'])
-def test_a_number_that_none_can_hold_costs_only_its_item(field: bytes, number: bytes) -> None:
+@pytest.mark.parametrize("field", [b'"status"', b'"labels":{"a":1},"auditInfo"', b'"labels"'])
+def test_a_number_that_none_can_hold_counts_as_missing(field: bytes, number: bytes) -> None:
     good = compact(an_item(2))
-    items, error = received(b'[{"id":1,"runtimeName":"x","googleProject":"p",%b:%b},%b]' % (field, number, good))
-    assert error is None
-    assert items[1] == as_runtime(2)
-    assert isinstance(items[0], MalformedRuntime)
-    assert re.match("unreadable: .* out of range - at `", items[0].detail)
+    odd = b'{"id":1,"runtimeName":"x","googleProject":"p",%b:%b}' % (field, number)
+    bare = Runtime(id="1", project="p", name="x", cloud_provider=None, status=None, labels=None, disk=Disk.LOST)
+    assert received(b"[%b,%b]" % (odd, good)) == ([bare, as_runtime(2)], None)
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"9" * 5000], ids=["a float", "an integer"])
+def test_an_id_that_is_a_number_that_none_can_hold_costs_only_its_item(number: bytes) -> None:
+    items, error = received(b'[{"id":%b,"runtimeName":"x","googleProject":"p"},%b]' % (number, compact(an_item(2))))
+    assert (items, error) == ([MalformedRuntime("unreadable: id", None, "p", "x"), as_runtime(2)], None)
 
 
 @pytest.mark.parametrize("value", [b'"\xff"', b"1e400", b'{"\xff":[]}'])
@@ -310,7 +349,8 @@ def test_a_single_answer_that_names_no_runtime_is_unreadable(change: dict[str, A
         (compact(an_item()), "the answer is no JSON array"),
         (b"null", "the answer is no JSON array"),
         (b'"[]"', "the answer is no JSON array"),
-        (b"\xef\xbb\xbf[]", "the answer is no JSON array"),
+        (b"\xef\xbb[]", "the answer is no JSON array"),
+        (b"\xef\xbb\xbf{}", "the answer is no JSON array"),
         (b"\x0b[]", "the answer is no JSON array"),
         (b"\x0c\n", "the answer is no JSON array"),
     ],
@@ -321,7 +361,7 @@ def test_a_body_that_is_no_array_is_unreadable(body: bytes, message: str) -> Non
     assert received(*(body[n : n + 1] for n in range(len(body)))) == ([], expected)
 
 
-@pytest.mark.parametrize("body", [b"[]", b" [ ] \n", b"\n\t[\n]"])
+@pytest.mark.parametrize("body", [b"[]", b" [ ] \n", b"\n\t[\n]", b"\xef\xbb\xbf[]", b" \xef\xbb\xbf [] "])
 def test_an_empty_list_is_a_list(body: bytes) -> None:
     assert received(body) == ([], None)
     assert received(*(body[n : n + 1] for n in range(len(body)))) == ([], None)
@@ -338,10 +378,14 @@ def test_an_empty_list_is_a_list(body: bytes) -> None:
         b"[,]",
         b"[{},]",
         b"[}",
+        b"[{}},]",
+        b"[{},,{}]",
+        b"[{} {}]",
+        b"[{};{}]",
         b"[NaN]",
-        b"[{'id':1}]",
-        b'[{"runtimeName":"\xff"}]',
-        b'[{"runtimeName":"\\ud800"}]',
+        b'["\\ud800"]',
+        b'[{"a":[}]',
+        b'[{"a":"b"c"}]',
         b'["' + b"x" * 100,
         b"[" * 20_000,
         b'[{"id":' * 20_000,
@@ -362,24 +406,110 @@ def test_garbage_after_the_end_is_unreadable(rest: bytes) -> None:
     assert error.kind is ErrorKind.UNREADABLE
 
 
-def test_one_broken_string_in_the_middle_ends_the_list_there() -> None:
-    body = compact([an_item(1), an_item(2), an_item(3)]).replace(b"all-of-us-2", b"all-\xff")
-    middle = body.index(b'{"id":2')
-    items, error = received(body[:middle], body[middle:])
-    assert items in ([], [as_runtime(1)])
-    assert error is not None
-    assert error.kind is ErrorKind.UNREADABLE
+BROKEN_ROWS = {
+    "bytes that are no UTF-8": (b'{"id":7,"runtimeName":"b","googleProject":"p","status":"\xff"}', "7", "p", "b"),
+    "such a name": (b'{"id":7,"runtimeName":"b\xff","googleProject":"p"}', "7", "p", "b\ufffd"),
+    "NaN": (b'{"id":7,"runtimeName":"b","googleProject":"p","size":NaN}', "7", "p", "b"),
+    "NaN for an id": (b'{"id":NaN,"runtimeName":"b","googleProject":"p"}', None, "p", "b"),
+    "infinity": (b'{"id":7,"runtimeName":"b","googleProject":"p","size":-Infinity}', "7", "p", "b"),
+    "half a character": (b'{"id":7,"runtimeName":"b\\ud83e","googleProject":"p"}', "7", "p", "b?"),
+    "the other half, unread": (b'{"id":7,"runtimeName":"b","googleProject":"p","note":"\\udd81"}', "7", "p", "b"),
+    "a byte order mark": (b'\xef\xbb\xbf{"id":7,"runtimeName":"b","googleProject":"p"}', "7", "p", "b"),
+    "a line break in a text": (b'{"id":7,"runtimeName":"b\n","googleProject":"p"}', "7", "p", "b\n"),
+    "a stray sign": (b'{"id":7,"runtimeName":"b","googleProject":"p",}', None, None, None),
+    "other quotes": (b"{'id':7}", None, None, None),
+    "no end of nesting": (b'{"id":7,"note":' + b"[" * 9999 + b"]" * 9999 + b"}", None, None, None),
+}
 
 
-def test_a_list_without_the_end_of_an_item_is_given_up() -> None:
-    chunk = b" " * 2**20
+@pytest.mark.parametrize("company", [1, 400])
+@pytest.mark.parametrize("kind", BROKEN_ROWS)
+def test_a_row_that_is_no_json_costs_only_itself(kind: str, company: int) -> None:
+    """In a list that arrives at once, in pieces or byte by byte, with a broken neighbour or none."""
+    row, *names = BROKEN_ROWS[kind]
+    before, after = range(1, company + 1), range(1000, 1000 + company)
+    rows = [*map(compact, map(an_item, before)), row, row, *map(compact, map(an_item, after))]
+    for body in (b"[%b]" % b",".join(rows), b"[\n  %b\n]" % b",\n  ".join(rows)):
+        for size in (len(body), 64_000, 100) if company > 1 else (len(body), 7, 1):
+            items, error = received(*(body[n : n + size] for n in range(0, len(body), size)))
+            assert error is None
+            assert [*items[:company], *items[company + 2 :]] == [as_runtime(n) for n in (*before, *after)]
+            for broken in items[company : company + 2]:
+                assert isinstance(broken, MalformedRuntime)
+                assert broken.detail.startswith("no JSON: ")
+                assert [broken.id, broken.project, broken.name] == names
+
+
+def test_a_quote_too_many_makes_up_no_item() -> None:
+    """From there on texts are taken for structure, and an item that somebody wrote into a label must not come of it."""
+    trap = '}},{"id":9,"runtimeName":"trap","googleProject":"p"},{"a":{"b":'
+    rows = [
+        compact(an_item(1)),
+        b'{"id":2,"runtimeName":"b"","googleProject":"p"}',
+        compact(an_item(3, labels={"a": trap})),
+    ]
+    for end in (rows[1], compact(an_item(4))):
+        items, _ = received(b"[%b]" % b",".join([*rows, end]))
+        assert [item for item in items if isinstance(item, Runtime) and item.id not in ("1", "3", "4")] == []
+
+
+@pytest.mark.parametrize("field", ["id", "runtimeName", "googleProject"])
+def test_a_name_of_more_than_a_thousand_characters_is_none(field: str) -> None:
+    word = {"id": "id", "runtimeName": "name", "googleProject": "project"}[field]
+
+    def with_length(length: int) -> dict[str, Any]:
+        return an_item(cloudContext=None) | {field: 10 ** (length - 1) if field == "id" else "x" * length}
+
+    def read(length: int) -> Runtime | MalformedRuntime:
+        (item,) = listed(with_length(length))
+        return item
+
+    assert isinstance(read(1000), Runtime)
+    legible = {"id": "1201", "project": "terra-1", "name": "all-of-us-1201", word: None}
+    assert read(1001) == MalformedRuntime(f"unreadable: {word} (1001 characters)", **legible)
+    if field != "id":
+        assert read(70_000) == MalformedRuntime(f"unreadable: {word} (70000 characters)", **legible)
+    with pytest.raises(LeonardoError, match=rf"^unreadable: {word} \(1001 characters\)$"):
+        runtime_from_get(compact(with_length(1001)))
+
+
+def test_an_item_without_an_end_is_given_up() -> None:
+    chunk = b"x" * 2**20
     fitting = LARGEST_ITEM // len(chunk)
-    assert received(b"[", *[chunk] * (fitting - 1), b"]") == ([], None)
-    expected = LeonardoError(ErrorKind.UNREADABLE, f"{LARGEST_ITEM + 1} bytes without the end of an item")
-    assert received(b"[", *[chunk] * fitting, b" ", b"]") == ([], expected)
-    assert received(*[chunk] * fitting, b" ", b"[]") == ([], expected)
-    more = LeonardoError(ErrorKind.UNREADABLE, f"{LARGEST_ITEM + len(chunk)} bytes without the end of an item")
-    assert received(*[chunk] * (fitting + 1)) == ([], more)
+    item = b'[{"note":"'
+    expected = LeonardoError(ErrorKind.UNREADABLE, f"{LARGEST_ITEM + len(item)} bytes without the end of an item")
+    assert received(item, *[chunk] * fitting, b'"}]') == ([], expected)
+    whole = [MalformedRuntime("unreadable: id, project, name")]
+    assert received(item, *[chunk] * (fitting - 1), b'"}]') == (whole, None)
+    assert received(item, *[chunk] * (fitting - 1), b'"},{}]') == (whole * 2, None)
+
+
+def test_blanks_are_no_item_however_many() -> None:
+    blanks = [b" \t\r\n" * 2**18] * (LARGEST_ITEM // 2**20 + 1)
+    one, two = compact(an_item(1)), compact(an_item(2))
+    assert received(*blanks, b"[", *blanks, b"]", *blanks) == ([], None)
+    assert received(b"[", *blanks, one, *blanks, b",", *blanks, two, *blanks, b"]", *blanks) == (
+        [as_runtime(1), as_runtime(2)],
+        None,
+    )
+    _, error = received(b"[1", *blanks, b"2]")
+    assert error is not None
+
+
+@pytest.mark.parametrize("indent", [1, 2, "\t"])
+def test_a_list_of_any_length_may_be_indented(indent: int | str) -> None:
+    rows = [an_item(number, note="x" * 1000, errors=[{"a": 1}, {"b": [{}, {}]}]) for number in range(1, 12_000)]
+    body = json.dumps(rows, indent=indent).encode()
+    assert len(body) > LARGEST_ITEM
+    held: list[int] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for place in range(0, len(body), 2**16):
+            held.append(place)
+            yield body[place : place + 2**16]
+
+    items, error = gathered(runtimes_from_list(chunks()))
+    assert (items, error) == ([as_runtime(number) for number in range(1, 12_000)], None)
 
 
 def test_a_long_list_is_no_large_item() -> None:

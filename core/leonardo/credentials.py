@@ -1,6 +1,7 @@
 """Bearer tokens from Google; the only room that asks google-auth for them, imported where a run needs a token."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import requests
 from google.auth.transport.requests import Request
 
 from core.leonardo.errors import CredentialsError
+from core.leonardo.redaction import hide_quotes
 
 SCOPES = (
     "https://www.googleapis.com/auth/userinfo.email",
@@ -22,8 +24,31 @@ SCOPES = (
 ANSWERS_WITHIN = 10.0
 """Seconds waited for an answer; google-auth itself would wait for 120, and try five times."""
 
-NO_TOKEN = (google.auth.exceptions.GoogleAuthError, KeyError, TypeError, ValueError)
-"""How a refresh fails; the last three where the metadata server says yes and gives no token."""
+NO_TOKEN = (
+    google.auth.exceptions.GoogleAuthError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""How a refresh fails; all but the first where an answer says yes, and gives no token or an impossible end of it."""
+
+LONGEST_SENTENCE = 300
+LARGEST_QUOTED = 2**16
+"""Bytes of an answer that could be told again."""
+OAUTH_ERRORS = (
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+)
+"""The words of RFC 6749, section 5.2; what an answer says beside them is not told."""
+ANSWER = re.compile(r" ?Response(?: details)?:|(?<=metadata service:)")
+"""Behind this google-auth quotes an answer."""
 
 
 class GoogleCredentials:
@@ -31,7 +56,7 @@ class GoogleCredentials:
 
     def __init__(self, credentials: google.auth.credentials.Credentials) -> None:
         self._credentials = credentials
-        self._request = _direct()
+        self._request = _Impatient()
         self._lock = asyncio.Lock()
 
     @property
@@ -45,16 +70,21 @@ class GoogleCredentials:
                 try:
                     await asyncio.to_thread(self._credentials.refresh, self._request)
                 except NO_TOKEN as error:
-                    raise CredentialsError(f"no access token: {type(error).__name__}: {_sentence(error)}") from None
-            return str(self._credentials.token)
+                    said = _sentence(error, self._request.answered)
+                    raise CredentialsError(f"no access token: {type(error).__name__}: {said}") from None
+            token = self._credentials.token
+            if not isinstance(token, str) or not token:
+                raise CredentialsError("no access token: the answer holds none")
+            return token
 
 
 def google_credentials(impersonate: str | None) -> GoogleCredentials:
     """The caller's own credentials, or those of the account it acts as. Raises CredentialsError."""
+    asking = _Impatient()
     try:
-        own, _ = google.auth.default(scopes=SCOPES, request=_direct())
+        own, _ = google.auth.default(scopes=SCOPES, request=asking)
     except google.auth.exceptions.GoogleAuthError as error:
-        raise CredentialsError(f"no Google credentials: {_sentence(error)}") from None
+        raise CredentialsError(f"no Google credentials: {_sentence(error, asking.answered)}") from None
     if impersonate is None:
         return GoogleCredentials(own)
     acting = google.auth.impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
@@ -64,7 +94,17 @@ def google_credentials(impersonate: str | None) -> GoogleCredentials:
 
 
 class _Impatient(Request):
-    """A refresh runs on a thread that nothing can stop, and the program cannot end before it does."""
+    """A refresh runs on a thread that nothing can stop, and the program cannot end before it does.
+
+    It goes past the proxies of the environment: none may see a call to the metadata server.
+    """
+
+    def __init__(self) -> None:
+        session = requests.Session()
+        session.trust_env = False
+        super().__init__(session)
+        self.answered = ""
+        """The last answer: google-auth repeats what must not be repeated of it."""
 
     def __call__(
         self,
@@ -75,17 +115,19 @@ class _Impatient(Request):
         timeout: float | None = ANSWERS_WITHIN,
         **others: Any,
     ) -> Any:
-        return super().__call__(url, method, body, headers, timeout, **others)  # type: ignore[no-untyped-call]
+        self.answered = ""
+        answer = super().__call__(url, method, body, headers, timeout, **others)  # type: ignore[no-untyped-call]
+        self.answered = answer.data[:LARGEST_QUOTED].decode(errors="replace")
+        return answer
 
 
-def _direct() -> Request:
-    """Past the proxies of the environment: none may see a call to the metadata server."""
-    session = requests.Session()
-    session.trust_env = False
-    return _Impatient(session)
-
-
-def _sentence(error: BaseException) -> str:
-    """What the innermost error says; google-auth wraps errors in errors and puts response objects behind sentences."""
-    inner = error.args[0] if error.args else ""
-    return _sentence(inner) if isinstance(inner, BaseException) else " ".join(str(inner).split())
+def _sentence(error: BaseException, answered: str) -> str:
+    """What the innermost error says in its own words, without those of an answer."""
+    while error.args and isinstance(error.args[0], BaseException):  # google-auth wraps errors in errors
+        error = error.args[0]
+    text = str(error.args[0]) if error.args else ""
+    word = text.partition(":")[0]
+    if word in OAUTH_ERRORS:
+        return word
+    line = " ".join(hide_quotes(ANSWER.split(text, maxsplit=1)[0], answered).split())
+    return line if len(line) <= LONGEST_SENTENCE else line[: LONGEST_SENTENCE - 1] + "…"

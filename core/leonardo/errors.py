@@ -9,10 +9,11 @@ from http import HTTPStatus
 
 import msgspec
 
+from core.leonardo.redaction import redact
+
 LONGEST_MESSAGE = 500
 SHORTEST_WAIT = 1.0
 """Seconds waited for a Retry-After of 0, so that it cannot turn into a tight loop."""
-HIDDEN = "[token]"
 RETRY_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -51,6 +52,8 @@ class LookAgainError(Exception):
 
     answer: LeonardoError | None = None
     """What Leonardo said; None where nothing was sent."""
+    asked_to_wait: bool = False
+    """Whether Leonardo did: such a look is not held against the runtime."""
 
 
 class CredentialsError(Exception):
@@ -71,12 +74,9 @@ _string = msgspec.json.Decoder(str)
 def error_from_answer(status: int, body: bytes, *, token: str | None = None) -> LeonardoError:
     """Read an error answer as it comes: five-key JSON, a bare JSON string, text, HTML from a proxy, or nothing.
 
-    It may echo the `token` that it was sent, which must not reach a record.
+    It may echo the `token` that it was sent, or a whole runtime: what is secret of them does not reach a record.
     """
-    texts = _read(body if token is None else body.replace(token.encode(), HIDDEN.encode()))
-    if token is not None:  # again: JSON may spell it with escapes
-        texts = [text.replace(token, HIDDEN) for text in texts]
-    message, exception_class = map(_one_line, texts)
+    message, exception_class = (_one_line(text, token) for text in _read(body))
     return LeonardoError(
         kind=_kind(status, exception_class),
         message=message or _phrase(status),
@@ -103,8 +103,8 @@ def _read_text(body: bytes) -> str:
         return title[1] if title else re.sub(r"<[^>]*>", " ", text)
 
 
-def _one_line(text: str) -> str:
-    line = " ".join(text[: 8 * LONGEST_MESSAGE].split())
+def _one_line(text: str, token: str | None) -> str:
+    line = redact(" ".join(text[: 8 * LONGEST_MESSAGE].split()), token=token)
     return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
 
 
@@ -132,7 +132,7 @@ def is_sam_fault(exception_class: str | None) -> bool:
     return (exception_class or "").endswith(("AuthProviderException", "SamException"))
 
 
-def asked_to_wait(status: int, retry_after: str, now: datetime) -> float | None:
+def asked_to_wait(status: int | None, retry_after: str, now: datetime) -> float | None:
     """Seconds of an answer's Retry-After (a number or a date), None where it has none to obey."""
     if status not in RETRY_LATER or not retry_after:
         return None

@@ -1,26 +1,27 @@
-"""Leonardo's JSON to runtimes: a list as a stream, a single answer whole; nothing here sends or judges."""
+"""Leonardo's JSON to runtimes and disks: lists as streams, a single answer whole; nothing here sends or judges."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Generic, TypeVar
 
 import msgspec
 
-from core.leonardo.errors import ErrorKind, LeonardoError
-from core.runtime import Disk, MalformedRuntime, Runtime
+from core.leonardo.array import UNDECODABLE, Buffer, items_of, unreadable
+from core.runtime import Disk, MalformedDisk, MalformedRuntime, PersistentDisk, Runtime
 
-LARGEST_ITEM = 16 * 2**20
-"""Bytes of one list without a boundary between items after which it is no list of runtimes; a real item has 1-2 KB."""
-GUESSES = 4
-"""How many boundaries of a chunk are tried before more of the list is awaited."""
+LONGEST_NAME = 1000
+"""Characters of an id, a project or a name; a longer one is none, and would not fit into a URL."""
 
-OPENING, COMMA, CLOSING = b"[,]"
-WHITESPACE = b" \t\n\r"
-"""JSON's: fewer than Python's."""
-
-Buffer = bytes | bytearray | memoryview
 Batch = list[Runtime | MalformedRuntime]
 """Items that arrived together: one at a time, a million of them would cost more in waiting than in reading."""
+DiskBatch = list[PersistentDisk | MalformedDisk]
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+Item = TypeVar("Item", bound=Runtime | MalformedRuntime | PersistentDisk | MalformedDisk)
+
+_raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class _Context(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -37,10 +38,12 @@ class _Audit(msgspec.Struct, frozen=True, rename="camel", gc=False):
 class _Config(msgspec.Struct, frozen=True, rename="camel", gc=False):
     config_type: str | None = None
     persistent_disk_id: int | None = None
+    machine_type: str | None = None
+    master_machine_type: str | None = None
 
 
 class _Item(msgspec.Struct, rename="camel", gc=False):
-    """The fields that are used, of the types that they should have: an item that has others is read as `_OddItem`."""
+    """The fields that are used, of the types that they should have."""
 
     id: int | None = None
     runtime_name: str | None = None
@@ -49,159 +52,121 @@ class _Item(msgspec.Struct, rename="camel", gc=False):
     audit_info: _Audit = _Audit()
     runtime_config: _Config = _Config()
     status: str | None = None
-    labels: dict[str, str] = {}
+    labels: dict[str, str] | None = None
     autopause_threshold: int | None = None
+    patch_in_progress: bool | None = None
 
 
-class _OddItem(msgspec.Struct, rename="camel"):
-    """The same fields, of any type: one odd value must cost no more than itself."""
+class _DiskItem(msgspec.Struct, rename="camel", gc=False):
+    """As `_Item`, of a list of disks."""
 
-    id: Any = None
-    runtime_name: Any = None
-    google_project: Any = None
-    cloud_context: Any = None
-    audit_info: Any = None
-    runtime_config: Any = None
-    status: Any = None
-    labels: Any = None
-    autopause_threshold: Any = None
+    id: int | None = None
+    name: str | None = None
+    google_project: str | None = None
+    cloud_context: _Context = _Context()
+    audit_info: _Audit = _Audit()
+    status: str | None = None
+    size: int | None = None
+    disk_type: str | None = None
 
 
-_items = msgspec.json.Decoder(list[_Item])
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw])
-_single = msgspec.json.Decoder(_Item)
-_odd_single = msgspec.json.Decoder(_OddItem)
-
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-async def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Batch, None]:
-    """The items of one JSON array as they arrive, some at a time, in constant memory.
+class _Reader(Generic[Shape, Item]):
+    """Reads items of one shape: together, and by itself where one of them has a value of another type than expected."""
 
-    Raises LeonardoError (unreadable).
+    def __init__(self, shape: type[Shape], value: Callable[[Shape], Item], malformed: Callable[..., Item]) -> None:
+        """`value` makes an item of what was read, `malformed` one of which it is only known what is wrong with it."""
+        self._shape = shape
+        self._value = value
+        self._malformed = malformed
+        self._together = msgspec.json.Decoder(list[shape])  # type: ignore[valid-type]
+        self._alone = msgspec.json.Decoder(shape)
 
-    The text is cut behind an item and each part decoded as an array of its own. Where to cut is guessed (`},{`),
-    and a wrong guess cannot pass: inside a string or a nested value the part in front of it is not valid JSON.
+    def together(self, array: Buffer) -> list[Item]:
+        try:
+            return [self._value(item) for item in self._together.decode(array)]
+        except msgspec.ValidationError:
+            return [self._one(item) for item in _raw_items.decode(bytes(array))]
+
+    def alone(self, text: bytes) -> Item:
+        try:
+            return self._one(text)
+        except UNDECODABLE as error:
+            told = f"no JSON: {error}"
+        try:
+            remains = self.item(_repaired(text))
+        except (*UNDECODABLE, ValueError):
+            return self._malformed(told)
+        return self._malformed(told, remains.id, remains.project, remains.name)
+
+    def item(self, text: Buffer | msgspec.Raw) -> Item:
+        """Raises one of UNDECODABLE where it is no JSON object."""
+        try:
+            return self._value(self._alone.decode(text))
+        except msgspec.ValidationError:
+            return self._value(_evened(text, self._shape))
+
+    def _one(self, text: bytes | msgspec.Raw) -> Item:
+        try:
+            return self.item(text)
+        except msgspec.ValidationError:
+            return self._malformed("the item is no object")
+
+
+def _repaired(text: bytes) -> bytes:
+    """As JSON, without what is none: NaN, half a character, bytes that are no UTF-8. Raises ValueError, RecursionError.
+
+    Good enough to name the item in a record, not to judge it by.
     """
-    buffer = bytearray()
-    blank = 0
-    async for chunk in chunks:
-        text = chunk if buffer else _from_the_bracket(chunk)
-        buffer += text
-        if items := _complete_items(buffer, len(text)):
-            yield items
-        blank += len(chunk) - len(text)
-        if blank + len(buffer) > LARGEST_ITEM:
-            raise _unreadable(f"{blank + len(buffer)} bytes without the end of an item")
-    if not buffer:
-        raise _unreadable("the answer is empty")
-    try:
-        last = _decode(buffer)
-    except UNDECODABLE as error:
-        raise _unreadable(f"the list does not end well: {error}") from None
-    if last:
-        yield last
+    lenient = json.loads(text.decode("utf-8-sig", "replace"), strict=False, parse_constant=lambda _: None)
+    return json.dumps(lenient, ensure_ascii=False).encode(errors="replace")
+
+
+def _evened(text: Buffer | msgspec.Raw, shape: type[Shape]) -> Shape:
+    """Any value of another type than expected counts as missing: it must cost no more than itself."""
+    values = {}
+    texts = msgspec.json.decode(text, type=_loose(shape))
+    for field in msgspec.structs.fields(shape):
+        value = getattr(texts, field.name)
+        with suppress(msgspec.ValidationError):
+            nested = isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+            read = _evened(value, field.type) if nested else msgspec.json.decode(value, type=field.type)
+            values[field.name] = read
+    return shape(**values)
+
+
+@cache
+def _loose(shape: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The same fields, as the texts that they came in."""
+    fields = msgspec.structs.fields(shape)
+    return msgspec.defstruct(
+        shape.__name__,
+        [(field.name, msgspec.Raw, msgspec.Raw(b"null")) for field in fields],
+        rename={field.name: field.encode_name for field in fields},
+    )
+
+
+def runtimes_from_list(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Batch, None]:
+    """The runtimes of a list as they arrive. Raises LeonardoError (unreadable)."""
+    return items_of(chunks, _runtimes)
+
+
+def disks_from_list(chunks: AsyncIterator[bytes]) -> AsyncGenerator[DiskBatch, None]:
+    """The disks of a list as they arrive. Raises LeonardoError (unreadable)."""
+    return items_of(chunks, _disks)
 
 
 def runtime_from_get(body: bytes) -> Runtime:
     """A single runtime. Raises LeonardoError (unreadable)."""
     try:
-        item = _one(body)
+        runtime = _runtimes.item(body)
     except UNDECODABLE as error:
-        raise _unreadable(f"the answer is no runtime: {error}") from None
-    runtime = _runtime(item)
+        raise unreadable(f"the answer is no runtime: {error}") from None
     if isinstance(runtime, MalformedRuntime):
-        raise _unreadable(runtime.detail)
+        raise unreadable(runtime.detail)
     return runtime
-
-
-def _from_the_bracket(chunk: bytes) -> bytes:
-    """The chunk without the blanks in front of the array's opening bracket; nothing where that is still to come."""
-    text = chunk.lstrip(WHITESPACE)
-    if text and not text.startswith(b"["):
-        raise _unreadable("the answer is no JSON array")
-    return text
-
-
-def _complete_items(buffer: bytearray, fresh: int) -> Batch:
-    """Decode and take off the buffer all but the last item, where a boundary is found near its end.
-
-    The comma between two items becomes the end of an array, and then the beginning of the next: no text is copied.
-    """
-    end = len(buffer)
-    for _ in range(GUESSES):
-        end = buffer.rfind(b"},{", max(0, len(buffer) - fresh - 2), end)
-        if end < 0:
-            break
-        comma = end + 1
-        buffer[comma] = CLOSING
-        try:
-            with memoryview(buffer)[: comma + 1] as array:
-                items = _decode(array)
-        except UNDECODABLE:
-            buffer[comma] = COMMA
-            continue
-        del buffer[:comma]
-        buffer[0] = OPENING
-        return items
-    return []
-
-
-def _decode(array: Buffer) -> Batch:
-    try:
-        return [_runtime(item) for item in _items.decode(array)]
-    except msgspec.ValidationError:  # a value of another type than expected, somewhere
-        return [_alone(item) for item in _raw_items.decode(bytes(array))]
-
-
-def _alone(item: msgspec.Raw) -> Runtime | MalformedRuntime:
-    """One item, read as a single answer is: what its neighbours are must make no difference."""
-    try:
-        return _runtime(_one(item))
-    except msgspec.ValidationError as error:  # no object, or a number that none could hold
-        return MalformedRuntime(f"unreadable: {error}" if bytes(item).startswith(b"{") else "the item is no object")
-
-
-def _one(body: Buffer | msgspec.Raw) -> _Item:
-    try:
-        return _single.decode(body)
-    except msgspec.ValidationError:
-        return _evened(_odd_single.decode(body))
-
-
-def _evened(item: _OddItem) -> _Item:
-    """Any value of another type than expected counts as missing."""
-    context, audit, config, labels = (
-        value if isinstance(value, dict) else {}
-        for value in (item.cloud_context, item.audit_info, item.runtime_config, item.labels)
-    )
-    return _Item(
-        id=_number(item.id),
-        runtime_name=_text(item.runtime_name),
-        google_project=_text(item.google_project),
-        cloud_context=_Context(
-            cloud_provider=_text(context.get("cloudProvider")), cloud_resource=_text(context.get("cloudResource"))
-        ),
-        audit_info=_Audit(
-            creator=_text(audit.get("creator")),
-            created_date=_text(audit.get("createdDate")),
-            date_accessed=_text(audit.get("dateAccessed")),
-        ),
-        runtime_config=_Config(
-            config_type=_text(config.get("configType")), persistent_disk_id=_number(config.get("persistentDiskId"))
-        ),
-        status=_text(item.status),
-        labels={key: value for key, value in labels.items() if isinstance(value, str)},
-        autopause_threshold=_number(item.autopause_threshold),
-    )
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _runtime(item: _Item) -> Runtime | MalformedRuntime:
@@ -209,11 +174,9 @@ def _runtime(item: _Item) -> Runtime | MalformedRuntime:
     identity = None if item.id is None else str(item.id)  # Cloud Logging would return a number as a double
     project = context.cloud_resource or item.google_project or None
     name = item.runtime_name or None
-    if identity is None or project is None or name is None:
-        wanted = {"id": identity, "project": project, "name": name}
-        unreadable = ", ".join(word for word, value in wanted.items() if value is None)
-        return MalformedRuntime(f"unreadable: {unreadable}", identity, project, name)
-    disk_id = config.persistent_disk_id
+    if identity is None or project is None or name is None or _too_long(identity, project, name):
+        return MalformedRuntime(*_legible(identity, project, name))
+    disk_id, threshold = config.persistent_disk_id, item.autopause_threshold
     return Runtime(  # in the order of the fields: naming them takes as long again
         identity,
         project,
@@ -224,10 +187,54 @@ def _runtime(item: _Item) -> Runtime | MalformedRuntime:
         audit.creator or None,
         _instant(audit.created_date),
         _instant(audit.date_accessed),
-        Disk.LOST if disk_id is None or config.config_type != "GceWithPdConfig" else Disk.KEPT,
+        Disk.KEPT if disk_id is not None else Disk.DETACHED if config.config_type == "GceWithPdConfig" else Disk.LOST,
         None if disk_id is None else str(disk_id),
-        None if item.autopause_threshold is None else _minutes(item.autopause_threshold),
+        None if threshold is None else _minutes(threshold),
+        config.machine_type or config.master_machine_type or None,
+        item.patch_in_progress is True,
     )
+
+
+def _persistent_disk(item: _DiskItem) -> PersistentDisk | MalformedDisk:
+    audit = item.audit_info
+    identity = None if item.id is None else str(item.id)
+    project = item.cloud_context.cloud_resource or item.google_project or None
+    name = item.name or None
+    if identity is None or project is None or name is None or _too_long(identity, project, name):
+        return MalformedDisk(*_legible(identity, project, name))
+    return PersistentDisk(
+        identity,
+        project,
+        name,
+        item.status or None,
+        item.size,
+        item.disk_type or None,
+        audit.creator or None,
+        _instant(audit.created_date),
+        _instant(audit.date_accessed),
+    )
+
+
+def _too_long(identity: str, project: str, name: str) -> bool:
+    return len(name) > LONGEST_NAME or len(project) > LONGEST_NAME or len(identity) > LONGEST_NAME
+
+
+def _legible(*names: str | None) -> tuple[str, str | None, str | None, str | None]:
+    """What is wrong with id, project and name, and those of them with which nothing is."""
+    identity, project, name = (None if text is None or len(text) > LONGEST_NAME else text for text in names)
+    faults = [
+        word if text is None else f"{word} ({len(text)} characters)"
+        for word, text, legible in zip(("id", "project", "name"), names, (identity, project, name), strict=True)
+        if legible is None
+    ]
+    return f"unreadable: {', '.join(faults)}", identity, project, name
+
+
+_runtimes = _Reader(_Item, _runtime, MalformedRuntime)
+_disks = _Reader(_DiskItem, _persistent_disk, MalformedDisk)
+
+
+_parse = datetime.fromisoformat  # found at once, of each runtime twice
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -235,7 +242,7 @@ def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        instant = datetime.fromisoformat(text)
+        instant = _parse(text)
         if instant.tzinfo is UTC:
             return instant
         return None if instant.tzinfo is None else instant.astimezone(UTC)
@@ -243,14 +250,8 @@ def _instant(text: str | None) -> datetime | None:
         return None
 
 
-def _minutes(count: int) -> timedelta | None:
-    if count < 0:
-        return None
+def _minutes(count: int) -> timedelta:
     try:
         return timedelta(minutes=count)
     except OverflowError:
-        return timedelta.max
-
-
-def _unreadable(message: str) -> LeonardoError:
-    return LeonardoError(ErrorKind.UNREADABLE, message)
+        return timedelta.max if count > 0 else timedelta.min

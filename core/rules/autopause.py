@@ -132,7 +132,7 @@ def _first_match(
 
 
 def _of_running(idle: timedelta, threshold: timedelta | None, policy: AutopausePolicy) -> Reason:
-    if threshold is None:
+    if threshold is None or threshold < OFF:
         return Reason.THRESHOLD_UNREAD
     if threshold == OFF:
         return Reason.AUTOPAUSE_OFF

@@ -41,7 +41,7 @@ def _matches(glob: str | None, value: str | None) -> bool:
 
 def _has_label(runtime: Runtime, wanted: str) -> bool:
     key, _, glob = wanted.partition("=")
-    return _matches(glob, runtime.labels.get(key))
+    return runtime.labels is None or _matches(glob, runtime.labels.get(key))
 
 
 def longest_match(exemptions: Iterable[Exemption], runtime: Runtime) -> Exemption | None:

@@ -151,16 +151,19 @@ async def _in_rooms(
     work: Callable[[Rooms], Awaitable[int]],
 ) -> int:
     clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
-    leonardo = Leonardo(
-        url,
-        clock=clock,
-        credentials=_credentials(settings),
-        request_timeout=settings.request_timeout.total_seconds(),
-        read_concurrency=settings.read_concurrency,
-        write_concurrency=settings.write_concurrency,
-        methods=_methods(settings, job),
-        user_agent=f"leo-lifecycle/{__version__} ({job.name})",
-    )
+    try:
+        leonardo = Leonardo(
+            url,
+            clock=clock,
+            credentials=_credentials(settings),
+            request_timeout=settings.request_timeout.total_seconds(),
+            read_concurrency=settings.read_concurrency,
+            write_concurrency=settings.write_concurrency,
+            methods=_methods(settings, job),
+            user_agent=f"leo-lifecycle/{__version__} ({job.name})",
+        )
+    except ValueError as error:
+        raise UsageError(f"leonardo-url: {error}") from None
     async with AsyncExitStack() as opened:
         opened.enter_context(clock.signals())
         if settings.audit_cloud_log is not None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from core.clock import OutOfTimeError, RunClock
 from core.exit_code import ExitCode
-from core.leonardo.client import LastExchange, Leonardo
+from core.leonardo.client import LastExchange, Leonardo, Look
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
 from core.leonardo.saved_list import SavedList
 from core.leonardo.wire import Batch
@@ -346,10 +346,10 @@ class Sweep:
             return Outcome.NOT_ATTEMPTED
         return None
 
-    async def _look(self, case: Case) -> Runtime | None:
+    async def _look(self, case: Case) -> Look | None:
         """The runtime as it is now; None where there was no answer, and the case is taken care of."""
         try:
-            looked = await self._leonardo.get_runtime(case.runtime.project, case.runtime.name, case.last)
+            return await self._leonardo.get_runtime(case.runtime.project, case.runtime.name, case.last)
         except OutOfTimeError:
             self._give_up(case, Outcome.NOT_ATTEMPTED)
             return None
@@ -359,13 +359,12 @@ class Sweep:
             else:
                 self._close(case, Outcome.FAILED)
             return None
-        return looked
 
     async def _read(self, case: Case) -> None:
         """Fetch what the list does not tell, and judge by it."""
         if stopped := self._stopped():
             self._give_up(case, stopped)
-        elif (looked := await self._look(case)) and not self._kept(case, looked, Outcome.KEPT):
+        elif (look := await self._look(case)) and not self._kept(case, look.runtime, Outcome.KEPT):
             self._cases.append(case)
 
     async def _attempt(self, case: Case) -> None:
@@ -374,18 +373,15 @@ class Sweep:
             if stopped := self._stopped():
                 self._give_up(case, stopped)
                 return
-            looked = await self._look(case)
-            if looked is None:
-                return
-            looked_at = self._clock.monotonic()
-            if self._kept(case, looked, Outcome.SPARED):
+            look = await self._look(case)
+            if look is None or self._kept(case, look.runtime, Outcome.SPARED):
                 return
             if self._bounds.dry_run:
                 self._close(case, self._act.would)
                 with suppress(RecordNotKeptError):
                     await self._audit.drain()
                 return
-            if await self._acted(case, looked_at):
+            if await self._acted(case, look.sent):
                 return
 
     def _kept(self, case: Case, looked: Runtime, outcome: Outcome) -> bool:

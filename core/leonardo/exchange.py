@@ -1,0 +1,225 @@
+"""The HTTP library and nothing else: connections, TLS, time limits and failures; which calls there are lives beside."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from core.clock import OutOfTimeError, RunClock
+from core.leonardo.errors import ErrorKind, LeonardoError
+
+LARGEST_BODY = 4 * 2**20
+"""Bytes of an answer that is read whole; a real runtime has a few KB."""
+LONGEST_PATH = 25_000
+"""Characters of one whose project and name are as long as can be, and escaped."""
+QUOTED = re.compile(r":? (?:bytearray\(|b['\"])")
+CONNECTED = "connection.connect_tcp.complete"
+FIRST_BYTE = "http11.send_request_headers.started"
+"""What httpcore says when there is TCP, and when a connection stands and nothing was written on it yet."""
+
+
+class MethodRefusedError(RuntimeError):
+    """A request that this run must never send was about to leave: a bug in this program."""
+
+
+class NarrowTransport(httpx.AsyncBaseTransport):
+    """Lets the methods through that a run needs and no other: GET alone in a dry run.
+
+    Requests are handed to it without a client of the HTTP library's: one would follow redirects, keep the cookies in
+    which Leonardo sends bearer tokens back, and take a third of the processor time of a request.
+    """
+
+    def __init__(self, wrapped: httpx.AsyncBaseTransport, methods: Collection[str]) -> None:
+        self._wrapped = wrapped
+        self._methods = methods
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method not in self._methods:
+            raise MethodRefusedError(f"{request.method} in a run that may only {', '.join(sorted(self._methods))}")
+        return await self._wrapped.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._wrapped.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request."""
+
+    method: str
+    path: str
+    params: Mapping[str, str]
+    headers: Mapping[str, str]
+    leaving: Callable[[], Awaitable[None]]
+    """Awaited when the first byte is about to leave; where it raises, none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; it can be read as long as its exchange is open."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Their names in any case."""
+    sent: float
+    """The clock's reading when the question's first byte was about to leave."""
+    took: timedelta
+    """From then until the headers had come."""
+    received: datetime
+    """When they had come."""
+    body: bytes
+    """Empty where it is to be read in chunks."""
+    chunks: AsyncIterator[bytes]
+
+    @property
+    def is_success(self) -> bool:
+        return httpx.codes.is_success(self.status)
+
+
+class _Departure:
+    """What httpcore tells of a request until its first byte is about to leave."""
+
+    def __init__(self, leaving: Callable[[], Awaitable[None]], clock: RunClock) -> None:
+        self._leaving = leaving
+        self._clock = clock
+        self._socket: Any = None
+        self.sent = clock.monotonic()
+
+    async def trace(self, event: str, told: Mapping[str, Any]) -> None:
+        if event == CONNECTED:
+            self._socket = told["return_value"]
+        elif event == FIRST_BYTE:
+            self._socket = None  # a connection's by now
+            await self._leaving()
+            self.sent = self._clock.monotonic()
+
+    async def hang_up(self) -> None:
+        """Close what httpcore leaves open where a TLS handshake is cut short."""
+        if self._socket is not None:
+            await self._socket.aclose()
+
+
+class Connections:
+    """As many connections to one service as there may be exchanges at a time.
+
+    A pool that holds one connection each is cheaper than one large pool.
+    """
+
+    def __init__(self, url: str, *, clock: RunClock, timeout: float, count: int, methods: Collection[str]) -> None:
+        """Raises ValueError where it is no URL that anything can be asked of."""
+        self._url = _checked(url.rstrip("/"))
+        self._clock = clock
+        self._timeout = timeout
+        self._idle: asyncio.LifoQueue[NarrowTransport] = asyncio.LifoQueue()
+        tls = _tls(self._url)
+        for _ in range(count):
+            self._idle.put_nowait(_connection(tls, methods))
+
+    async def aclose(self) -> None:
+        while not self._idle.empty():
+            await self._idle.get_nowait().aclose()
+
+    @asynccontextmanager
+    async def exchange(self, question: Question, *, whole: bool) -> AsyncIterator[Answer]:
+        """The answer, with its body where it is wanted `whole` or says no, within the time for one answer.
+
+        Raises LeonardoError, OutOfTimeError, and what `question.leaving` raises.
+        """
+        connection = await self._idle.get()
+        try:
+            with self._translated(question.method):
+                async with self._clock.bound(self._timeout):
+                    answer, response = await self._answer(connection, question, whole=whole)
+            try:
+                yield answer
+            finally:
+                await response.aclose()
+        finally:
+            self._idle.put_nowait(connection)
+
+    async def _answer(
+        self, connection: NarrowTransport, question: Question, *, whole: bool
+    ) -> tuple[Answer, httpx.Response]:
+        departure = _Departure(question.leaving, self._clock)
+        request = httpx.Request(
+            question.method,
+            self._url + question.path,
+            params=question.params or None,
+            headers=question.headers,
+            extensions={"timeout": {}, "trace": departure.trace},  # `RunClock.bound` cuts the exchange as a whole
+        )
+        try:
+            response = await connection.handle_async_request(request)
+        except BaseException:
+            await departure.hang_up()
+            raise
+        sent = departure.sent
+        took, received = timedelta(seconds=self._clock.monotonic() - sent), self._clock.wall()
+        body = await _body(response) if whole or not response.is_success else b""
+        chunks = self._chunks(response, question.method)
+        return Answer(response.status_code, response.headers, sent, took, received, body, chunks), response
+
+    async def _chunks(self, response: httpx.Response, method: str) -> AsyncIterator[bytes]:
+        """The rest of the answer as it comes, each part of it within the time for one answer."""
+        chunks = aiter(response.aiter_bytes())
+        while True:
+            with self._translated(method):
+                async with self._clock.bound(self._timeout):
+                    chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    @contextmanager
+    def _translated(self, method: str) -> Iterator[None]:
+        """The HTTP library's failures in our words."""
+        try:
+            yield
+        except TimeoutError:
+            if self._clock.signalled and method == "GET":
+                raise OutOfTimeError from None
+            raise LeonardoError(ErrorKind.UNAVAILABLE, "no answer in time") from None
+        except httpx.DecodingError as error:
+            raise LeonardoError(ErrorKind.UNREADABLE, f"the body cannot be decoded: {error}") from None
+        except httpx.TransportError as error:
+            # What is no HTTP is quoted behind the reason, at any length and with whatever it hands back to us.
+            reason = QUOTED.split(str(error), maxsplit=1)[0] or "the connection broke"
+            raise LeonardoError(ErrorKind.UNAVAILABLE, f"{type(error).__name__}: {reason}") from None
+
+
+def _checked(url: str) -> str:
+    try:
+        httpx.URL(url + "/" + "x" * LONGEST_PATH).host  # noqa: B018 - read to have it checked
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError(f"{url[:200]} cannot be asked: {error}") from None
+    return url
+
+
+def _tls(url: str) -> ssl.SSLContext:
+    """Whom to trust: nobody where the URL has no use for it, since reading the authorities takes a while."""
+    if url.lower().startswith("https://"):
+        return httpx.create_ssl_context(trust_env=False)
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _connection(tls: ssl.SSLContext, methods: Collection[str]) -> NarrowTransport:
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+    return NarrowTransport(httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False), methods)
+
+
+async def _body(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            await response.aclose()
+            raise LeonardoError(
+                ErrorKind.UNREADABLE, f"an answer of more than {LARGEST_BODY} bytes", http_status=response.status_code
+            )
+    return bytes(body)
