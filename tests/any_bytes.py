@@ -259,11 +259,12 @@ class Lines:
     def __init__(self, log: bytes) -> None:
         self.torn: list[Fault] = []
         self.faults: list[Fault] = []
+        self.passed_over: list[str] = []
         self._lines = [line for line in map(bytes.strip, log.split(b"\n")) if line]
 
     def lines(self, wanted: Wanted) -> Iterator[Line]:  # noqa: ARG002 - all may be given
         for number, line in enumerate(self._lines, 1):
-            yield Line(str(number), line, may_be_torn=number == len(self._lines))
+            yield Line("log", number, line)
 
 
 def hold_log(log: bytes) -> None:

@@ -10,11 +10,14 @@ from typing import Any
 import grpc
 import pytest
 
+from core.records.reader import AuditRecords
+from core.review.sources import open_places
 from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import Google, GoogleFault, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse
 from core.sandbox.server import SandboxServer, serving
+from core.settings.reading import load_google_settings
 from tests.conftest import Ended, a_machine, calls, delete
 
 Run = Callable[..., Ended]
@@ -89,10 +92,10 @@ def test_cloud_logging_answers_as_files_do(run: Run, runs: list[str], question: 
 @pytest.mark.parametrize(
     ("question", "read"),
     [
-        (["why", FIRST], 3 + 4),
-        (["run", "{0}"], 3 + 31),
-        (["runs"], 3 + 2 * 3 + 1),
-        (["diff", "{0}", "{2}"], 3 + 2 * 31 + 4),
+        (["why", FIRST], 6 + 4),
+        (["run", "{0}"], 6 + 31),
+        (["runs"], 6 + 2 * 3 + 1),
+        (["diff", "{0}", "{2}"], 6 + 2 * 31 + 4),
     ],
     ids=["why", "run", "runs", "diff"],
 )
@@ -181,6 +184,21 @@ def test_a_log_that_may_not_be_read_is_told_in_one_line(run: Run, google: Google
         2,
         f"leo-lifecycle: from: {LOG} cannot be read: PERMISSION_DENIED: a fault of the sandbox\n",
     )
+
+
+def test_what_opens_and_closes_the_runs_of_an_environment_is_one_query(google: Google, runs: list[str]) -> None:
+    since = datetime.now(UTC) - timedelta(hours=1)
+    settings = load_google_settings({})
+    log = AuditRecords(open_places(["cloud-logging"], since, settings), environment="local")
+    assert sorted((record.run_id, record.event) for record in log.runs(since)) == sorted(
+        (run_id, event) for run_id in runs for event in ("run_started", "run_finished")
+    )
+    elsewhere = AuditRecords(open_places(["cloud-logging"], since, settings), environment="prod")
+    assert elsewhere.runs(since) == []
+    assert [query.partition(" AND timestamp")[2].partition(" AND ")[2] for query in google.queries] == [
+        f'((jsonPayload.event=("run_started" OR "run_finished") AND labels.environment=("{environment}")))'
+        for environment in ("local", "prod")
+    ]
 
 
 # What other jobs read there

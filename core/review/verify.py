@@ -29,6 +29,8 @@ from core.runtime import GCP
 State = Literal["finished", "open", "cut_off"]
 DEADLINE = timedelta(minutes=45)
 """The deadline of a run that did not write its own down: the default."""
+LONGEST_DEADLINE = timedelta(hours=24)
+"""The most that the setting takes: no run is waited for any longer, whatever it says."""
 SETTLED_AFTER = timedelta(minutes=10)
 """How long after its deadline a run without a closing record counts as still going: logs arrive late."""
 MOST_MISSING = 1_000_000
@@ -97,13 +99,15 @@ def state_of(started: Record | None, *, finished: bool, now: datetime) -> State:
         return "finished"
     if started is None or started.time is None:
         return "cut_off"
-    return "open" if now - started.time - SETTLED_AFTER < _deadline(started) else "cut_off"
+    return "open" if -CLOCK_TOLERANCE <= now - started.time < _deadline(started) + SETTLED_AFTER else "cut_off"
 
 
 def _deadline(started: Record) -> timedelta:
     try:
-        return timedelta(seconds=started.limits["deadline_s"])
-    except (KeyError, OverflowError, ValueError):
+        return min(timedelta(seconds=float(started.limits["deadline_s"])), LONGEST_DEADLINE)
+    except OverflowError:
+        return LONGEST_DEADLINE
+    except (KeyError, ValueError):
         return DEADLINE
 
 
