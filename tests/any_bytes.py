@@ -33,6 +33,7 @@ from core.records.writer import AuditLog
 from core.review import comparison
 from core.review import questions as review
 from core.review.verify import Verification, verify
+from core.review.which import UnknownError
 from core.rules.deletion import decide, explain
 from core.runtime import MalformedRuntime, Runtime
 from core.screen.answers import draw
@@ -296,7 +297,7 @@ def _answers(read: list[Record]) -> Iterator[object]:
         *(partial(comparison.diff, read, *pair, START) for pair in pairwise(ids)),
     ]
     for ask in asked:
-        with suppress(review.UnknownError):
+        with suppress(UnknownError):
             yield ask()
 
 

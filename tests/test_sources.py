@@ -134,10 +134,8 @@ def test_what_is_older_than_since_is_not_read(run: Run, google: Google, runs: li
             ["runs", "--from", ".", "--since", "2d"],
             "--since goes with --env or --from cloud-logging; files are read whole",
         ),
-        (
-            ["runs", *IN_CLOUD, "--env", "prod"],
-            "from: name files or folders, or cloud-logging; or name an environment by --env",
-        ),
+        (["runs", *IN_CLOUD, "--env", "prod"], "from: there is no audit record"),
+        (["runs", *IN_CLOUD, "--job", "sandbox"], "--job says of which job the run is that is called latest"),
         (
             ["runs", "--env", "prod"],
             "--env: 'deploy/environments/prod.yaml' cannot be read: No such file or directory",

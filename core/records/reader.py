@@ -16,7 +16,8 @@ CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """Stands for an instant that is not on record."""
-OF_RUNS = frozenset({"run_started", "run_finished"})
+FRAMES = frozenset({"run_started", "run_finished"})
+"""The events that a run begins and ends with."""
 OPENING = b'"run_started"'
 MOST_FAULTS = 20
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -209,8 +210,8 @@ class Source(Protocol):
 class AuditRecords:
     """The records of a source: each once, and those that open and close runs before all others.
 
-    Iterating reads the source anew each time; afterwards `records`, `elsewhere`, `repeated`, `foreign`, `torn` and
-    `faults` tell what was met on the way.
+    Iterating reads the source anew each time; afterwards `records`, `frames`, `elsewhere`, `repeated`, `foreign`,
+    `torn`, `unread` and `faults` tell what was met on the way.
     """
 
     def __init__(
@@ -231,17 +232,33 @@ class AuditRecords:
 
     def _begin(self) -> None:
         self.records = 0
+        self.frames: list[Record] = []
+        """Those that open runs, and behind them those that close them."""
         self.elsewhere: set[str] = set()
         """Other environments whose records were passed over."""
         self.repeated = 0
         """Records that were met again with the same content."""
         self.foreign = 0
         """Lines that are no records of this schema."""
-        self.torn: list[Fault] = []
-        """Where a killed writer left off: no fault of the log's."""
-        self.faults: list[Fault] = []
-        self._faults = Faults()
+        self._torn: list[Fault] = []
+        self._unread = Faults()
+        self._contradictions = Faults()
         self._digests: dict[str, dict[int | str, bytes]] = {}
+
+    @property
+    def torn(self) -> list[Fault]:
+        """Where a killed writer left off: no fault of the log's."""
+        return list(dict.fromkeys([*self._source.torn, *self._torn]))
+
+    @property
+    def unread(self) -> list[Fault]:
+        """What could not be read, so that records may be missing."""
+        return list(dict.fromkeys([*self._source.faults, *self._unread]))
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What could not be read, and what records say against each other or themselves."""
+        return [*self.unread, *self._contradictions]
 
     @property
     def passed_over(self) -> Sequence[str]:
@@ -251,32 +268,27 @@ class AuditRecords:
     def runs(self, since: datetime = LONG_AGO) -> list[Record]:
         """The records since then that open and close runs; those of other events are not looked at. Raises OSError."""
         self._begin()
-        found = [record for record in self._of_runs() if (record.time or LONG_AGO) >= since]
-        self._end()
+        found = [record for record in self._frames() if (record.time or LONG_AGO) >= since]
+        self._digests = {}
         return found
 
     def __iter__(self) -> Iterator[Record]:
         """Raises OSError where the source cannot be read any more."""
         self._begin()
-        of_runs = sorted(self._of_runs(), key=lambda record: record.event == "run_finished")
-        yield from of_runs
-        self.torn, self.repeated, self.foreign = [], 0, 0
+        self.frames = sorted(self._frames(), key=lambda record: record.event == "run_finished")
+        yield from self.frames
+        self._torn, self.repeated, self.foreign = [], 0, 0
         met_again: set[tuple[str, int, int, str | None]] = set()
-        for record, is_new in self._given(self._wanted(of_runs) if of_runs else EVERYTHING):
+        for record, is_new in self._given(self._wanted(self.frames) if self.frames else EVERYTHING):
             if is_new:
                 yield record
-            elif record.event in OF_RUNS:
+            elif record.event in FRAMES:
                 met_again.add((record.run_id, record.task_index, record.seq, record.insert_id))
         self.repeated -= len(met_again)
-        self._end()
-
-    def _of_runs(self) -> Iterator[Record]:
-        return (record for record, is_new in self._given(RUNS, OF_RUNS) if is_new)
-
-    def _end(self) -> None:
-        self.torn = list(dict.fromkeys([*self._source.torn, *self.torn]))
-        self.faults = list(dict.fromkeys([*self._source.faults, *self._faults]))
         self._digests = {}
+
+    def _frames(self) -> Iterator[Record]:
+        return (record for record, is_new in self._given(RUNS, FRAMES) if is_new)
 
     def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[tuple[Record, bool]]:
         """The wanted records, perhaps among others, but of no other events, and whether they were not met before."""
@@ -307,13 +319,13 @@ class AuditRecords:
     def _cut_short(self, line: Line, following: Line | None) -> None:
         """Its writer may have been killed over it where nothing follows, or the next run does."""
         if following is None or following.file != line.file or OPENING in following.text:
-            self.torn.append(Fault(line.place, "the line is torn: its writer was cut off"))
+            self._torn.append(Fault(line.place, "the line is torn: its writer was cut off"))
         else:
             self._not_read(line, CUT)
 
     def _not_read(self, line: Line, why: str) -> None:
         if _ours(line.text):
-            self._faults.add(line.file, line.place, f"the line is not readable as a record: {why}")
+            self._unread.add(line.file, line.place, f"the line is not readable as a record: {why}")
         else:
             self.foreign += 1
 
@@ -328,15 +340,20 @@ class AuditRecords:
         if known is not digest:
             self.repeated += 1
             if known != digest:
-                self._faults.add(line.file, line.place, f"record {identity} is here with other content than before")
+                self._contradictions.add(
+                    line.file, line.place, f"record {identity} is here with other content than before"
+                )
             return False
         self.records += 1
         if not own:
-            self._faults.add(line.file, line.place, f"record {identity} has an insertId that is not its own")
+            self._contradict(line, f"record {identity} has an insertId that is not its own")
         for name, value in (("job", record.job), ("run_id", record.run_id), ("environment", record.environment)):
             if labels is not None and labels.get(name, value) != value:
-                self._faults.add(line.file, line.place, f"record {identity} has another label {name}")
+                self._contradict(line, f"record {identity} has another label {name}")
         return True
+
+    def _contradict(self, line: Line, what: str) -> None:
+        self._contradictions.add(line.file, line.place, what)
 
 
 def _read(line: bytes) -> Record | None:
