@@ -79,7 +79,7 @@ class AuditFiles:
             return
         if place.is_fifo() or place.is_socket():
             raise OSError(errno.ESPIPE, "it is a pipe, and a log is read twice: write it to a file", str(place))
-        file = place.resolve(strict=True)
+        file = Path(os.path.realpath(place, strict=True))
         with file.open("rb"):
             pass
         yield file
