@@ -16,7 +16,7 @@ Cloud Logging itself, at most 55 reads of 1000 records a minute: --env reads the
 
 import argparse
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from core.records.reader import AuditRecords, Record
 from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
 from core.review import questions as review
-from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
+from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
 from core.review.verify import Verification, verify
 from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
 from core.screen.diagnostics import reading
@@ -53,7 +53,6 @@ ARGUMENTS: dict[str, tuple[Container[int], str]] = {
     "report": ({0, 2}, "RUN_A and RUN_B, or no argument"),
 }
 """How many words each question takes, and which."""
-FEW = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +93,7 @@ def serve(arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise UsageError(_in_a_line(error, reported=reported)) from None
         except UnknownError as error:
-            raise UsageError(str(error), *_not_read(log)) from None
+            raise UsageError(str(error), *not_read(log)) from None
     if reported:
         print(answer)
     elif draw is None:
@@ -112,24 +111,13 @@ def _in_a_line(error: OSError, *, reported: bool) -> str:
 
 def _tell_what_is_missing(answer: object, log: AuditRecords, now: datetime) -> int:
     """How it ends: what could not be read may be what was asked for."""
-    passed_over = _passed_over(log.passed_over)
     if isinstance(answer, Verification):
-        remarks, whole = passed_over, answer.ok
+        remarks, whole = passed_over(log), answer.ok
     else:
-        remarks, whole = [*passed_over, *_not_read(log), *still_going(log.frames, now)], not log.unread
+        remarks, whole = [*passed_over(log), *not_read(log), *still_going(log.frames, now)], not log.unread
     for remark in remarks:
         print(remark, file=sys.stderr)
     return ExitCode.DONE if whole else ExitCode.FAILED
-
-
-def _passed_over(names: Sequence[str]) -> list[str]:
-    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:FEW])
-    rest = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
-    return [f"passed over, since they are no logs: {shown}{rest}"] if names else []
-
-
-def _not_read(log: AuditRecords) -> list[str]:
-    return [f"{remark.place}: {remark.what}" for remark in (*log.torn, *log.faults)]
 
 
 def _of_environment_file(arguments: argparse.Namespace) -> bool:
@@ -162,7 +150,7 @@ def _reporting() -> Callable[[argparse.Namespace, AuditRecords, timedelta, datet
         raise UsageError(f"report: {error.name} is not installed; install leo-lifecycle[report]") from None
 
     def report(arguments: argparse.Namespace, log: AuditRecords, _: timedelta, now: datetime) -> str:
-        write_report(_some(log), arguments.html, now, log=log, compared=arguments.words)
+        write_report(some(log), arguments.html, now, log=log, compared=arguments.words)
         return f"the report is in {arguments.html}"
 
     return report
@@ -237,7 +225,7 @@ def _drawing(output: str) -> Callable[[object], None] | None:
 
 
 def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta, now: datetime) -> object:
-    words, records, meant = arguments.words, _some(log), _meant(arguments)
+    words, records, meant = arguments.words, some(log), _meant(arguments)
     match arguments.question:
         case "runs":
             answer: object = review.runs(records, now)
@@ -265,14 +253,3 @@ def _verified(records: Iterable[Record], log: AuditRecords, now: datetime) -> Ve
         faults=log.faults,
         torn=log.torn,
     )
-
-
-def _some(log: AuditRecords) -> Iterator[Record]:
-    """The records, of which there must be one. Raises UsageError."""
-    yield from log
-    if log.records:
-        return
-    others = " and ".join(sorted(log.elsewhere))
-    if others:
-        raise UsageError(f"--env: there is no audit record of this environment, only of {others}", *_not_read(log))
-    raise UsageError(*(_not_read(log) or ["from: there is no audit record"]), *_passed_over(log.passed_over))

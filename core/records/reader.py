@@ -227,7 +227,7 @@ class AuditRecords:
         """
         self._source = source
         self._wanted = wanted
-        self._environment = environment
+        self.environment = environment
         self._begin()
 
     def _begin(self) -> None:
@@ -293,7 +293,7 @@ class AuditRecords:
     def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[tuple[Record, bool]]:
         """The wanted records, perhaps among others, but of no other events, and whether they were not met before."""
         cut_short: Line | None = None
-        for line in self._source.lines(of_environment(wanted, self._environment)):
+        for line in self._source.lines(of_environment(wanted, self.environment)):
             if cut_short is not None:
                 self._cut_short(cut_short, line)
                 cut_short = None
@@ -309,7 +309,7 @@ class AuditRecords:
                 self.foreign += 1
             elif events and record.event not in events:
                 continue
-            elif self._environment not in (None, record.environment):
+            elif self.environment not in (None, record.environment):
                 self.elsewhere.add(record.environment)
             else:
                 yield record, self._is_new(line, record)
