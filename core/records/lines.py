@@ -11,7 +11,7 @@ from typing import Protocol
 
 LARGEST = 2**20
 """Bytes after which a line or a value is no record: the writer stops at 60,000, and an entry holds 256 KB at most."""
-BLOCK = 2**18
+BLOCK = 2**16
 
 Place = int | str
 """The number of a line, or an entry in words."""

@@ -195,6 +195,8 @@ class _Task:
         self._run_started = started
         self._opened = False
         self._closing: Record | None = None
+        self._closings: list[Record] = []
+        """They come before the records that they close: their numbers are looked at last."""
         self._faults: list[str] = []
         self._next = 0
         self._missing: set[int] = set()
@@ -220,7 +222,8 @@ class _Task:
 
     def add(self, record: Record) -> None:
         self.records += 1
-        self._count_seq(record)
+        if record.event != "run_finished":
+            self._count_seq(record)
         match record.event:
             case "runtime_audited":
                 self._add_audited(record)
@@ -234,6 +237,7 @@ class _Task:
                     self._fault(record, "is not the first record")
             case "run_finished":
                 self._closing = record
+                self._closings.append(record)
             case "run_refused" | "run_skipped":
                 self._add_refusal(record)
             case "project_unreadable":
@@ -342,7 +346,9 @@ class _Task:
         ]
 
     def all_faults(self, *, still_open: bool) -> Iterator[str]:
-        """What is off; an open run is not held to what it has not come to."""
+        """What is off, asked once; an open run is not held to what it has not come to."""
+        while self._closings:
+            self._count_seq(self._closings.pop())
         yield from self._faults
         if not self._opened:
             yield "run_started is missing"
