@@ -10,8 +10,9 @@ Questions:
   report [RUN_A RUN_B] all of it on one HTML page that needs no network; two runs side by side: these, or the latest
                        two, if they are dry runs under different policies or as of different instants
 
-Logs are JSON Lines as the jobs write them, or as a Cloud Logging sink does, also compressed (.gz), in any order; or
-Cloud Logging itself, at most 55 reads of 1000 records a minute: --env reads the log of an environment.
+Logs are what the jobs write, a Cloud Logging sink does or Logs Explorer downloads, also rotated or compressed, in any
+order; or Cloud Logging itself, at most 55 reads of 1000 records a minute: --env alone reads the log of an environment.
+What cannot be read of a log is said, and makes the exit code 1, or 2 where nothing is known.
 """
 
 import argparse

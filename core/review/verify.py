@@ -222,8 +222,7 @@ class _Task:
 
     def add(self, record: Record) -> None:
         self.records += 1
-        if record.event != "run_finished":
-            self._count_seq(record)
+        self._count_seq(record)
         match record.event:
             case "runtime_audited":
                 self._add_audited(record)
@@ -237,7 +236,6 @@ class _Task:
                     self._fault(record, "is not the first record")
             case "run_finished":
                 self._closing = record
-                self._closings.append(record)
             case "run_refused" | "run_skipped":
                 self._add_refusal(record)
             case "project_unreadable":
@@ -262,9 +260,11 @@ class _Task:
     def _fault(self, record: Record, what: str) -> None:
         self._faults.append(f"{_where(record)} {what}")
 
-    def _count_seq(self, record: Record) -> None:
+    def _count_seq(self, record: Record, *, at_last: bool = False) -> None:
         seq = record.seq
-        if seq == self._next:
+        if record.event == "run_finished" and not at_last:
+            self._closings.append(record)
+        elif seq == self._next:
             self._next += 1
         elif seq in self._missing:
             self._missing.remove(seq)
@@ -348,7 +348,7 @@ class _Task:
     def all_faults(self, *, still_open: bool) -> Iterator[str]:
         """What is off, asked once; an open run is not held to what it has not come to."""
         while self._closings:
-            self._count_seq(self._closings.pop())
+            self._count_seq(self._closings.pop(), at_last=True)
         yield from self._faults
         if not self._opened:
             yield "run_started is missing"
