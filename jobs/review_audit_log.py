@@ -10,13 +10,14 @@ Questions:
   report [RUN_A RUN_B] all of it on one HTML page that needs no network; two runs side by side: these, or the latest
                        two, if they are dry runs under different policies or as of different instants
 
-Logs are JSON Lines as the jobs write them, or as a Cloud Logging sink does, also compressed (.gz), in any order; or
-Cloud Logging itself, at most 55 reads of 1000 records a minute: --env reads the log of an environment.
+Logs are what the jobs write, a Cloud Logging sink does or Logs Explorer downloads, also rotated or compressed, in any
+order; or Cloud Logging itself, at most 55 reads of 1000 records a minute: --env alone reads the log of an environment.
+What cannot be read of a log is said, and makes the exit code 1, or 2 where nothing is known.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -30,8 +31,9 @@ from core.records.reader import AuditRecords, Record
 from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
 from core.review import questions as review
-from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
+from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
 from core.review.verify import Verification, verify
+from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
 from core.screen.diagnostics import reading
 from core.screen.standard_output import say
 from core.settings.durations import parse_duration
@@ -58,7 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", choices=list(ARGUMENTS), metavar="QUESTION", help=" | ".join(ARGUMENTS))
     parser.add_argument("words", nargs="*", metavar="RUN_ID|PROJECT/NAME", help="what the question is about")
     add_places(parser, required=False)
-    add_environment(parser, "instead of --from: the environment whose log in Cloud Logging is read", required=False)
+    add_environment(
+        parser,
+        "beside --from: only records of this environment; alone: the environment whose log in Cloud Logging is read",
+        required=False,
+    )
+    parser.add_argument("--job", help=f"the job whose newest finished run is meant by {LATEST} [any]")
     parser.add_argument("--since", metavar="DURATION", help=f"of Cloud Logging: how far back it is read [{SINCE}]")
     parser.add_argument("--html", type=Path, metavar="FILE", help="for report: where to write it")
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
@@ -76,31 +83,52 @@ def serve(arguments: argparse.Namespace) -> int:
         _show(arguments)
         return ExitCode.DONE
     within = _checked(arguments)
-    if arguments.question == "report":
-        return _report(arguments)
-    draw = _drawing(arguments.output)
-    try:
-        with reading() as read:
-            log = _opened(arguments, read)
-            answer = _answer(arguments.question, arguments.words, log, within, utc_now())
-    except OSError as error:
-        raise UsageError(f"from: {cannot_be_read(error)}") from None
-    except review.UnknownError as error:
-        raise UsageError(str(error)) from None
-    if draw is None:
+    reported = arguments.question == "report"
+    answering = _reporting() if reported else _answer
+    draw = None if reported else _drawing(arguments.output)
+    now = utc_now()
+    with reading() as read:
+        log = _opened(arguments, read)
+        try:
+            answer = answering(arguments, log, within, now)
+        except OSError as error:
+            raise UsageError(_in_a_line(error, reported=reported)) from None
+        except UnknownError as error:
+            raise UsageError(str(error), *not_read(log)) from None
+    if reported:
+        print(answer)
+    elif draw is None:
         say(msgspec.json.encode(answer) + b"\n")
     else:
         draw(answer)
+    return _tell_what_is_missing(answer, log, now)
+
+
+def _in_a_line(error: OSError, *, reported: bool) -> str:
+    if not reported:
+        return f"from: {cannot_be_read(error)}"
+    return f"report: {error.filename}: {error.strerror}" if error.filename else f"report: {error}"
+
+
+def _tell_what_is_missing(answer: object, log: AuditRecords, now: datetime) -> int:
+    """How it ends: what could not be read may be what was asked for."""
     if isinstance(answer, Verification):
-        return ExitCode.DONE if answer.ok else ExitCode.FAILED
-    for remark in (*log.torn, *log.faults):
-        print(f"{remark.place}: {remark.what}", file=sys.stderr)
-    return ExitCode.DONE
+        remarks, whole = passed_over(log), answer.ok
+    else:
+        remarks, whole = [*passed_over(log), *not_read(log), *still_going(log.frames, now)], not log.unread
+    for remark in remarks:
+        print(remark, file=sys.stderr)
+    return ExitCode.DONE if whole else ExitCode.FAILED
+
+
+def _of_environment_file(arguments: argparse.Namespace) -> bool:
+    """Whether the log is the one of the environment that is named; beside other places the name is a filter."""
+    return arguments.env is not None and arguments.places is None
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What flags say, and else the environment's file."""
-    if arguments.env is None:
+    if not _of_environment_file(arguments):
         return vars(arguments)
     from core.settings.deployment import environment_of  # noqa: PLC0415 - 35 ms that files do without
 
@@ -110,32 +138,28 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 def _show(arguments: argparse.Namespace) -> None:
     from core.settings.shown import shown  # noqa: PLC0415 - an answer shows no settings
 
-    deployed = {} if arguments.env is None else {"audit_cloud_log": str(environment_file(arguments))}
+    deployed = {"audit_cloud_log": str(environment_file(arguments))} if _of_environment_file(arguments) else {}
     origin = origins(vars(arguments), deployed=deployed)
     print(shown(load_google_settings(_given(arguments)), FLAGS, origin), end="")
 
 
-def _report(arguments: argparse.Namespace) -> int:
+def _reporting() -> Callable[[argparse.Namespace, AuditRecords, timedelta, datetime], str]:
+    """What writes the report. Raises UsageError before anything is read where its libraries are missing."""
     try:
         from core.report.page import write_report  # noqa: PLC0415 - charts take a while to import
     except ImportError as error:
         raise UsageError(f"report: {error.name} is not installed; install leo-lifecycle[report]") from None
-    try:
-        with reading() as read:
-            log = _opened(arguments, read)
-            write_report(_some(log), arguments.html, utc_now(), log=log, compared=arguments.words)
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        raise UsageError(f"report: {reason}") from None
-    except review.UnknownError as error:
-        raise UsageError(str(error)) from None
-    print(f"the report is in {arguments.html}")
-    return ExitCode.DONE
+
+    def report(arguments: argparse.Namespace, log: AuditRecords, _: timedelta, now: datetime) -> str:
+        write_report(some(log), arguments.html, now, log=log, compared=arguments.words)
+        return f"the report is in {arguments.html}"
+
+    return report
 
 
 def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
     """The records in the places that were named, as far as the question is about them. Raises UsageError."""
-    places = arguments.places if arguments.env is None else [CLOUD_LOGGING]
+    places = [CLOUD_LOGGING] if _of_environment_file(arguments) else arguments.places
     if arguments.since is not None and CLOUD_LOGGING not in places:
         raise UsageError("--since goes with --env or --from cloud-logging; files are read whole")
     try:
@@ -146,33 +170,40 @@ def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> Audit
         source = open_places(places, begin, load_google_settings(_given(arguments)), read=read)
     except OSError as error:
         raise UsageError(f"from: {cannot_be_read(error)}") from None
-    return AuditRecords(source, partial(_wanted, arguments.question, arguments.words))
+    return AuditRecords(source, partial(_wanted, arguments), environment=arguments.env)
 
 
-def _wanted(question: str, words: list[str], openings: Sequence[Record]) -> Wanted:
-    """What of a log the question is about, beside the first records of runs. Raises review.UnknownError."""
-    match question:
+def _wanted(arguments: argparse.Namespace, frames: Sequence[Record]) -> Wanted:
+    """What of a log the question is about, beside the frames of runs. Raises UnknownError."""
+    words = arguments.words
+    match arguments.question:
         case "why":
             return (Match(path=words[0]),)
         case "run" | "verify" if words:
-            return (Match(run_ids=tuple(review.run_ids(openings, words))),)
+            return (Match(run_ids=tuple(run_ids(frames, words, is_meant=_meant(arguments)))),)
         case "diff":
-            ids = review.run_ids(openings, words)
+            ids = run_ids(frames, words, is_meant=_meant(arguments))
             return (Match(run_ids=tuple(ids)), Match(outcomes=tuple(sorted(review.ACCEPTED))))
         case "upcoming":
-            return (Match(run_ids=tuple(review.run_ids(openings, [review.LATEST], is_latest=review.of_the_fleet))),)
+            return (Match(run_ids=(latest(frames, of_the_fleet).run_id,)),)
         case "runs":  # its closing record counts what a run kept
             return (Match(events=review.SUMMED_UP), Match(severities=("WARNING", "ERROR")))
         case _:
             return EVERYTHING
 
 
+def _meant(arguments: argparse.Namespace) -> Callable[[Record], bool]:
+    return lambda opening: arguments.job in (None, opening.job)
+
+
 def _checked(arguments: argparse.Namespace) -> timedelta:
     so_many, what = ARGUMENTS[arguments.question]
     if len(arguments.words) not in so_many:
         raise UsageError(f"{arguments.question} takes {what}")
-    if (arguments.places is None) == (arguments.env is None):
+    if arguments.places is None and arguments.env is None:
         raise UsageError("from: name files or folders, or cloud-logging; or name an environment by --env")
+    if arguments.job is not None and LATEST not in arguments.words:
+        raise UsageError("--job says of which job the run is that is called latest")
     if (arguments.question == "report") != (arguments.html is not None):
         raise UsageError("--html FILE goes with report, and with nothing else")
     if arguments.question == "why" and not all(arguments.words[0].partition("/")):
@@ -194,27 +225,25 @@ def _drawing(output: str) -> Callable[[object], None] | None:
     return answers.draw
 
 
-def _answer(question: str, words: list[str], log: AuditRecords, within: timedelta, now: datetime) -> object:
-    match question:
+def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta, now: datetime) -> object:
+    words, records, meant = arguments.words, some(log), _meant(arguments)
+    match arguments.question:
         case "runs":
-            answer: object = review.runs(_some(log), now)
+            answer: object = review.runs(records, now)
         case "run":
-            answer = review.run(_some(log), words[0], now)
+            answer = review.run(records, words[0], now, is_meant=meant)
         case "why":
-            answer = review.why(_some(log), words[0])
+            answer = review.why(records, words[0])
         case "diff":
-            answer = comparison.diff(_some(log), words[0], words[1], now)
+            answer = comparison.diff(records, words[0], words[1], now, is_meant=meant)
         case "upcoming":
-            answer = review.upcoming(_some(log), within, now)
+            answer = review.upcoming(records, within, now)
         case _:
-            answer = _verified(words, log, now)
+            answer = _verified(of_runs(records, words, is_meant=meant)[1] if words else records, log, now)
     return answer
 
 
-def _verified(run_ids: list[str], log: AuditRecords, now: datetime) -> Verification:
-    records: Iterable[Record] = _some(log)
-    if run_ids:
-        _, records = review.of_runs(records, run_ids)
+def _verified(records: Iterable[Record], log: AuditRecords, now: datetime) -> Verification:
     verdicts = verify(records, now)
     return Verification(
         ok=not log.faults and all(verdict.ok for verdict in verdicts),
@@ -225,11 +254,3 @@ def _verified(run_ids: list[str], log: AuditRecords, now: datetime) -> Verificat
         faults=log.faults,
         torn=log.torn,
     )
-
-
-def _some(log: AuditRecords) -> Iterator[Record]:
-    """The records, of which there must be one."""
-    yield from log
-    if not log.records:
-        faults = [f"{fault.place}: {fault.what}" for fault in (*log.torn, *log.faults)]
-        raise UsageError(*(faults or ["from: there is no audit record"]))

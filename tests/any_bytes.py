@@ -33,6 +33,7 @@ from core.records.writer import AuditLog
 from core.review import comparison
 from core.review import questions as review
 from core.review.verify import Verification, verify
+from core.review.which import UnknownError
 from core.rules.deletion import decide, explain
 from core.runtime import MalformedRuntime, Runtime
 from core.screen.answers import draw
@@ -262,11 +263,12 @@ class Lines:
     def __init__(self, log: bytes) -> None:
         self.torn: list[Fault] = []
         self.faults: list[Fault] = []
+        self.passed_over: list[str] = []
         self._lines = [line for line in map(bytes.strip, log.split(b"\n")) if line]
 
     def lines(self, wanted: Wanted) -> Iterator[Line]:  # noqa: ARG002 - all may be given
         for number, line in enumerate(self._lines, 1):
-            yield Line(str(number), line, may_be_torn=number == len(self._lines))
+            yield Line("log", number, line)
 
 
 def hold_log(log: bytes) -> None:
@@ -298,7 +300,7 @@ def _answers(read: list[Record]) -> Iterator[object]:
         *(partial(comparison.diff, read, *pair, START) for pair in pairwise(ids)),
     ]
     for ask in asked:
-        with suppress(review.UnknownError):
+        with suppress(UnknownError):
             yield ask()
 
 

@@ -24,7 +24,7 @@ from core.google.log_entries import PAGE, READS_A_MINUTE, CloudLogEntries
 from core.google.log_entry import to_entry, to_record
 from core.google.log_sink import MOST_ENTRIES, CloudLog, open_log
 from core.records.events import RuntimeMissing, Severity, record_of
-from core.records.selection import EVERYTHING, OPENINGS, Match
+from core.records.selection import EVERYTHING, RUNS, Match
 from core.records.writer import AuditLog, RecordNotKeptError, RunIdentity
 from core.sandbox.google_cloud import Google, GoogleFault, serving_google
 from core.sandbox.leonardo import Leonardo
@@ -270,7 +270,7 @@ def test_the_server_leaves_out_what_is_not_wanted() -> None:
     log = CloudLogEntries(LOG, NOW, emulator="127.0.0.1:9")
     begin = f'logName="{LOG}" AND timestamp>="2026-11-20T03:00:00+00:00"'
     assert log.query(EVERYTHING, NOW) == begin
-    assert log.query(OPENINGS, NOW) == f'{begin} AND ((jsonPayload.event=("run_started")))'
+    assert log.query(RUNS, NOW) == f'{begin} AND ((jsonPayload.event=("run_started" OR "run_finished")))'
     wanted = (Match(run_ids=("a", "b")), Match(outcomes=("gone",), severities=("ERROR",)))
     assert log.query(wanted, NOW) == (
         f'{begin} AND ((labels.run_id=("a" OR "b")) OR (jsonPayload.outcome=("gone") AND severity=("ERROR")))'

@@ -19,6 +19,7 @@ from core.report import gathered, side_by_side
 from core.report.page import write_report
 from core.review import comparison
 from core.review import questions as review
+from core.review.which import UnknownError
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
@@ -347,7 +348,7 @@ def test_runs_that_do_not_differ_in_what_they_judge_by_stand_side_by_side_only_w
     page = reported(log, tmp_path, compared=[dry, again])
     assert "Both judged by the same policy" in told(page)
     assert {row["Why not in B"] for row in page.rows("only-A")} == {"its status is Deleting now"}
-    with pytest.raises(review.UnknownError, match=f"did you mean {again}"):
+    with pytest.raises(UnknownError, match=f"did you mean {again}"):
         reported(log, tmp_path, compared=[dry, again + "x"])
 
 
@@ -373,7 +374,8 @@ def test_of_very_many_differences_those_that_lose_data_are_shown_and_the_rest_is
         for run_id in "ab"
         for n in range(many)
     ]
-    page = reported([opening("a"), opening("b"), *audited], tmp_path)
+    closings = [Record(event="run_finished", run_id=run_id, environment="e") for run_id in "ab"]
+    page = reported([opening("a"), opening("b"), *closings, *audited], tmp_path)
     rows = page.rows("only-B")
     assert [row["Disk"] for row in rows] == ["lost"] * 2 + ["kept"] * (side_by_side.MOST_ROWS - 2)
     assert "7 more are not shown" in page.text

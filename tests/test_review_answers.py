@@ -23,11 +23,11 @@ from core.review.questions import (
     RunAnswer,
     RunLine,
     Runs,
-    UnknownError,
     Upcoming,
     Why,
 )
 from core.review.rejudge import AUTOPAUSE_JOB, DELETION_JOB
+from core.review.which import UnknownError, run_ids, still_going
 from tests import test_autopause, test_deletion
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
@@ -75,6 +75,10 @@ def of_run(run_id: str, event: str, **fields: Any) -> Record:
     """A record that is about no runtime."""
     told: dict[str, Any] = {"job": DELETION_JOB, "environment": "prod", "time": NOW}
     return Record(event=event, run_id=run_id, **(told | fields))
+
+
+def closing(run_id: str, **fields: Any) -> Record:
+    return of_run(run_id, "run_finished", **fields)
 
 
 def line(run_id: str, **fields: Any) -> RunLine:
@@ -197,7 +201,7 @@ def test_a_run_is_told_with_everything_that_is_on_record() -> None:
         of_run("a", "project_unreadable", message="no list"),
         of_run("a", "runtime_missing", project="terra-9", name="a", message="no such runtime is listed"),
     ]
-    assert review.run(records, "latest", NOW) == RunAnswer(
+    assert review.run(records, "a", NOW) == RunAnswer(
         run=line("a", who="grace", listed=7, failed=5, refused_by=["max_acts"]),
         version="1.2",
         policy=POLICY,
@@ -265,9 +269,52 @@ def test_a_run_is_told_with_everything_that_is_on_record() -> None:
     )
 
 
-def test_the_latest_run_is_the_one_that_began_last() -> None:
+def test_the_latest_run_is_the_finished_one_that_began_last() -> None:
     openings = [opening("b", NOW - DAY), opening("undated", time=None), opening("c"), opening("a")]
-    assert review.run_ids(openings, ["latest", "b", "latest"]) == ["c", "b", "c"]
+    closings = [closing(run_id) for run_id in ("b", "undated", "c", "a")]
+    going = [opening("d", NOW + HOUR), opening("e", NOW + HOUR, task_count=2), closing("e", task_count=2)]
+    assert run_ids([*openings, *going, *closings], ["latest", "b", "latest"]) == ["c", "b", "c"]
+    with pytest.raises(UnknownError, match=r"^no such run has finished: d has no closing record$"):
+        run_ids(going[:1], ["latest"])
+
+
+def test_beside_a_run_the_latest_is_of_its_job_and_environment() -> None:
+    frames = [opening("a"), opening("b", job=AUTOPAUSE_JOB), opening("c", environment="test"), opening("d")]
+    frames += [opening("e", NOW + HOUR, job=AUTOPAUSE_JOB), opening("f", NOW + HOUR, environment="test")]
+    frames += [closing(frame.run_id, job=frame.job, environment=frame.environment) for frame in frames]
+    assert [run_ids(frames, [run_id, "latest"])[1] for run_id in "abcd"] == ["d", "e", "f", "d"]
+    assert run_ids(frames, ["latest"], is_meant=lambda opening: opening.job == AUTOPAUSE_JOB) == ["e"]
+    with pytest.raises(UnknownError, match=r"^there are records of several environments \(prod, test\): name one by "):
+        run_ids(frames, ["latest"])
+
+
+def test_what_is_newer_than_the_latest_and_not_over_is_told() -> None:
+    late = opening("late", NOW + HOUR, limits={"deadline_s": 1e300})
+    frames = [opening("a"), late, opening("few", NOW + HOUR, scope=ScopeDetail(only=["a/b"])), closing("a")]
+    for now, told in (
+        (NOW + 25 * HOUR + timedelta(minutes=10), "was cut off: it has no closing record"),
+        (NOW + 25 * HOUR + timedelta(minutes=10, milliseconds=-1), "is still going"),
+        (NOW + HOUR - timedelta(minutes=5), "is still going"),
+        (NOW + HOUR - timedelta(minutes=5, milliseconds=1), "was cut off: it has no closing record"),
+    ):
+        sentence = f"run late (delete-old-runtimes, prod) {told}"
+        assert review.upcoming(frames, DAY, now).remarks == [f"newer, but not taken: {sentence}"]
+        going = still_going(frames, now)
+        assert (sentence in going) == (told == "is still going")
+
+
+def test_runtimes_of_two_environments_are_never_told_as_one() -> None:
+    of_both = [opening("a"), kept("a", 1), opening("b", environment="test"), kept("b", 1, environment="test")]
+    with pytest.raises(UnknownError, match="several environments"):
+        review.why(of_both, "terra-1/a")
+    with pytest.raises(UnknownError, match="several environments"):
+        comparison.diff(of_both, "a", "b", NOW)
+    accepted = record("x", number=2, outcome="deletion_accepted", dry_run=False)
+    for environment, ours in (("prod", 1), ("test", 0)):
+        accepted.environment = environment
+        records = [opening("a"), opening("c", NOW + HOUR), kept("a", 2), accepted]
+        answer = comparison.diff(records, "a", "c", NOW)
+        assert (answer.gone_by_our_act, answer.gone_without_our_act) == (ours, 1 - ours)
 
 
 def test_a_run_of_which_there_is_no_record_is_named_with_the_one_that_is_meant() -> None:
@@ -511,7 +558,7 @@ def test_the_acts_of_a_dry_run_are_nobodys() -> None:
 
 def test_a_run_does_not_differ_from_itself() -> None:
     with pytest.raises(UnknownError, match=r"^b does not differ from itself$"):
-        comparison.diff([A, B], "b", "latest", NOW)
+        comparison.diff([A, B, closing("b")], "b", "latest", NOW)
 
 
 def test_what_the_earlier_run_condemned_and_the_later_did_not_has_its_reason() -> None:
@@ -784,15 +831,16 @@ def test_the_latest_two_runs_are_set_side_by_side_if_they_are_rehearsals_that_di
         ({"policy_digest": "b"}, []),
         ({"policy_digest": "b", "scope": ScopeDetail(as_of=NOW + DAY)}, ["b", "a"]),
         ({"dry_run": False}, []),
-        ({"environment": "another"}, []),
         ({"job": AUTOPAUSE_JOB}, ["c", "b"]),
         ({"scope": ScopeDetail(only=["terra-1/a"])}, ["c", "b"]),
     ]
     for of_the_last, expected in changes:
         undated, before = opening("c", time=None, policy_digest="c"), opening("b", NOW - DAY, policy_digest="b")
         openings = [undated, before, opening("a", **({"policy_digest": "a"} | of_the_last))]
-        assert comparison.rehearsals_that_differ(openings) == expected
-        assert comparison.rehearsals_that_differ(openings[::-1]) == expected
+        going = opening("d", NOW + HOUR, policy_digest="d")
+        frames = [*openings, going, *(closing(run_id) for run_id in "abc")]
+        assert comparison.rehearsals_that_differ(frames) == expected
+        assert comparison.rehearsals_that_differ(frames[::-1]) == expected
     assert comparison.rehearsals_that_differ([]) == []
 
 
@@ -807,6 +855,10 @@ def test_what_is_due_is_told_by_project_creator_and_time_up_to_the_last_millisec
         opening("fleet", actor="robot", scope=ScopeDetail()),
         opening("few", NOW + HOUR, scope=ScopeDetail(only=["terra-1/a"])),
         opening("other", NOW + HOUR, job=AUTOPAUSE_JOB),
+        *(
+            closing(run_id, listed=13, outcomes={"deletion_accepted": 1}, exit_code=0)
+            for run_id in ("older", "fleet", "few", "other")
+        ),
         kept("fleet", 2, due_at=at, disk="lost"),
         kept("fleet", 1, due_at=at, creator="Grace", name="c"),
         kept("fleet", 1, due_at=at, creator="Grace", name="b"),
@@ -838,8 +890,9 @@ def test_what_is_due_is_told_by_project_creator_and_time_up_to_the_last_millisec
         return Due(**(told | fields))
 
     assert review.upcoming(records, 3 * DAY, NOW) == Upcoming(
-        run=line("fleet", who="robot", listed=13, acted=1),
+        run=line("fleet", who="robot", listed=13, acted=1, state="finished", exit_code=0),
         until=at,
+        remarks=[],
         due=[
             due(1, due_at=NOW, project="?", name="?", creator=None),
             due(1, creator=None, runtime_id=None, status=None),

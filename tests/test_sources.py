@@ -10,11 +10,14 @@ from typing import Any
 import grpc
 import pytest
 
+from core.records.reader import AuditRecords
+from core.review.sources import open_places
 from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import Google, GoogleFault, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse
 from core.sandbox.server import SandboxServer, serving
+from core.settings.reading import load_google_settings
 from tests.conftest import Ended, a_machine, calls, delete
 
 Run = Callable[..., Ended]
@@ -89,10 +92,10 @@ def test_cloud_logging_answers_as_files_do(run: Run, runs: list[str], question: 
 @pytest.mark.parametrize(
     ("question", "read"),
     [
-        (["why", FIRST], 3 + 4),
-        (["run", "{0}"], 3 + 31),
-        (["runs"], 3 + 2 * 3 + 1),
-        (["diff", "{0}", "{2}"], 3 + 2 * 31 + 4),
+        (["why", FIRST], 6 + 4),
+        (["run", "{0}"], 6 + 31),
+        (["runs"], 6 + 2 * 3 + 1),
+        (["diff", "{0}", "{2}"], 6 + 2 * 31 + 4),
     ],
     ids=["why", "run", "runs", "diff"],
 )
@@ -131,10 +134,8 @@ def test_what_is_older_than_since_is_not_read(run: Run, google: Google, runs: li
             ["runs", "--from", ".", "--since", "2d"],
             "--since goes with --env or --from cloud-logging; files are read whole",
         ),
-        (
-            ["runs", *IN_CLOUD, "--env", "prod"],
-            "from: name files or folders, or cloud-logging; or name an environment by --env",
-        ),
+        (["runs", *IN_CLOUD, "--env", "prod"], "from: there is no audit record of environment prod"),
+        (["runs", *IN_CLOUD, "--job", "sandbox"], "--job says of which job the run is that is called latest"),
         (
             ["runs", "--env", "prod"],
             "--env: 'deploy/environments/prod.yaml' cannot be read: No such file or directory",
@@ -181,6 +182,117 @@ def test_a_log_that_may_not_be_read_is_told_in_one_line(run: Run, google: Google
         2,
         f"leo-lifecycle: from: {LOG} cannot be read: PERMISSION_DENIED: a fault of the sandbox\n",
     )
+
+
+def test_what_opens_and_closes_the_runs_of_an_environment_is_one_query(google: Google, runs: list[str]) -> None:
+    since = datetime.now(UTC) - timedelta(hours=1)
+    settings = load_google_settings({})
+    log = AuditRecords(open_places(["cloud-logging"], since, settings), environment="local")
+    assert sorted((record.run_id, record.event) for record in log.runs(since)) == sorted(
+        (run_id, event) for run_id in runs for event in ("run_started", "run_finished")
+    )
+    elsewhere = AuditRecords(open_places(["cloud-logging"], since, settings), environment="prod")
+    assert elsewhere.runs(since) == []
+    assert [query.partition(" AND timestamp")[2].partition(" AND ")[2] for query in google.queries] == [
+        f'((jsonPayload.event=("run_started" OR "run_finished") AND labels.environment=("{environment}")))'
+        for environment in ("local", "prod")
+    ]
+
+
+# Environments, jobs and runs that are not over
+
+
+@pytest.fixture
+def environments(run: Run, google: Google) -> dict[str, str]:  # noqa: ARG001 - its log is written too
+    """The last runs of two environments whose runtimes have the same names and ids, in one folder and in one log."""
+    run_ids = {}
+    for environment, days in (("prod", 13), ("test", 12)):
+        with serving(Leonardo([a_machine(1, days=days), a_machine(2, days=20)])) as server:
+            ended = kept_twice(run, server, environment, "--environment", environment)
+            run_ids[environment] = ended.records[0]["run_id"]
+    return run_ids
+
+
+@pytest.mark.parametrize("place", [IN_FILES, IN_CLOUD], ids=["files", "cloud"])
+@pytest.mark.parametrize(
+    "question",
+    [["upcoming", "--within", "9d"], ["run", "latest"], ["why", FIRST], ["report", "--html", "r.html"]],
+    ids=lambda words: words[0],
+)
+def test_what_is_about_one_environment_asks_which_and_leaves_the_others_out(
+    run: Run, environments: dict[str, str], question: list[str], place: tuple[str, ...]
+) -> None:
+    ended = run("review-audit-log", *question, *place)
+    assert (ended.code, ended.out, ended.err) == (
+        2,
+        "",
+        "leo-lifecycle: there are records of several environments (prod, test): name one by --env\n",
+    )
+    for environment, other in (("prod", "test"), ("test", "prod")):
+        ended = run("review-audit-log", *question, *place, "--env", environment)
+        shown = Path("r.html").read_text() if question[0] == "report" else ended.out
+        assert (ended.code, ended.err) == (0, "")
+        assert environments[environment] in shown
+        assert environments[other] not in shown
+
+
+def test_runs_of_several_environments_are_listed_and_verified_together(run: Run, environments: dict[str, str]) -> None:
+    for question in ("runs", "verify"):
+        told = review(run, question, *IN_FILES)["runs"]
+        assert {line["environment"]: line["run_id"] for line in told} == environments
+        (line,) = review(run, question, *IN_FILES, "--env", "test")["runs"]
+        assert line["run_id"] == environments["test"]
+
+
+def test_runs_of_two_environments_are_not_compared(run: Run, environments: dict[str, str]) -> None:
+    ended = run("review-audit-log", "diff", *environments.values(), *IN_FILES)
+    assert ended.code == 2
+    assert "several environments (prod, test)" in ended.err
+
+
+@pytest.mark.usefixtures("environments")
+def test_an_environment_without_a_record_is_told_beside_those_that_have_some(run: Run) -> None:
+    ended = run("review-audit-log", "runs", *IN_FILES, "--env", "prd")
+    told = "leo-lifecycle: from: there is no audit record of environment prd, only of prod and test\n"
+    assert (ended.code, ended.err) == (2, told)
+    ended = run("review-audit-log", "runs", *IN_CLOUD, "--env", "prd")
+    assert (ended.code, ended.err) == (2, "leo-lifecycle: from: there is no audit record of environment prd\n")
+
+
+def test_the_latest_run_is_of_the_job_that_is_named(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        deletion = kept_twice(run, server, "a").records[0]["run_id"]
+        check = run(
+            "check-autopause",
+            *("--leonardo-url", server.url, "--auth", "none", "--output", "json", "--audit-file", "audit/b.jsonl"),
+        )
+    for job, run_id in (("delete-old-runtimes", deletion), ("check-autopause", check.records[0]["run_id"])):
+        assert review(run, "run", "latest", "--job", job, *IN_FILES)["run"]["run_id"] == run_id
+    assert review(run, "upcoming", *IN_FILES)["run"]["run_id"] == deletion
+    ended = run("review-audit-log", "run", "latest", "--job", "another", *IN_FILES)
+    assert (ended.code, ended.err) == (2, "leo-lifecycle: there is no such run in the records\n")
+
+
+@pytest.mark.parametrize(("ago", "told"), [(0, "is still going"), (1, "was cut off: it has no closing record")])
+def test_a_run_that_has_not_finished_is_told_and_is_not_the_latest(
+    run: Run, tmp_path: Path, ago: int, told: str
+) -> None:
+    with serving(Leonardo([a_machine(1, days=13)])) as server:
+        whole, killed = (kept_twice(run, server, name).records for name in "ab")
+    for name, records, hours in (("a", whole, ago + 1), ("b", killed[:-1], ago)):
+        time = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+        text = "".join(json.dumps(record | {"time": time}) + "\n" for record in records)
+        (tmp_path / "audit" / f"{name}.jsonl").write_text(text)
+    finished, going = whole[0]["run_id"], killed[0]["run_id"]
+    sentence = f"run {going} (delete-old-runtimes, local) {told}"
+    said = "" if ago else f"{sentence}\n"
+    for question in (["upcoming"], ["run", "latest"], ["diff", going, "latest"], ["why", FIRST], ["runs"]):
+        ended = run("review-audit-log", *question, *IN_FILES)
+        assert (ended.code, ended.err) == (0, said)
+        answer = json.loads(ended.out)
+        if question[0] in ("upcoming", "run"):
+            assert (answer["run"]["run_id"], answer["remarks"]) == (finished, [f"newer, but not taken: {sentence}"])
+    assert run("review-audit-log", "report", "--html", "r.html", *IN_FILES).err == said
 
 
 # What other jobs read there

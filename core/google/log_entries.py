@@ -46,6 +46,7 @@ class CloudLogEntries:
         self.name = log
         self.torn: list[Fault] = []
         self.faults: list[Fault] = []
+        self.passed_over: list[str] = []
         self._since = since
         with told("no client for Cloud Logging"):
             self._client = client(LoggingServiceV2Client, emulator)
@@ -69,7 +70,7 @@ class CloudLogEntries:
             self._read(count)
             for entry in page.entries:
                 text = msgspec.json.encode(MessageToDict(entry))
-                yield Line(f"{self.name} {entry.insert_id}", text)
+                yield Line(self.name, entry.insert_id, text)
             if not page.next_page_token:  # a page without entries may have a token: the search is not over
                 return
             request.page_token = page.next_page_token
@@ -102,6 +103,7 @@ def _clause(match: Match) -> str:
     fields = {
         "jsonPayload.event": match.events,
         "labels.run_id": match.run_ids,
+        "labels.environment": match.environments,
         "jsonPayload.project": (project,) if match.path else (),
         "jsonPayload.name": (name,) if match.path else (),
         "jsonPayload.action": match.actions,

@@ -1,66 +1,146 @@
-"""Lines of audit files and folders, of any order and age, plain or compressed; records are read in `reader`."""
+"""Which files and folders hold audit logs, and how they are opened; how one is cut into records is said in `lines`."""
 
+import bz2
+import codecs
 import errno
 import gzip
+import lzma
+import os
+import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any
 
-from core.records.reader import Fault, Line
-from core.records.selection import OPENINGS, Wanted
+from core.records.lines import Place, Stream, is_over_lines, lines, values
+from core.records.reader import Fault, Faults, Line
+from core.records.selection import Wanted, events_of
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".log")
-"""What is read out of a folder, also with `.gz` behind it; a file that is named is read whatever its name."""
-OPENING = b"run_started"
+COMPRESSED: dict[bytes, Callable[[BufferedReader], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+"""How a compressed file begins, and what reads it: its name may be another since it was rotated."""
+LOG = re.compile(
+    r".*\.(jsonl|ndjson|json|log)([.\-_~]*\d[\dTZ.\-_]*|\.(old|bak|gz|bz2|xz))*", re.IGNORECASE | re.DOTALL
+)
+"""The name of a log, rotated or not; such a file is read whatever is in it."""
+LIKE_A_LOG = re.compile(rb"\s*(\{\s*\"|\[\s*\{)")
+"""How a file begins that is read whatever its name."""
+OTHER_UNICODE = re.compile(rb"\xff\xfe|\xfe\xff|\0{1,3}[^\0]|[^\0]\0", re.DOTALL)
+"""How a text begins that is UTF-16 or UTF-32."""
+HEAD = 4096
 
 
 class AuditFiles:
-    """The lines of files and folders, in their order."""
+    """The logs in files and folders, in their order."""
 
     def __init__(self, places: Iterable[Path]) -> None:
         """Raises OSError where a place cannot be read, or where a folder holds no log."""
-        self.files = list(dict.fromkeys(file for place in places for file in _files(place)))
-        for file in self.files:
-            with file.open("rb"):
-                pass
         self.torn: list[Fault] = []
-        self.faults: list[Fault] = []
+        self.faults = Faults()
+        self.passed_over: list[str] = []
+        self.files = list(dict.fromkeys(file for place in places for file in self._files(place)))
 
     def lines(self, wanted: Wanted) -> Iterator[Line]:
-        """Each line that is not blank, or those that can open a run where nothing else is wanted."""
-        mark = OPENING if wanted is OPENINGS else b""
+        """The text of each record, or of those with certain events where no others are wanted."""
+        marks = [f'"{event}"'.encode() for event in events_of(wanted)]
         for file in self.files:
-            name, number = str(file), 0
-            place, line = "", b""
-            with _opened(file) as stream:
-                try:
-                    for number, raw in enumerate(stream, 1):
-                        if mark not in raw or not (following := raw.strip()):
-                            continue
-                        if line:  # the next run begins on a line of its own
-                            yield Line(place, line, OPENING in following)
-                        place, line = f"{name}:{number}", following
-                except EOFError:
-                    self.torn.append(Fault(f"{file}:{number + 1}", "the compressed file ends early"))
-                except (gzip.BadGzipFile, zlib.error) as error:
-                    self.faults.append(Fault(f"{file}:{number + 1}", f"the file is not readable: {error}"))
-            if line:
-                yield Line(place, line, may_be_torn=True)
+            try:
+                with file.open("rb") as plain, _unpacked(plain) as stream:
+                    yield from self._lines(str(file), stream, marks)
+            except EOFError:
+                self.faults.add(str(file), str(file), "the compressed file ends early")
+            except (OSError, zlib.error, lzma.LZMAError) as error:
+                self.faults.add(str(file), str(file), f"the file is not readable: {error}")
+
+    def _lines(self, file: str, stream: Stream, marks: list[bytes]) -> Iterator[Line]:
+        def report(at: Place, what: str) -> None:
+            self.faults.add(file, Line(file, at, b"").place, what)
+
+        head = _head(stream)
+        if head.startswith(codecs.BOM_UTF8):
+            stream.read1(len(codecs.BOM_UTF8))
+            head = head.removeprefix(codecs.BOM_UTF8)
+        if OTHER_UNICODE.match(head):
+            self.faults.add(file, file, "the file is in UTF-16 or UTF-32: make it UTF-8, as the jobs write it")
+            return
+        texts = values(stream, report) if is_over_lines(head) else lines(stream, marks, report)
+        for at, text in texts:
+            yield Line(file, at, text)
+
+    def _files(self, place: Path) -> Iterator[Path]:
+        """The logs in a place. Raises OSError."""
+        if place.is_dir():
+            yield from self._in_folder(place)
+            return
+        if place.is_fifo() or place.is_socket():
+            raise OSError(errno.ESPIPE, "it is a pipe, and a log is read twice: write it to a file", str(place))
+        file = Path(os.path.realpath(place, strict=True))
+        with file.open("rb"):
+            pass
+        yield file
+
+    def _in_folder(self, folder: Path) -> Iterator[Path]:
+        """The logs in a folder and in all below it, linked ones too, each once."""
+        found = False
+
+        def not_listed(error: OSError) -> None:
+            self.faults.add(str(error.filename), str(error.filename), f"the folder cannot be listed: {error.strerror}")
+
+        for path in _walk(folder, not_listed):
+            try:
+                if _is_log(path):
+                    found = True
+                    yield path.resolve()
+                else:
+                    self.passed_over.append(str(path))
+            except OSError as error:
+                self.faults.add(str(path), str(path), f"the file cannot be opened: {error.strerror}")
+        if not (found or any(self.faults)):
+            raise FileNotFoundError(errno.ENOENT, "the folder holds no log", str(folder))
 
 
-def _files(place: Path) -> list[Path]:
-    if not place.is_dir():
-        return [place.resolve(strict=True)]
-    found = [
-        path.resolve()
-        for path in sorted(place.rglob("*"))
-        if path.is_file() and path.name.removesuffix(".gz").endswith(SUFFIXES)
-    ]
-    if not found:
-        raise FileNotFoundError(errno.ENOENT, "the folder holds no log", str(place))
-    return found
+def _walk(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """What is in a folder and in all below it but folders; a link that leads back is not followed again."""
+    known: set[tuple[int, int]] = set()
+    for name, folders, files in os.walk(folder, followlinks=True, onerror=on_error):
+        there = Path(name).stat()
+        if (there.st_dev, there.st_ino) in known:
+            folders.clear()
+            continue
+        known.add((there.st_dev, there.st_ino))
+        folders.sort()
+        yield from (Path(name, file) for file in sorted(files))
 
 
-def _opened(file: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+def _is_log(path: Path) -> bool:
+    """By its name, or else by how it begins. Raises OSError where it cannot be read."""
+    if not path.is_file():
+        path.stat()  # a link that leads nowhere
+        return False
+    with path.open("rb") as plain:
+        if LOG.fullmatch(path.name):
+            return True
+        with suppress(EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError), _unpacked(plain) as stream:
+            return LIKE_A_LOG.match(_head(stream).removeprefix(codecs.BOM_UTF8)) is not None
+    return False
+
+
+@contextmanager
+def _unpacked(file: BufferedReader) -> Iterator[Stream]:
+    magic = file.peek(6)
+    for begin, reader in COMPRESSED.items():
+        if magic.startswith(begin):
+            with reader(file) as stream:
+                yield stream
+            return
+    yield file
+
+
+def _head(stream: Stream) -> bytes:
+    """How it begins; it is still to be read."""
+    return stream.peek(HEAD)[:HEAD]

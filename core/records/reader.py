@@ -1,22 +1,33 @@
 """Reads audit records back, each once, from wherever lines of them come; what they answer is asked in `review`."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
-from core.records.selection import EVERYTHING, OPENINGS, Wanted
+from core.records.selection import EVERYTHING, RUNS, Wanted, of_environment
 
 CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """Stands for an instant that is not on record."""
+FRAMES = frozenset({"run_started", "run_finished"})
+"""The events that a run begins and ends with."""
+OPENING = b'"run_started"'
+MOST_FAULTS = 20
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class ListsDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
+    """How many of a run's lists of runtimes could be read."""
+
+    read: int = 0
+    unread: int = 0
 
 
 class ScopeDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
@@ -27,6 +38,7 @@ class ScopeDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     only: list[str] | None = None
     as_of: Instant | None = None
     inventory: str | None = None
+    leonardo_url: str | None = None
 
 
 class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
@@ -59,7 +71,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     policy: dict[str, bool | float] | None = None
     policy_digest: str | None = None
     exemptions: list[ExemptionDetail] = []
-    limits: dict[str, bool | float] = {}
+    limits: dict[str, bool | float | str] = {}
     scope: ScopeDetail | None = None
     plan: dict[str, str] | None = None
 
@@ -102,11 +114,14 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     outcomes: dict[str, int] | None = None
     failed: list[str] | None = None
     calls: dict[str, int] | None = None
+    lists: ListsDetail | None = None
+    living: int | None = None
     duration_s: float | None = None
     exit_code: int | None = None
     refused_by: list[str] | None = None
     would_be_refused_by: list[str] | None = None
     clock_skew_s: float | None = None
+    records_digest: str | None = None
 
     @property
     def path(self) -> str:
@@ -143,93 +158,178 @@ class Fault(msgspec.Struct, frozen=True):
     what: str
 
 
-class Line(NamedTuple):
-    """One line of a log, and where it stands."""
+class Faults:
+    """What is wrong, each once, and no more of one file than a person reads."""
 
-    place: str
+    def __init__(self) -> None:
+        self._by_file: dict[str, dict[Fault, None]] = {}
+
+    def add(self, file: str, place: str, what: str) -> None:
+        known = self._by_file.setdefault(file, {})
+        if len(known) < MOST_FAULTS:
+            known[Fault(place, what)] = None
+        elif Fault(place, what) not in known:
+            known[Fault(file, f"there are more than {MOST_FAULTS} such faults in it")] = None
+
+    def __iter__(self) -> Iterator[Fault]:
+        return chain.from_iterable(self._by_file.values())
+
+
+class Line(NamedTuple):
+    """The text of one record, and where it stands."""
+
+    file: str
+    at: int | str
+    """The number of a line, or words."""
     text: bytes
-    may_be_torn: bool = False
-    """Whether its writer may have been killed over it: nothing follows, or the next run does."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.at}" if isinstance(self.at, int) else f"{self.file} {self.at}"
 
 
 class Source(Protocol):
-    """Where lines come from."""
+    """Where lines come from; what else it tells grows while they are read."""
 
-    torn: list[Fault]
-    """Where it ends early; it grows while lines are read."""
-    faults: list[Fault]
-    """Where it cannot be read; it grows while lines are read."""
+    @property
+    def torn(self) -> Iterable[Fault]:
+        """Where it ends early as a killed writer leaves it."""
+
+    @property
+    def faults(self) -> Iterable[Fault]:
+        """Where it cannot be read."""
+
+    @property
+    def passed_over(self) -> Sequence[str]:
+        """What is there and was not read, since it is no log."""
 
     def lines(self, wanted: Wanted) -> Iterator[Line]:
         """At least the wanted lines, anew each time. Raises OSError."""
 
 
 class AuditRecords:
-    """The records of a source: each once, and those that open a run before all others.
+    """The records of a source: each once, and those that open and close runs before all others.
 
-    Iterating reads the source anew each time; afterwards `records`, `repeated`, `foreign`, `torn` and `faults` tell
-    what was met on the way.
+    Iterating reads the source anew each time; afterwards `records`, `frames`, `elsewhere`, `repeated`, `foreign`,
+    `torn`, `unread` and `faults` tell what was met on the way.
     """
 
-    def __init__(self, source: Source, wanted: Callable[[Sequence[Record]], Wanted] = lambda _: EVERYTHING) -> None:
-        """`wanted` tells, by the records that open runs, which others need to be read."""
+    def __init__(
+        self,
+        source: Source,
+        wanted: Callable[[Sequence[Record]], Wanted] = lambda _: EVERYTHING,
+        *,
+        environment: str | None = None,
+    ) -> None:
+        """`wanted` tells, by the records that open and close runs, which others need to be read.
+
+        Where an environment is named, only its records are given.
+        """
         self._source = source
         self._wanted = wanted
+        self.environment = environment
         self._begin()
 
     def _begin(self) -> None:
         self.records = 0
+        self.frames: list[Record] = []
+        """Those that open runs, and behind them those that close them."""
+        self.elsewhere: set[str] = set()
+        """Other environments whose records were passed over."""
         self.repeated = 0
         """Records that were met again with the same content."""
         self.foreign = 0
         """Lines that are no records of this schema."""
-        self.torn: list[Fault] = []
-        """Where a killed writer left off: no fault of the log's."""
-        self.faults: list[Fault] = []
+        self._torn: list[Fault] = []
+        self._unread = Faults()
+        self._contradictions = Faults()
         self._digests: dict[str, dict[int | str, bytes]] = {}
 
-    def _openings(self) -> Iterator[Record]:
+    @property
+    def torn(self) -> list[Fault]:
+        """Where a killed writer left off: no fault of the log's."""
+        return list(dict.fromkeys([*self._source.torn, *self._torn]))
+
+    @property
+    def unread(self) -> list[Fault]:
+        """What could not be read, so that records may be missing."""
+        return list(dict.fromkeys([*self._source.faults, *self._unread]))
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What could not be read, and what records say against each other or themselves."""
+        return [*self.unread, *self._contradictions]
+
+    @property
+    def passed_over(self) -> Sequence[str]:
+        """What is there and was not read, since it is no log."""
+        return self._source.passed_over
+
+    def runs(self, since: datetime = LONG_AGO) -> list[Record]:
+        """The records since then that open and close runs; those of other events are not looked at. Raises OSError."""
         self._begin()
-        for line in self._source.lines(OPENINGS):
-            with suppress(*UNREADABLE):
-                record = _read(line.text)
-                if record is not None and record.event == "run_started" and self._is_new(line.place, record):
-                    yield record
+        found = [record for record in self._frames() if (record.time or LONG_AGO) >= since]
+        self._digests = {}
+        return found
 
     def __iter__(self) -> Iterator[Record]:
         """Raises OSError where the source cannot be read any more."""
-        openings: list[Record] = []
-        for opening in self._openings():
-            openings.append(opening)
-            yield opening
-        met_again: set[str] = set()
-        self.repeated = 0
-        for line in self._source.lines(self._wanted(openings) if openings else EVERYTHING):
+        self._begin()
+        self.frames = sorted(self._frames(), key=lambda record: record.event == "run_finished")
+        yield from self.frames
+        self._torn, self.repeated, self.foreign = [], 0, 0
+        met_again: set[tuple[str, int, int, str | None]] = set()
+        for record, is_new in self._given(self._wanted(self.frames) if self.frames else EVERYTHING):
+            if is_new:
+                yield record
+            elif record.event in FRAMES:
+                met_again.add((record.run_id, record.task_index, record.seq, record.insert_id))
+        self.repeated -= len(met_again)
+        self._digests = {}
+
+    def _frames(self) -> Iterator[Record]:
+        return (record for record, is_new in self._given(RUNS, FRAMES) if is_new)
+
+    def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[tuple[Record, bool]]:
+        """The wanted records, perhaps among others, but of no other events, and whether they were not met before."""
+        cut_short: Line | None = None
+        for line in self._source.lines(of_environment(wanted, self.environment)):
+            if cut_short is not None:
+                self._cut_short(cut_short, line)
+                cut_short = None
             try:
                 record = _read(line.text)
             except UNREADABLE as error:
-                self._not_read(line, str(error))
+                if str(error) == CUT:
+                    cut_short = line
+                else:
+                    self._not_read(line, str(error))
                 continue
             if record is None:
                 self.foreign += 1
-            elif self._is_new(line.place, record):
-                yield record
-            elif record.event == "run_started":
-                met_again.add(f"{record.run_id}-{record.task_index}-{record.seq}-{record.insert_id}")
-        self.repeated -= len(met_again)
-        self.torn = list(dict.fromkeys([*self._source.torn, *self.torn]))
-        self.faults = list(dict.fromkeys([*self._source.faults, *self.faults]))
-        self._digests = {}
+            elif events and record.event not in events:
+                continue
+            elif self.environment not in (None, record.environment):
+                self.elsewhere.add(record.environment)
+            else:
+                yield record, self._is_new(line, record)
+        if cut_short is not None:
+            self._cut_short(cut_short, None)
+
+    def _cut_short(self, line: Line, following: Line | None) -> None:
+        """Its writer may have been killed over it where nothing follows, or the next run does."""
+        if following is None or following.file != line.file or OPENING in following.text:
+            self._torn.append(Fault(line.place, "the line is torn: its writer was cut off"))
+        else:
+            self._not_read(line, CUT)
 
     def _not_read(self, line: Line, why: str) -> None:
-        if why == CUT and line.may_be_torn:
-            self.torn.append(Fault(line.place, "the line is torn: its writer was cut off"))
-        elif _ours(line.text):
-            self.faults.append(Fault(line.place, f"the line is not readable as a record: {why}"))
+        if _ours(line.text):
+            self._unread.add(line.file, line.place, f"the line is not readable as a record: {why}")
         else:
             self.foreign += 1
 
-    def _is_new(self, place: str, record: Record) -> bool:
+    def _is_new(self, line: Line, record: Record) -> bool:
         """Whether the record was not met before; the same twice counts once."""
         task = f"{record.run_id}-{record.task_index}"
         identity = f"{task}-{record.seq}"
@@ -240,15 +340,20 @@ class AuditRecords:
         if known is not digest:
             self.repeated += 1
             if known != digest:
-                self.faults.append(Fault(place, f"record {identity} is here with other content than before"))
+                self._contradictions.add(
+                    line.file, line.place, f"record {identity} is here with other content than before"
+                )
             return False
         self.records += 1
         if not own:
-            self.faults.append(Fault(place, f"record {identity} has an insertId that is not its own"))
+            self._contradict(line, f"record {identity} has an insertId that is not its own")
         for name, value in (("job", record.job), ("run_id", record.run_id), ("environment", record.environment)):
             if labels is not None and labels.get(name, value) != value:
-                self.faults.append(Fault(place, f"record {identity} has another label {name}"))
+                self._contradict(line, f"record {identity} has another label {name}")
         return True
+
+    def _contradict(self, line: Line, what: str) -> None:
+        self._contradictions.add(line.file, line.place, what)
 
 
 def _read(line: bytes) -> Record | None:

@@ -1,6 +1,7 @@
 """Which records a question is about; a source that can leave the others out does so, the rest give all they have."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,6 +10,7 @@ class Match:
 
     events: tuple[str, ...] = ()
     run_ids: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
     path: str | None = None
     """`PROJECT/NAME` of a runtime."""
     actions: tuple[str, ...] = ()
@@ -20,4 +22,15 @@ Wanted = tuple[Match, ...]
 """Records that match any of these."""
 
 EVERYTHING: Wanted = (Match(),)
-OPENINGS: Wanted = (Match(events=("run_started",)),)
+RUNS: Wanted = (Match(events=("run_started", "run_finished")),)
+"""What opens and closes runs: a file is searched for it without decoding the rest."""
+
+
+def of_environment(wanted: Wanted, environment: str | None) -> Wanted:
+    """The same of one environment, where one is named."""
+    return wanted if environment is None else tuple(replace(match, environments=(environment,)) for match in wanted)
+
+
+def events_of(wanted: Wanted) -> Sequence[str]:
+    """The events that alone are wanted; empty where others may be."""
+    return [event for match in wanted for event in match.events] if all(match.events for match in wanted) else []

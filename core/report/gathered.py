@@ -11,7 +11,7 @@ from core.records.events import ALL_RUNTIMES, Outcome
 from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
 from core.review.comparison import Comparison
-from core.review.questions import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, in_time, of_the_fleet, written_at
+from core.review.questions import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, written_at
 from core.review.rejudge import PolicyNotRecordedError, deletion_policy
 from core.review.verify import FAILED
 from core.rules.decision import Reason, in_utc
@@ -107,7 +107,8 @@ class LatestSweep:
 class Gathered:
     """Everything that the page says, out of one pass over the records."""
 
-    def __init__(self, now: datetime, comparison: Comparison | None) -> None:
+    def __init__(self, now: datetime, comparison: Comparison | None, sweep: Record | None) -> None:
+        """`sweep` is the first record of the latest run over the whole fleet."""
         self.now = now
         self._comparison = comparison
         self.records = 0
@@ -117,7 +118,7 @@ class Gathered:
         self.failures = Newest(MOST_FAILURES)
         self.deleted: Counter[str] = Counter()
         self.would_delete: Counter[str] = Counter()
-        self.sweep: LatestSweep | None = None
+        self.sweep = None if sweep is None else LatestSweep(sweep)
         self._runs: dict[str, RunSummary] = {}
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -141,17 +142,8 @@ class Gathered:
             self._comparison.add(record)
         if record.event == "runtime_audited":
             self._add_audited(record)
-        elif record.event == "run_started":
-            self._open(record)
         elif record.event in ("project_unreadable", "runtime_missing"):
             self.failures.add(record)
-
-    def _open(self, started: Record) -> None:
-        if not of_the_fleet(started):
-            return
-        known = self.sweep.started if self.sweep else None
-        if known is None or (known.run_id != started.run_id and in_time(known) < in_time(started)):
-            self.sweep = LatestSweep(started)
 
     def _add_audited(self, record: Record) -> None:
         if self.sweep and record.run_id == self.sweep.started.run_id:

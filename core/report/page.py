@@ -12,9 +12,9 @@ from core.records.reader import AuditRecords, Record
 from core.report.charts import charts
 from core.report.gathered import Gathered
 from core.review.comparison import Comparison, rehearsals_that_differ
-from core.review.questions import of_runs, opened
 from core.review.terms import label, value
 from core.review.verify import Verdict, verify
+from core.review.which import UnknownError, framed, latest, of_runs, of_the_fleet, only_environment
 from core.rules.words import counted, duration, minute
 
 CONTROLS: dict[int, int | str] = {
@@ -33,17 +33,26 @@ def write_report(
     log: AuditRecords | None = None,
     compared: Sequence[str] = (),
 ) -> None:
-    """Write the page about these records, each run's `run_started` before its others.
+    """Write the page about these records, which begin with the frames of all runs.
 
     Two runs stand side by side: the `compared`, else the latest two, if they are dry runs that judged by different
     policies or instants. Where the records come out of `log`, what was wrong with its files is told too. Raises OSError
-    where `out` cannot be written, UnknownError where no record is of a run that is to be compared.
+    where `out` cannot be written, UnknownError where no record is of a run that is to be compared, or where records are
+    of several environments.
     """
-    openings, records = opened(records)
-    ids, records = of_runs(records, compared or rehearsals_that_differ(openings), also=lambda _: True)
-    gathered = Gathered(now, Comparison(*ids) if ids else None)
+    frames, records = framed(records)
+    only_environment(frame.environment for frame in frames)
+    ids, records = of_runs(records, compared or rehearsals_that_differ(frames), also=lambda _: True)
+    gathered = Gathered(now, Comparison(*ids) if ids else None, _latest_sweep(frames))
     verdicts = verify(gathered.watch(records), now)
     out.write_text(_page(gathered, _verdict(verdicts, log)), encoding="utf-8")
+
+
+def _latest_sweep(frames: Sequence[Record]) -> Record | None:
+    try:
+        return latest(frames, of_the_fleet)
+    except UnknownError:
+        return None
 
 
 def _verdict(verdicts: Sequence[Verdict], log: AuditRecords | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Of what one run alone condemned a row is held, of all else no more than tells wh
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
@@ -20,13 +20,10 @@ from core.review.questions import (
     ENDED_WITHOUT_US,
     RunLine,
     RunSummary,
-    UnknownError,
     exemption_in_words,
-    in_time,
-    of_runs,
-    of_the_fleet,
 )
 from core.review.rejudge import DELETION_JOB, PolicyNotRecordedError, deletion_policy, runtime_of
+from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, of_the_fleet, only_environment
 from core.rules import deletion
 from core.rules.decision import Action, Reason
 from core.rules.deletion import DeletionPolicy
@@ -117,25 +114,25 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
         return [difference for difference in self.differences if difference.condemned_in == run.run_id]
 
 
-def diff(records: Iterable[Record], run_a: str, run_b: str, now: datetime) -> Diff:
+def diff(
+    records: Iterable[Record], run_a: str, run_b: str, now: datetime, *, is_meant: IsMeant = lambda _: True
+) -> Diff:
     """What one run condemned and the other did not, why each differs, and how the fleet changed.
 
     Raises UnknownError.
     """
-    ids, chosen = of_runs(records, [run_a, run_b], also=_accepted)
+    ids, chosen = of_runs(records, [run_a, run_b], is_meant=is_meant, also=_accepted)
     comparison = Comparison(*ids)
     for record in chosen:
         comparison.add(record)
     return comparison.answer(now)
 
 
-def rehearsals_that_differ(openings: Iterable[Record]) -> list[str]:
+def rehearsals_that_differ(frames: Sequence[Record]) -> list[str]:
     """The latest two runs over the fleet, if both are dry and judged by different policies or instants; else none."""
-    of_a_run = {opening.run_id: opening for opening in openings if of_the_fleet(opening)}
-    latest = sorted(of_a_run.values(), key=in_time)[-2:]
+    latest = finished_runs(frames, of_the_fleet)[-2:]
     alike = {(o.policy_digest, o.scope and o.scope.as_of) for o in latest}
-    rehearsals = all(opening.dry_run for opening in latest) and len({o.environment for o in latest}) == 1
-    return [opening.run_id for opening in latest] if rehearsals and len(alike) > 1 else []
+    return [o.run_id for o in latest] if all(o.dry_run for o in latest) and len(alike) > 1 else []
 
 
 class _Seen(msgspec.Struct, gc=False):
@@ -213,14 +210,15 @@ class Comparison:
             raise UnknownError(f"{run_a} does not differ from itself")
         self._ids = run_a, run_b
         self._sides: dict[str, _Side] = {}
-        self._acted: set[str] = set()
+        self._acted: set[tuple[str, str]] = set()
+        """Environments and ids of what was deleted."""
         self._kept_by_the_other: set[str] = set()
         """Of the condemned, those that the other run's policy would have kept, whatever it saw of them."""
         self._in_both: Counter[tuple[str, str]] = Counter()
 
     def add(self, record: Record) -> None:
         if _accepted(record) and record.runtime_id is not None:
-            self._acted.add(record.runtime_id)
+            self._acted.add((record.environment, record.runtime_id))
         if record.run_id not in self._ids:
             return
         side = self._sides.get(record.run_id)
@@ -249,8 +247,12 @@ class Comparison:
             self._kept_by_the_other.add(runtime_id)
 
     def answer(self, now: datetime) -> Diff:
-        """What the records added up to, each of the two runs among them."""
+        """What the records added up to, each of the two runs among them.
+
+        Raises UnknownError where they are of two environments.
+        """
         a, b = (self._sides[run_id] for run_id in self._ids)
+        only_environment(side.run.first.environment for side in (a, b))
         earlier, later = sorted((a, b), key=lambda side: side.run.order())
         gone = [runtime_id for runtime_id in earlier if runtime_id not in later]
         return Diff(
@@ -261,8 +263,8 @@ class Comparison:
             counts=_counts(a.run.counts, b.run.counts),
             grew_by=later.run.listed - earlier.run.listed,
             new=sum(runtime_id not in earlier for runtime_id in later),
-            gone_by_our_act=sum(runtime_id in self._acted for runtime_id in gone),
-            gone_without_our_act=sum(runtime_id not in self._acted for runtime_id in gone),
+            gone_by_our_act=sum(map(self._was_deleted, gone)),
+            gone_without_our_act=sum(not self._was_deleted(runtime_id) for runtime_id in gone),
             condemned_in_both=self._in_both.total(),
             other_reasons=[
                 OtherReason(reason_a=in_a, reason_b=in_b, count=count)
@@ -271,6 +273,10 @@ class Comparison:
             ],
             differences=sorted(self._differences(earlier, later), key=_whom_to_tell),
         )
+
+    def _was_deleted(self, runtime_id: str) -> bool:
+        """By a run of the environment that the two are of."""
+        return (self._sides[self._ids[0]].run.first.environment, runtime_id) in self._acted
 
     def _differences(self, earlier: _Side, later: _Side) -> Iterator[Difference]:
         for side, other, which, why in (
@@ -303,7 +309,7 @@ class Comparison:
         if seen is None:
             if not later.looked_at(condemned.project, condemned.path):
                 return "not_looked_at", "the later run did not list it"
-            if condemned.runtime_id in self._acted:
+            if self._was_deleted(condemned.runtime_id):
                 return "gone_by_our_act", "gone by our act"
             return "gone_without_our_act", "gone without our act"
         if seen.reason in STATUS_REASONS:

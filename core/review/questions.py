@@ -1,12 +1,11 @@
 """What audit records answer: which runs, why this runtime, what is due; what two runs differ in lives in `comparison`.
 
-Every question takes records that begin with each run's `run_started`, as `core.records.reader` gives them.
+Every question takes records that begin with the frames of all runs, as `core.records.reader` gives them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from itertools import chain, groupby
 
 import msgspec
@@ -24,11 +23,21 @@ from core.review.rejudge import (
     runtime_of,
 )
 from core.review.verify import ACTS, FAILED, WOULD, state_of
+from core.review.which import (
+    LATEST,
+    IsMeant,
+    UnknownError,
+    framed,
+    in_time,
+    newer_unfinished,
+    of_runs,
+    of_the_fleet,
+    only_environment,
+)
 from core.rules import autopause, deletion
 from core.rules.decision import Action, Reason
 from core.rules.words import minute
 
-LATEST = "latest"
 ENDED_WITHOUT_US = frozenset({Outcome.REPLACED, Outcome.GONE})
 ACCEPTED = frozenset({Outcome.DELETION_ACCEPTED, Outcome.ALREADY_DELETING})
 SUMMED_UP = (
@@ -42,10 +51,6 @@ SUMMED_UP = (
 """Events that a run's line is made of, beside the decisions that its closing record does not name."""
 IN_A_ROW = 2
 """Runs in a row in which a runtime fails before it is shown apart."""
-
-
-class UnknownError(Exception):
-    """The records hold nothing of what was asked for."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +127,7 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     failures: list[str]
     """Whom, and why, in words."""
     remarks: list[str]
-    """What guards said."""
+    """What guards said, and which newer runs have not finished."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +176,8 @@ class Upcoming(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime
     due: list[Due]
     """By project, creator and time."""
+    remarks: list[str]
+    """Which newer runs have not finished."""
 
 
 # runs
@@ -289,80 +296,23 @@ def _failing(in_time: list[RunSummary]) -> Iterator[Failing]:
 # one run, or two
 
 
-def of_runs(
-    records: Iterable[Record],
-    wanted: Iterable[str],
-    *,
-    is_latest: Callable[[Record], bool] = lambda _: True,
-    also: Callable[[Record], bool] = lambda _: False,
-) -> tuple[list[str], Iterator[Record]]:
-    """The ids of the wanted runs, `latest` resolved, and an iterator over their records and those wanted `also`.
-
-    Raises UnknownError where no run is the latest, or, once the records have come to their end, where a wanted run has
-    none.
-    """
-    openings, all_of_them = opened(records)
-    ids = run_ids(openings, wanted, is_latest=is_latest)
-
-    def chosen() -> Iterator[Record]:
-        known: set[str] = set()
-        for record in all_of_them:
-            known.add(record.run_id)
-            if record.run_id in ids or also(record):
-                yield record
-        for run_id in ids:
-            if run_id not in known:
-                close = get_close_matches(run_id, known)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise UnknownError(f"there is no record of run {run_id!r}{hint}")
-
-    return ids, chosen()
-
-
-def opened(records: Iterable[Record]) -> tuple[list[Record], Iterator[Record]]:
-    """The records that open runs, and all from the first on."""
-    rest = iter(records)
-    openings: list[Record] = []
-    behind: list[Record] = []
-    for record in rest:
-        if record.event != "run_started":
-            behind.append(record)
-            break
-        openings.append(record)
-    return openings, chain(openings, behind, rest)
-
-
-def run_ids(
-    openings: Iterable[Record], wanted: Iterable[str], *, is_latest: Callable[[Record], bool] = lambda _: True
-) -> list[str]:
-    """The ids of the wanted runs, `latest` resolved by their first records. Raises UnknownError where none is."""
-    candidates = [opening for opening in openings if is_latest(opening)]
-    return [_latest(candidates) if run_id == LATEST else run_id for run_id in wanted]
-
-
-def _latest(openings: list[Record]) -> str:
-    if not openings:
-        raise UnknownError("there is no such run in the records")
-    return max(openings, key=in_time).run_id
-
-
-def in_time(first: Record) -> tuple[datetime, str]:
-    """What runs are sorted by, of the first record of each; one without a time comes before all others."""
-    return first.time or LONG_AGO, first.run_id
-
-
 def _of_one_run(
-    records: Iterable[Record], run_id: str, *, is_latest: Callable[[Record], bool] = lambda _: True
-) -> tuple[RunSummary, Iterator[Record]]:
-    """A summary that is still empty, and the records of which there is at least one. Raises UnknownError."""
-    _, chosen = of_runs(records, [run_id], is_latest=is_latest)
+    records: Iterable[Record], run_id: str, now: datetime, is_meant: IsMeant
+) -> tuple[RunSummary, list[str], Iterator[Record]]:
+    """A summary that is still empty, what is newer than the latest, and the records of which there is at least one.
+
+    Raises UnknownError.
+    """
+    frames, records = framed(records)
+    _, chosen = of_runs(records, [run_id], is_meant=is_meant)
     first = next(chosen)
-    return RunSummary(first), chain([first], chosen)
+    newer = newer_unfinished(frames, first, is_meant, now) if run_id == LATEST else []
+    return RunSummary(first), newer, chain([first], chosen)
 
 
-def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
-    """What one run (or the `latest`) did. Raises UnknownError."""
-    seen, chosen = _of_one_run(records, run_id)
+def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMeant = lambda _: True) -> RunAnswer:
+    """What one run (or the `latest` of those that may be meant) did. Raises UnknownError."""
+    seen, newer, chosen = _of_one_run(records, run_id, now, is_meant)
     acts: list[ActLine] = []
     for record in chosen:
         seen.add(record)
@@ -381,7 +331,7 @@ def run(records: Iterable[Record], run_id: str, now: datetime) -> RunAnswer:
         ],
         acts=acts,
         failures=list(seen.failed.values()),
-        remarks=seen.remarks,
+        remarks=[*newer, *seen.remarks],
     )
 
 
@@ -422,6 +372,7 @@ def why(records: Iterable[Record], path: str) -> Why:
             about.setdefault(record.runtime_id, []).append(record)
     if not about:
         raise UnknownError(f"there is no record about {path}")
+    only_environment(record.environment for told in about.values() for record in told)
     incarnations = [_incarnation(runtime_id, told, starts) for runtime_id, told in about.items()]
     return Why(path=path, incarnations=sorted(incarnations, key=lambda i: i.entries[0].first_at))
 
@@ -513,7 +464,7 @@ def _explained(record: Record, started: Record | None) -> str:
 
 def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
     """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
-    seen, chosen = _of_one_run(records, LATEST, is_latest=of_the_fleet)
+    seen, newer, chosen = _of_one_run(records, LATEST, now, of_the_fleet)
     due: list[Due] = []
     for record in chosen:
         seen.add(record)
@@ -536,8 +487,4 @@ def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upc
                 )
             )
     due.sort(key=lambda row: (row.project, row.creator or "", row.due_at, row.name))
-    return Upcoming(run=seen.line(now), until=now + within, due=due)
-
-
-def of_the_fleet(started: Record) -> bool:
-    return started.job == DELETION_JOB and (started.scope is None or started.scope.only is None)
+    return Upcoming(run=seen.line(now), until=now + within, due=due, remarks=newer)

@@ -1,15 +1,17 @@
-"""Where audit records are read from: files and folders, or Cloud Logging; what they answer is asked in `records`."""
+"""Where audit records are read from, files and folders or Cloud Logging, and what is said of what could not be read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from core.records.files import AuditFiles
-from core.records.reader import Source
+from core.records.reader import AuditRecords, Record, Source
 from core.settings.faults import UsageError
 from core.settings.fields import GoogleSettings
 
 CLOUD_LOGGING = "cloud-logging"
+FEW = 5
+"""Files that are named."""
 
 
 def open_places(
@@ -28,6 +30,31 @@ def open_places(
     from core.google.log_entries import CloudLogEntries  # noqa: PLC0415 - 400 ms that files do without
 
     return CloudLogEntries(google.audit_cloud_log, since, emulator=google.google_emulator, read=read)
+
+
+def some(log: AuditRecords) -> Iterator[Record]:
+    """The records, of which there must be one. Raises UsageError."""
+    yield from log
+    if log.records:
+        return
+    of_it = "" if log.environment is None else f" of environment {log.environment}"
+    others = f", only of {' and '.join(sorted(log.elsewhere))}" if log.elsewhere else ""
+    missing = not_read(log)
+    if log.elsewhere or not missing:
+        missing = [f"from: there is no audit record{of_it}{others}", *missing]
+    raise UsageError(*missing, *passed_over(log))
+
+
+def not_read(log: AuditRecords) -> list[str]:
+    """What of a log is torn, could not be read, or contradicts the rest, in sentences."""
+    return [f"{remark.place}: {remark.what}" for remark in (*log.torn, *log.faults)]
+
+
+def passed_over(log: AuditRecords) -> list[str]:
+    """What was not read since it is no log, in a sentence if any."""
+    names = [name if name.isprintable() else repr(name) for name in log.passed_over]
+    rest = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
+    return [f"passed over, since they are no logs: {', '.join(names[:FEW])}{rest}"] if names else []
 
 
 def cannot_be_read(error: OSError) -> str:

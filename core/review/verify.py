@@ -29,6 +29,8 @@ from core.runtime import GCP
 State = Literal["finished", "open", "cut_off"]
 DEADLINE = timedelta(minutes=45)
 """The deadline of a run that did not write its own down: the default."""
+LONGEST_DEADLINE = timedelta(hours=24)
+"""The most that the setting takes: no run is waited for any longer, whatever it says."""
 SETTLED_AFTER = timedelta(minutes=10)
 """How long after its deadline a run without a closing record counts as still going: logs arrive late."""
 MOST_MISSING = 1_000_000
@@ -97,13 +99,15 @@ def state_of(started: Record | None, *, finished: bool, now: datetime) -> State:
         return "finished"
     if started is None or started.time is None:
         return "cut_off"
-    return "open" if now - started.time - SETTLED_AFTER < _deadline(started) else "cut_off"
+    return "open" if -CLOCK_TOLERANCE <= now - started.time < _deadline(started) + SETTLED_AFTER else "cut_off"
 
 
 def _deadline(started: Record) -> timedelta:
     try:
-        return timedelta(seconds=started.limits["deadline_s"])
-    except (KeyError, OverflowError, ValueError):
+        return min(timedelta(seconds=float(started.limits["deadline_s"])), LONGEST_DEADLINE)
+    except OverflowError:
+        return LONGEST_DEADLINE
+    except (KeyError, ValueError):
         return DEADLINE
 
 
@@ -191,6 +195,8 @@ class _Task:
         self._run_started = started
         self._opened = False
         self._closing: Record | None = None
+        self._closings: list[Record] = []
+        """They come before the records that they close: their numbers are looked at last."""
         self._faults: list[str] = []
         self._next = 0
         self._missing: set[int] = set()
@@ -254,9 +260,11 @@ class _Task:
     def _fault(self, record: Record, what: str) -> None:
         self._faults.append(f"{_where(record)} {what}")
 
-    def _count_seq(self, record: Record) -> None:
+    def _count_seq(self, record: Record, *, at_last: bool = False) -> None:
         seq = record.seq
-        if seq == self._next:
+        if record.event == "run_finished" and not at_last:
+            self._closings.append(record)
+        elif seq == self._next:
             self._next += 1
         elif seq in self._missing:
             self._missing.remove(seq)
@@ -338,7 +346,9 @@ class _Task:
         ]
 
     def all_faults(self, *, still_open: bool) -> Iterator[str]:
-        """What is off; an open run is not held to what it has not come to."""
+        """What is off, asked once; an open run is not held to what it has not come to."""
+        while self._closings:
+            self._count_seq(self._closings.pop(), at_last=True)
         yield from self._faults
         if not self._opened:
             yield "run_started is missing"

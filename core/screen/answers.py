@@ -192,6 +192,7 @@ def _(answer: Upcoming) -> Iterable[Part]:
             due.append(Text("\n").join([*head, told]))
             head = []
     yield due
+    yield _lines(answer.remarks, WARNING)
     yield [Text(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", style="bold")]
 
 

@@ -84,8 +84,8 @@ def add_places(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
         action="append",
         required=required,
         metavar="FILE|FOLDER|cloud-logging",
-        help="audit files of earlier runs, also as a Cloud Logging sink writes them, or Cloud Logging itself,"
-        " which audit-cloud-log names; the flag repeats",
+        help="audit files of earlier runs, also as a Cloud Logging sink writes or Logs Explorer downloads them, or"
+        " Cloud Logging itself, which audit-cloud-log names; the flag repeats",
     )
 
 
