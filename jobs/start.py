@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +26,7 @@ from core.settings.deployment import Environment, ScheduledJob, deployed_job, en
 from core.settings.faults import UsageError, flag_of
 from core.settings.fields import Settings
 from core.settings.flags import add_environment, environment_file
-from core.settings.reading import load_google_settings, load_settings, origins
+from core.settings.reading import Source, from_file, load_google_settings, load_settings, origins
 
 if TYPE_CHECKING:
     from core.google.executions import CloudRunJob, State
@@ -86,9 +87,10 @@ def serve(arguments: argparse.Namespace) -> int:
     given.setdefault("started_by", _somebody())
     if live:
         given.setdefault("approved_by", given["started_by"])
-    settings = load_settings({**environment.settings, "environment": environment.name, **given}, None, utc_now())
+    installed = _installed(environment, environment_file(arguments))
+    settings = load_settings(given, None, utc_now(), deployed=installed)
     if arguments.show_config:
-        _show(settings, environment, arguments)
+        _show(settings, installed, arguments)
         return ExitCode.DONE
     deployed = deployed_job(arguments.job, environment.name)
     view = _view(arguments, typed)
@@ -102,11 +104,22 @@ def serve(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
 
 
-def _show(settings: Settings, environment: Environment, arguments: argparse.Namespace) -> None:
+def _installed(environment: Environment, file: Path) -> Source:
+    """What the jobs of the environment are told as they are deployed, for which its file speaks."""
+    derived = {
+        "environment": environment.name,
+        "google_project": environment.project,
+        "google_region": environment.region,
+        "audit_cloud_log": environment.audit_log,
+    }
+    return from_file(file, {**environment.settings, **derived})
+
+
+def _show(settings: Settings, installed: Source, arguments: argparse.Namespace) -> None:
     from core.settings.shown import shown  # noqa: PLC0415 - a start shows no settings
 
-    typed, file = vars(arguments), environment_file(arguments)
-    origin = origins(typed, deployed={name: f"{name} in {file}" for name in environment.settings})
+    typed = vars(arguments)
+    origin = origins(typed, deployed=installed)
     google = load_google_settings(typed)
     print(shown(settings, PASSED_ON, origin) + shown(google, ("google_emulator",), origin), end="")
 

@@ -300,14 +300,16 @@ def test_settings_cannot_be_changed_after_the_start() -> None:
 # Unknown names
 
 
-def test_an_unknown_variable_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_in_other_letters_or_unknown_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFECYCLE_MAX_AGEE", "3d")
     monkeypatch.setenv("Lifecycle_Dry_Runs", "no")
     monkeypatch.setenv("LIFECYCLE_0123456789", "1")
+    monkeypatch.setenv("lifecycle_max_acts", "3")
     assert faults() == (
         "LIFECYCLE_0123456789: unknown setting",
         "LIFECYCLE_MAX_AGEE: unknown setting; did you mean LIFECYCLE_MAX_AGE?",
         "Lifecycle_Dry_Runs: unknown setting; did you mean LIFECYCLE_DRY_RUN?",
+        "lifecycle_max_acts: unknown setting; did you mean LIFECYCLE_MAX_ACTS?",
     )
 
 
@@ -324,13 +326,12 @@ def test_an_unknown_flag_is_refused_with_a_suggestion() -> None:
 
 
 def test_a_fault_names_where_the_value_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("lifecycle_max_acts", "none")
+    monkeypatch.setenv("LIFECYCLE_MAX_ACTS", "none")
     path = a_file(tmp_path, "max_act_share: 2\n")
     assert set(faults(path, auth="magic", expect_at_least="-1")) == {
         "--auth: input should be 'google' or 'none', not 'magic'",
         "--expect-at-least: input should be greater than or equal to 0, not '-1'",
-        "lifecycle_max_acts".upper() + ": input should be a valid integer, unable to parse string as an integer,"
-        " not 'none'",
+        "LIFECYCLE_MAX_ACTS: input should be a valid integer, unable to parse string as an integer, not 'none'",
         f"max_act_share in {path}: input should be less than or equal to 1, not '2'",
     }
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from core.clock import SETTLING
 from core.rules.autopause import AutopauseLimits, AutopausePolicy
@@ -18,7 +17,7 @@ from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
 from core.settings.durations import format_duration, parse_duration, parse_instant
-from core.settings.faults import PREFIX, UsageError
+from core.settings.faults import UsageError
 from core.settings.yaml_text import read_text
 
 
@@ -41,7 +40,7 @@ def _exemptions(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
-CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 
 
 def is_loopback(host: str | None) -> bool:
@@ -53,10 +52,10 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-class GoogleSettings(BaseSettings):
+class GoogleSettings(BaseModel):
     """Where on Google Cloud the jobs live and their log is: all that a command needs which runs no job itself."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     audit_cloud_log: str | None = Field(
         default=None, description="projects/P/logs/NAME: also keep every record there, acknowledged before each act"
@@ -137,7 +136,7 @@ class Settings(GoogleSettings):
         default=timedelta(hours=2), description="in transition for this long is stuck (duration)"
     )
     stop_overdue: bool = Field(default=False, description="stop runtimes whose autopause is overdue")
-    exemptions: Annotated[tuple[Exemption, ...], NoDecode, BeforeValidator(_exemptions)] = Field(
+    exemptions: Annotated[tuple[Exemption, ...], BeforeValidator(_exemptions)] = Field(
         default=(), description="YAML file, or inline JSON: list of match, until, reason"
     )
     max_acts: int = Field(default=500, ge=1, description="refuse to do more than this in one run (acts)")

@@ -1,11 +1,10 @@
 """Settings from flags, environment and config file, in this order; what they are lives in `fields`."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -17,16 +16,34 @@ from core.settings.yaml_text import load_yaml, read_text
 S = TypeVar("S", bound=GoogleSettings)
 CLOSE = 0.75
 """How alike a misspelt name must be to one that there is, to be asked about."""
+VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields}
 
 
-def load_settings(flags: Mapping[str, object], config: Path | None, now: datetime) -> Settings:
-    """Flags over the environment over the config file over the defaults. Raises UsageError with every fault found."""
+class Said(NamedTuple):
+    """What is said of a setting, and where a person finds it said."""
+
+    origin: str
+    value: Any
+
+
+Source = Mapping[str, Said]
+"""What one source says, by the names of settings."""
+SILENT: Source = {}
+
+
+def load_settings(
+    flags: Mapping[str, object], config: Path | None, now: datetime, *, deployed: Source = SILENT
+) -> Settings:
+    """Flags over what is deployed over the environment over the config file over the defaults.
+
+    Raises UsageError with every fault found.
+    """
     faults = list(_unknown_variables(os.environ))
     try:
-        in_file = {} if config is None else config_values(config)
+        said = _said(flags, config, deployed)
     except ValueError as error:
         raise UsageError(*faults, f"config: {error}") from None
-    settings = _read(Settings, flags, in_file, config, faults)
+    settings = _read(Settings, said, faults)
     faults += [
         f"exemptions: {exemption.reason!r} lasts until {exemption.until:%Y-%m-%d}, more than {LONGEST.days} days ahead"
         for exemption in settings.exemptions
@@ -37,25 +54,39 @@ def load_settings(flags: Mapping[str, object], config: Path | None, now: datetim
     return settings
 
 
-def load_google_settings(flags: Mapping[str, object]) -> GoogleSettings:
-    """Flags over the environment, for a command that runs no job itself. Raises UsageError."""
-    known = {name: value for name, value in flags.items() if name in GoogleSettings.model_fields}
+def load_google_settings(flags: Mapping[str, object], *, deployed: Source = SILENT) -> GoogleSettings:
+    """The same for a command that runs no job itself. Raises UsageError."""
+    said = _said(flags, None, deployed)
+    known = {name: said[name] for name in said if name in GoogleSettings.model_fields}
     faults = list(_unknown_variables(os.environ))
-    settings = _read(GoogleSettings, known, {}, None, faults)
+    settings = _read(GoogleSettings, known, faults)
     if faults:
         raise UsageError(*faults)
     return settings
 
 
-def _read(
-    kind: type[S], flags: Mapping[str, object], in_file: dict[str, Any], config: Path | None, faults: list[str]
-) -> S:
+def origins(flags: Mapping[str, object], config: Path | None = None, *, deployed: Source = SILENT) -> Mapping[str, str]:
+    """Where the value of each setting comes from that is not at its default."""
+    return {name: said.origin for name, said in _said(flags, config, deployed).items()}
+
+
+def from_file(path: Path, values: Mapping[str, object]) -> Source:
+    return {name: Said(f"{name} in {path}", value) for name, value in values.items()}
+
+
+def _said(flags: Mapping[str, object], config: Path | None, deployed: Source) -> dict[str, Said]:
+    """By whom it is said that outdoes the others. Raises ValueError."""
+    in_file = {} if config is None else from_file(config, config_values(config))
+    typed = {name: Said(flag_of(name), value) for name, value in flags.items()}
+    return {**in_file, **_variables(os.environ), **deployed, **typed}
+
+
+def _read(kind: type[S], said: Source, faults: list[str]) -> S:
     """Raises UsageError with the faults found before, and those of the values."""
-    below_the_environment = {name: value for name, value in in_file.items() if not _is_variable(name)}
     try:
-        return kind(**{**below_the_environment, **flags})
+        return kind(**{name: value for name, (_, value) in said.items()})
     except ValidationError as error:
-        raise UsageError(*faults, *(_fault(e, flags, in_file, config) for e in error.errors())) from None
+        raise UsageError(*faults, *(_fault(e, said) for e in error.errors())) from None
     except UsageError as error:
         raise UsageError(*faults, *error.faults) from None
 
@@ -67,12 +98,16 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def _variables(environment: Mapping[str, str]) -> Source:
+    """An empty variable counts as unset."""
+    known = {variable: environment.get(variable) for variable in VARIABLES}
+    return {VARIABLES[variable]: Said(variable, value) for variable, value in known.items() if value}
+
+
 def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
-    """pydantic-settings reads the variables that it knows and is silent about a misspelt one."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
     for variable in sorted(name for name, value in environment.items() if value):
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            yield f"{variable}: unknown setting{_did_you_mean(variable.upper(), known)}"
+        if variable.upper().startswith(PREFIX) and variable not in VARIABLES:
+            yield f"{variable}: unknown setting{_did_you_mean(variable.upper(), VARIABLES)}"
 
 
 def config_values(path: Path) -> dict[str, Any]:
@@ -86,31 +121,9 @@ def config_values(path: Path) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value != ""}  # as an empty variable, it is unset
 
 
-def origins(
-    flags: Mapping[str, object], config: Path | None = None, *, deployed: Mapping[str, str] | None = None
-) -> Callable[[str], str]:
-    """Where the value of each setting comes from, by its name; `deployed` says it of those that only flags outdo."""
-    told = {**(deployed or {}), **{name: flag_of(name) for name in flags}}
-    otherwise = partial(_origin, flags={}, in_file={} if config is None else config_values(config), config=config)
-    return lambda name: told.get(name) or otherwise(name)
-
-
-def _origin(name: str, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
-    if name in flags:
-        return flag_of(name)
-    if _is_variable(name):
-        return PREFIX + name.upper()
-    return f"{name} in {config}" if name in in_file else "default"
-
-
-def _is_variable(name: str) -> bool:
-    """Whether the environment gives this setting a value; an empty one counts as unset."""
-    return PREFIX + name.upper() in {key.upper() for key, value in os.environ.items() if value}
-
-
-def _fault(error: Any, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
+def _fault(error: Any, said: Source) -> str:
     name = str(error["loc"][0])
-    came_from = _origin(name, flags, in_file, config)
+    came_from = said[name].origin
     if error["type"] == "extra_forbidden":
         return f"{came_from}: unknown setting{_did_you_mean(name, Settings.model_fields)}"
     return f"{came_from}: {reason_of(error)}"
