@@ -103,15 +103,18 @@ def _installed(arguments: argparse.Namespace) -> Source:
         return SILENT
     from core.settings.deployment import environment_of  # noqa: PLC0415 - 35 ms that files do without
 
-    return {"audit_cloud_log": Said(str(environment_file(arguments)), environment_of(arguments).audit_log)}
+    return {
+        "environment": Said("--env", arguments.env),
+        "audit_cloud_log": Said(str(environment_file(arguments)), environment_of(arguments).audit_log),
+    }
 
 
 def _show(arguments: argparse.Namespace) -> None:
     from core.settings.shown import shown  # noqa: PLC0415 - an answer shows no settings
 
     flags, installed = vars(arguments), _installed(arguments)
-    settings = load_google_settings(flags, deployed=installed)
-    print(shown(settings, FLAGS, origins(flags, deployed=installed)), end="")
+    settings = load_google_settings(flags, deployed=installed, pins=arguments.pins)
+    print(shown(settings, FLAGS, origins(flags, deployed=installed, pins=arguments.pins)), end="")
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -142,7 +145,7 @@ def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> Audit
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     try:
-        google = load_google_settings(vars(arguments), deployed=_installed(arguments))
+        google = load_google_settings(vars(arguments), deployed=_installed(arguments), pins=arguments.pins)
         source = open_places(places, begin, google, read=read)
     except OSError as error:
         raise UsageError(f"from: {cannot_be_read(error)}") from None

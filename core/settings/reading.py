@@ -1,16 +1,17 @@
-"""Settings from flags, environment and config file, in this order; what they are lives in `fields`."""
+"""Settings from flags, environment and config file, in this order, and held to pins; what they are is in `fields`."""
 
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from core.rules.exemptions import LONGEST
 from core.settings.faults import PREFIX, UsageError, flag_of, reason_of
 from core.settings.fields import GoogleSettings, Settings
+from core.settings.pins import FLAG, Pins
 from core.settings.yaml_text import load_yaml, read_text
 
 S = TypeVar("S", bound=GoogleSettings)
@@ -32,17 +33,14 @@ SILENT: Source = {}
 
 
 def load_settings(
-    flags: Mapping[str, object], config: Path | None, now: datetime, *, deployed: Source = SILENT
+    flags: Mapping[str, object], config: Path | None, now: datetime, *, deployed: Source = SILENT, pins: Pins = ()
 ) -> Settings:
     """Flags over what is deployed over the environment over the config file over the defaults.
 
-    Raises UsageError with every fault found.
+    Raises UsageError with every fault found; where one contradicts a pin, with those that do, before all else.
     """
+    said = _said(flags, config, deployed, pins)
     faults = list(_unknown_variables(os.environ))
-    try:
-        said = _said(flags, config, deployed)
-    except ValueError as error:
-        raise UsageError(*faults, f"config: {error}") from None
     settings = _read(Settings, said, faults)
     faults += [
         f"exemptions: {exemption.reason!r} lasts until {exemption.until:%Y-%m-%d}, more than {LONGEST.days} days ahead"
@@ -54,9 +52,9 @@ def load_settings(
     return settings
 
 
-def load_google_settings(flags: Mapping[str, object], *, deployed: Source = SILENT) -> GoogleSettings:
+def load_google_settings(flags: Mapping[str, object], *, deployed: Source = SILENT, pins: Pins = ()) -> GoogleSettings:
     """The same for a command that runs no job itself. Raises UsageError."""
-    said = _said(flags, None, deployed)
+    said = _said(flags, None, deployed, pins)
     known = {name: said[name] for name in said if name in GoogleSettings.model_fields}
     faults = list(_unknown_variables(os.environ))
     settings = _read(GoogleSettings, known, faults)
@@ -65,20 +63,82 @@ def load_google_settings(flags: Mapping[str, object], *, deployed: Source = SILE
     return settings
 
 
-def origins(flags: Mapping[str, object], config: Path | None = None, *, deployed: Source = SILENT) -> Mapping[str, str]:
-    """Where the value of each setting comes from that is not at its default."""
-    return {name: said.origin for name, said in _said(flags, config, deployed).items()}
+def origins(
+    flags: Mapping[str, object], config: Path | None = None, *, deployed: Source = SILENT, pins: Pins = ()
+) -> Mapping[str, str]:
+    """Where the value of each setting comes from that is not at its default. Raises UsageError."""
+    return {name: said.origin for name, said in _said(flags, config, deployed, pins).items()}
 
 
 def from_file(path: Path, values: Mapping[str, object]) -> Source:
     return {name: Said(f"{name} in {path}", value) for name, value in values.items()}
 
 
-def _said(flags: Mapping[str, object], config: Path | None, deployed: Source) -> dict[str, Said]:
-    """By whom it is said that outdoes the others. Raises ValueError."""
-    in_file = {} if config is None else from_file(config, config_values(config))
+def check_pins(pins: Pins) -> None:
+    """Raises UsageError where a pin cannot be, or where another one or a variable contradicts it."""
+    _hold_to(_pinned(pins), (_variables(os.environ),))
+
+
+def _pinned(pins: Pins) -> Source:
+    """What the pins say. Raises UsageError where there is no such setting or value, or where two disagree."""
+    said = [(name, Said(f"{FLAG} {flag_of(name).removeprefix('--')}", text)) for name, text in pins]
+    unknown = [
+        f"{origin}: unknown setting{_did_you_mean(name, Settings.model_fields)}"
+        for name, (origin, _) in said
+        if name not in Settings.model_fields
+    ]
+    if unknown:
+        raise UsageError(*unknown)
+    source = dict(said)
+    for name, (origin, text) in said:
+        try:
+            _value(name, text)
+        except ValidationError as error:
+            raise UsageError(f"{origin}: {reason_of(error.errors()[0])}") from None
+    _hold_to(source, ({name: one} for name, one in said))
+    return source
+
+
+def _said(flags: Mapping[str, object], config: Path | None, deployed: Source, pins: Pins) -> dict[str, Said]:
+    """By whom it is said that outdoes the others. Raises UsageError."""
+    held = _pinned(pins)
+    variables = _variables(os.environ)
     typed = {name: Said(flag_of(name), value) for name, value in flags.items()}
-    return {**in_file, **_variables(os.environ), **deployed, **typed}
+    _hold_to(held, (variables, deployed, typed))
+    try:
+        in_file = {} if config is None else from_file(config, config_values(config))
+    except ValueError as error:
+        raise UsageError(*_unknown_variables(os.environ), f"config: {error}") from None
+    _hold_to(held, (in_file,))
+    return {**in_file, **variables, **deployed, **typed, **{name: one for name, one in held.items() if one.value}}
+
+
+def _hold_to(held: Source, sources: Iterable[Source]) -> None:
+    """Raises UsageError where a source says of a setting anything else than its pin."""
+    faults = [
+        f"{origin}: {name.replace('_', '-')} is pinned to another value by the command itself"
+        for source in sources
+        for name, (origin, value) in source.items()
+        if name in held and not _same(name, value, held[name].value)
+    ]
+    if faults:
+        raise UsageError(*faults)
+
+
+def _same(name: str, value: Any, text: str) -> bool:
+    try:
+        return bool(_value(name, value) == _value(name, text))
+    except ValidationError:
+        return False
+
+
+def _value(name: str, value: Any) -> Any:
+    """As it is parsed. Raises ValidationError."""
+    info = Settings.model_fields[name]
+    if value == "":
+        return info.default
+    kind: Any = Annotated[(info.annotation, info.description, *info.metadata)]
+    return TypeAdapter(kind).validate_python(value)
 
 
 def _read(kind: type[S], said: Source, faults: list[str]) -> S:
