@@ -174,10 +174,11 @@ def test_a_review_shows_where_it_would_read_and_needs_no_question(run: Run, monk
 def test_a_start_shows_what_the_execution_will_be_told_and_needs_no_job(run: Run) -> None:
     folder = Path(__file__).parents[1] / "deploy/environments"
     start = ("start", "--environments", str(folder), "--show-config")
-    shown_ = told(run(*start, "--env", "prod", "--max-acts", "7", "--no-dry-run", "--google-emulator", "localhost:1"))
+    shown_ = told(run(*start, "--env", "prod", "--max-acts", "7", "--google-emulator", "localhost:1"))
     assert shown_["max_acts"] == ["7", "--max-acts"]
     assert shown_["max_age"] == ["14d", f"max_age in {folder}/prod.yaml"]
-    assert shown_["dry_run"] == ["false", "--dry-run"]
+    assert shown_["dry_run"] == ["true", "--dry-run"]
+    assert told(run(*start, "--env", "prod", "--no-dry-run"))["dry_run"] == ["false", "--dry-run"]
     assert shown_["stuck_after"] == ["2h", "default"]
     assert shown_["google_emulator"] == ["'localhost:1'", "--google-emulator"]
     assert told(run(*start, "--env", "prod", "--max-age", "13d"))["max_age"] == ["13d", "--max-age"]

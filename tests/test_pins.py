@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from core.sandbox.google_cloud import environment_file
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from core.settings.faults import UsageError
 from core.settings.pins import Pin, drop_variables, take_pins
 from jobs.__main__ import JOBS, main
-from tests.conftest import Ended, a_machine, calls, read_records
+from tests.conftest import DRY, Ended, a_machine, calls, read_records
 
 Run = Callable[..., Ended]
 ROOT = Path(__file__).parents[1]
@@ -146,6 +148,33 @@ def test_a_review_reads_the_log_that_is_pinned_and_no_other(run: Run) -> None:
         ended = run("--pin", pin, *review)
         assert (ended.code, ended.out) == (2, "")
         assert ended.err.endswith(f"{pin.partition('=')[0]} {PINNED}\n")
+
+
+# Start
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "cron.yaml", tmp_path)
+    (tmp_path / "deploy/environments").mkdir(parents=True)
+    (tmp_path / "deploy/environments/test.yaml").write_text(environment_file("http://127.0.0.1:1"))
+
+
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize(
+    ("pin", "fault"),
+    [
+        ("dry-run=yes", f"--dry-run: dry-run {PINNED}"),
+        ("leonardo-url=https://l.example.org", f"leonardo_url in deploy/environments/test.yaml: leonardo-url {PINNED}"),
+        ("environment=prod", f"environment in deploy/environments/test.yaml: environment {PINNED}"),
+        ("plan=y", f"--plan: plan {PINNED}"),
+        ("log-level=DEBUG", "--pin log-level: a start cannot hold an execution to it"),
+    ],
+)
+def test_a_start_that_a_pin_forbids_starts_nothing(run: Run, pin: str, fault: str) -> None:
+    live = ("start", SWEEP[0], "--env", "test", "--no-dry-run", "--plan", "x", "--yes-i-mean", "test")
+    ended = run("--pin", pin, *live)
+    assert (ended.code, ended.out, ended.err) == (2, "", f"leo-lifecycle: {fault}\n")
 
 
 # A stranger who would like to be asked
@@ -302,6 +331,16 @@ def test_what_is_no_setting_and_no_matter_of_language_or_cloud_run_is_dropped() 
     assert environment == kept | others
     drop_variables([Pin("leonardo_url", "")], environment)
     assert environment == kept
+
+
+@pytest.mark.usefixtures("checkout")
+def test_the_dry_run_command_starts_no_live_run() -> None:
+    live = ("start", SWEEP[0], "--env", "test", "--no-dry-run", "--plan", "x", "--yes-i-mean", "test")
+    ended = subprocess.run([DRY, *live], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"leo-lifecycle: --dry-run: dry-run {PINNED}\n"
+    again = subprocess.run([DRY, "--pin", "dry-run=no", *SWEEP, "--sandbox"], capture_output=True, check=False)
+    assert (again.returncode, again.stdout) == (2, b"")
 
 
 def test_help_and_version_need_no_settings_whatever_is_pinned(capsys: pytest.CaptureFixture[str]) -> None:
