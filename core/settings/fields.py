@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from core.clock import SETTLING
 from core.rules.autopause import AutopauseLimits, AutopausePolicy
@@ -18,7 +18,7 @@ from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
 from core.settings.durations import format_duration, parse_duration, parse_instant
 from core.settings.faults import UsageError
-from core.settings.yaml_text import read_text
+from core.settings.projects import check_names, read_projects
 
 
 def _split_commas(value: object) -> object:
@@ -41,6 +41,7 @@ def _exemptions(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Projects = Annotated[CommaList, AfterValidator(check_names)]
 
 
 def is_loopback(host: str | None) -> bool:
@@ -98,12 +99,12 @@ class Settings(GoogleSettings):
     impersonate_service_account: str | None = Field(
         default=None, min_length=1, description="act as this service account"
     )
-    projects: CommaList | None = Field(
+    projects: Projects | None = Field(
         default=None,
         description="billing projects to sweep, default all visible; the flag repeats, the variable has commas",
     )
     projects_file: Path | None = Field(
-        default=None, description="file with one billing project per line, added to projects"
+        default=None, description="file with one billing project per line and # comments, added to projects"
     )
     only: CommaList | None = Field(default=None, description="PROJECT/NAME: judge just these; the flag repeats")
     inventory: Path | None = Field(
@@ -210,8 +211,8 @@ class Settings(GoogleSettings):
     @field_validator("projects_file")
     @classmethod
     def _some_projects(cls, path: Path | None) -> Path | None:
-        if path is not None and not _lines(path):
-            raise ValueError(f"{str(path)!r} names no project")
+        if path is not None:
+            read_projects(path)
         return path
 
     @model_validator(mode="after")
@@ -224,7 +225,8 @@ class Settings(GoogleSettings):
     def _contradictions(self) -> Iterable[tuple[bool, str]]:
         host = urlsplit(self.leonardo_url or "").hostname
         least = self.request_timeout + timedelta(seconds=SETTLING)
-        outside = [path for path in self.only or () if self.swept and path.rpartition("/")[0] not in self.swept]
+        swept = frozenset(self.swept or ())
+        outside = [path for path in self.only or () if swept and path.rpartition("/")[0] not in swept]
         asked = self.leonardo_url is not None or self.sandbox
         yield not (asked or self.inventory), "leonardo-url is missing (or use --sandbox)"
         yield self.leonardo_url is not None and self.sandbox, "leonardo-url and sandbox: give one of them"
@@ -265,7 +267,7 @@ class Settings(GoogleSettings):
         """The billing projects to sweep, each once; None is all that are visible."""
         if self.projects is None and self.projects_file is None:
             return None
-        listed = _lines(self.projects_file) if self.projects_file else ()
+        listed = read_projects(self.projects_file) if self.projects_file else ()
         return tuple(dict.fromkeys([*(self.projects or ()), *listed]))
 
     @property
@@ -301,7 +303,3 @@ class Settings(GoogleSettings):
         if self.only or tasks > 1:
             return Expectations(allow_empty=True, expect_at_least=0)
         return Expectations(allow_empty=self.allow_empty, expect_at_least=self.expect_at_least)
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]

@@ -17,6 +17,8 @@ from core.settings.yaml_text import load_yaml, read_text
 S = TypeVar("S", bound=GoogleSettings)
 CLOSE = 0.75
 """How alike a misspelt name must be to one that there is, to be asked about."""
+NARROWING = frozenset({"plan", "only", "projects", "projects_file", "exemptions"})
+"""Settings whose empty value could be taken for everything."""
 VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields}
 
 
@@ -143,8 +145,10 @@ def _value(name: str, value: Any) -> Any:
 
 def _read(kind: type[S], said: Source, faults: list[str]) -> S:
     """Raises UsageError with the faults found before, and those of the values."""
+    empty = [name for name in said if name in NARROWING and said[name].value == ""]
+    faults += [f"{said[name].origin}: it is empty, which never means all: say which, or leave it out" for name in empty]
     try:
-        return kind(**{name: value for name, (_, value) in said.items()})
+        return kind(**{name: value for name, (_, value) in said.items() if name not in empty})
     except ValidationError as error:
         raise UsageError(*faults, *(_fault(e, said) for e in error.errors())) from None
     except UsageError as error:
@@ -159,9 +163,16 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _variables(environment: Mapping[str, str]) -> Source:
-    """An empty variable counts as unset."""
-    known = {variable: environment.get(variable) for variable in VARIABLES}
-    return {VARIABLES[variable]: Said(variable, value) for variable, value in known.items() if value}
+    return {
+        name: Said(variable, environment[variable])
+        for variable, name in VARIABLES.items()
+        if variable in environment and _counts(name, environment[variable])
+    }
+
+
+def _counts(name: str, value: object) -> bool:
+    """An empty variable or key counts as unset, except for what narrows a run."""
+    return value != "" or name in NARROWING
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
@@ -178,7 +189,7 @@ def config_values(path: Path) -> dict[str, Any]:
     named = {str(key).lower().replace("-", "_"): value for key, value in values.items()}
     if len(named) < len(values):
         raise ValueError(f"{path} gives a setting twice")
-    return {name: value for name, value in named.items() if value != ""}  # as an empty variable, it is unset
+    return {name: value for name, value in named.items() if _counts(name, value)}
 
 
 def _fault(error: Any, said: Source) -> str:
