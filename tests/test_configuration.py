@@ -37,6 +37,8 @@ ABSURD: dict[str, tuple[str, ...]] = {
         "https://example.org:99999",
         "https://[::1",
         "https://exa mple.org",
+        "http://[::1]evil.com",
+        "https://[::1]evil.com",
     ),
     "sandbox": NO_YES,
     "auth": ("basic", "GOOGLE"),

@@ -8,7 +8,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import yaml
 from hypothesis import example, given
@@ -19,9 +21,10 @@ from core.rules.autopause import AutopauseLimits, AutopausePolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
+from core.settings.addresses import host_of, is_loopback
 from core.settings.durations import format_duration, parse_duration, parse_instant
 from core.settings.faults import REPEATED_FLAGS, UsageError, flag_of
-from core.settings.fields import Settings, is_loopback
+from core.settings.fields import Settings
 from core.settings.flags import METAVARS, add_flags
 from core.settings.reading import load_settings
 from core.settings.yaml_text import load_yaml
@@ -456,7 +459,51 @@ def test_plain_http_and_no_token_are_refused_off_loopback(host: str) -> None:
 
 
 def test_no_host_is_not_loopback() -> None:
-    assert [is_loopback(host) for host in (None, "", "::1", "LOCALHOST.")] == [False, False, True, False]
+    hosts = (None, "", "LOCALHOST.", "::1%lo", "localhost", "LocalHost", "::1", "[::1]", "127.0.0.1")
+    assert [is_loopback(host) for host in hosts] == [False] * 4 + [True] * 5
+
+
+LOOKALIKES = [
+    *("localhost.evil.com", "127.0.0.1.evil.com", "127.0.0.1@evil.com", "evil.com@127.0.0.1", "127.0.0.1:80@evil.com"),
+    *("127.0.0.1\\@evil.com", "127.0.0.1\\.evil.com", "127.0.0.1#@evil.com", "127.0.0.1?@evil.com", "localhost."),
+    *("0x7f.1", "0x7f000001", "2130706433", "017700000001", "127.1", "127.0.0.01", "127.0.0.0x1", "0", "999.1.1.1"),
+    *("[::1]evil.com", "[::1", "::1", "[::1%25lo]", "[::1%lo]", "[127.0.0.1]", "[localhost]", "[]", "[::1]:", "[v1.x]"),
+    *(
+        "local host",
+        "localhost%00.evil.com",
+        "%6cocalhost",
+        "localhost:80:80",
+        "localhost:x",
+        "localhost:65536",
+        "a..b",
+    ),
+    *(
+        "-evil.com",
+        "e" * 64 + ".com",
+        "e." * 127 + "e",
+        "evil.com,localhost",
+        "l\u043ecalhost",
+        "127\u30020\u30020\u30021",
+    ),
+]
+
+
+@pytest.mark.parametrize("host", LOOKALIKES)
+def test_what_looks_like_loopback_or_can_be_read_in_two_ways_is_refused(host: str) -> None:
+    (fault,) = faults(leonardo_url=f"http://{host}", auth="none")
+    assert fault.startswith("--leonardo-url: ")
+    assert "evil" not in fault
+    if not re.fullmatch(r"(localhost|127\.0\.0\.1)\.(evil\.com)?", host):
+        assert len(faults(leonardo_url=f"https://{host}/api")) == 1
+
+
+@given(st.text(alphabet="localhst127.0:@/\\[]%?#xé\t", max_size=20))
+def test_any_address_is_a_url_that_the_http_library_reads_alike_or_a_usage_error(text: str) -> None:
+    url = f"https://{text}"
+    with suppress(UsageError):
+        assert load(leonardo_url=url).leonardo_url == url
+        assert httpx.URL(url).host == host_of(url).strip("[]").lower()
+        assert urlsplit(url).hostname == host_of(url).strip("[]").lower()
 
 
 def test_the_limit_for_idle_runtimes_is_not_above_the_limit_for_all() -> None:

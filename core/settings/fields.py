@@ -4,10 +4,8 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -16,6 +14,7 @@ from core.rules.autopause import AutopauseLimits, AutopausePolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
+from core.settings.addresses import check_url, host_of, is_loopback
 from core.settings.durations import format_duration, parse_duration, parse_instant
 from core.settings.faults import UsageError
 from core.settings.projects import check_names, read_projects
@@ -41,16 +40,8 @@ def _exemptions(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Url = Annotated[str, AfterValidator(check_url)]
 Projects = Annotated[CommaList, AfterValidator(check_names)]
-
-
-def is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 class GoogleSettings(BaseModel):
@@ -82,7 +73,9 @@ class GoogleSettings(BaseModel):
     @classmethod
     def _on_loopback(cls, address: str | None) -> str | None:
         host, _, port = (address or "").rpartition(":")
-        if address is not None and not (is_loopback(host) and port.isdecimal() and int(port) < 2**16):
+        if address is not None and not (
+            is_loopback(host) and port.isascii() and port.isdecimal() and int(port) < 2**16
+        ):
             raise ValueError(f"{address!r} is not HOST:PORT on loopback")
         return address
 
@@ -91,7 +84,7 @@ class Settings(GoogleSettings):
     """The settings of every job; names, defaults and bounds are a promise to whoever sets them."""
 
     environment: str = Field(default="local", min_length=1, max_length=100, description="free word, on every record")
-    leonardo_url: str | None = Field(default=None, description="base URL of Leonardo; required, or --sandbox")
+    leonardo_url: Url | None = Field(default=None, description="base URL of Leonardo; required, or --sandbox")
     sandbox: bool = Field(default=False, description="start a Leonardo with a made-up fleet inside this process")
     auth: Literal["google", "none"] = Field(
         default="google", description="google: application default credentials; none: no token, for loopback only"
@@ -179,26 +172,6 @@ class Settings(GoogleSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="diagnostics on stderr")
 
-    @field_validator("leonardo_url")
-    @classmethod
-    def _bare_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if re.search(r"[^\x21-\x7e]", url):
-            raise ValueError("it must not hold spaces or other characters that a URL escapes")
-        parts = urlsplit(url)
-        try:
-            parts.port  # noqa: B018 - read to have it checked
-        except ValueError:
-            raise ValueError("its port is no number from 0 to 65535") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it must be an http or https URL")
-        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-            raise ValueError("it must not hold a user, a password, a query or a fragment")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("plain http is for loopback only: the token would travel in the clear")
-        return url
-
     @field_validator("only")
     @classmethod
     def _project_and_name(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -223,7 +196,7 @@ class Settings(GoogleSettings):
         return self
 
     def _contradictions(self) -> Iterable[tuple[bool, str]]:
-        host = urlsplit(self.leonardo_url or "").hostname
+        host = host_of(self.leonardo_url or "")
         least = self.request_timeout + timedelta(seconds=SETTLING)
         swept = frozenset(self.swept or ())
         outside = [path for path in self.only or () if swept and path.rpartition("/")[0] not in swept]
