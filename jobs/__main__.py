@@ -4,6 +4,7 @@ import argparse
 import atexit
 import gc
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -15,6 +16,7 @@ from typing import NoReturn
 from core import __version__
 from core.exit_code import ExitCode
 from core.settings.faults import PREFIX, UsageError
+from core.settings.pins import FLAG, Pins, drop_variables, take_pins
 
 PROGRAM = "leo-lifecycle"
 JOBS = {
@@ -28,12 +30,12 @@ JOBS = {
 }
 OVERVIEW = (
     f"""\
-{PROGRAM} keeps the notebook runtimes of a Leonardo installation young:
+{PROGRAM} keeps the notebook runtimes of a Leonardo installation young; nothing is changed without --no-dry-run:
 """
     + "".join(f"  {PROGRAM} {name:<22} {what}\n" for name, what in JOBS.items())
     + f"""\
 Try {PROGRAM} delete-old-runtimes --sandbox, and {PROGRAM} JOB --help.
-Settings are flags, {PREFIX}* variables, or --config FILE; nothing is changed without --no-dry-run.
+Settings are flags, {PREFIX}* variables, or --config FILE; {FLAG} NAME=VALUE before JOB holds one to its value.
 """
 )
 
@@ -48,15 +50,17 @@ class _Parser(argparse.ArgumentParser):
             action.required = False
 
 
-def main(argv: Sequence[str] | None = None, *, may_act: bool = True) -> int:
-    """Run one job; `may_act` is False for the command that no flag or variable can make act."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one job."""
     # Until a run takes over, a signal ends the program; without a handler PID 1 would not even notice SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.STOPPED))
     # Hardly a cycle is made here: to look for them takes 15 ms at the start, and 30 at the end, when all is given back.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
     try:
-        return _main(sys.argv[1:] if argv is None else argv, may_act=may_act)
+        pins, words = take_pins(sys.argv[1:] if argv is None else argv)
+        drop_variables(pins, os.environ)
+        return _main(words, pins)
     except UsageError as error:
         for fault in error.faults:
             print(f"{PROGRAM}: {fault}", file=sys.stderr)
@@ -71,16 +75,20 @@ def main(argv: Sequence[str] | None = None, *, may_act: bool = True) -> int:
 
 def main_dry_run() -> int:
     """The command that cannot act: asked to, it is a usage error."""
-    return main(may_act=False)
+    return main([FLAG, "dry-run=yes", *sys.argv[1:]])
 
 
-def _main(argv: Sequence[str], *, may_act: bool) -> int:
+def _main(argv: Sequence[str], pins: Pins) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(OVERVIEW, end="")
         return 0
     if argv[0] == "--version":
         print(f"{PROGRAM} {__version__}")
         return 0
+    if pins:
+        from core.settings.reading import check_pins  # noqa: PLC0415 - most commands pin nothing
+
+        check_pins(pins)
     name, *arguments = argv
     job = _job_named(name)
     parser = _Parser(
@@ -93,9 +101,9 @@ def _main(argv: Sequence[str], *, may_act: bool) -> int:
     _add_arguments(parser, job)
     if "--show-config" in arguments:
         parser.require_nothing()
-    parser.set_defaults(job_named=_job_named, add_jobs=_add_jobs)  # for jobs that are about other jobs
+    parser.set_defaults(pins=pins, job_named=_job_named, add_jobs=_add_jobs)  # for jobs that are about other jobs
     parsed = _parsed(parser, arguments)
-    return int(job.serve(parsed)) if hasattr(job, "serve") else _run_job(job, parsed, may_act=may_act)
+    return int(job.serve(parsed)) if hasattr(job, "serve") else _run_job(job, parsed)
 
 
 def _job_named(name: str) -> ModuleType:
@@ -127,18 +135,16 @@ def _add_jobs(program: argparse.ArgumentParser) -> None:
         _add_arguments(jobs.add_parser(name, help=what), _job_named(name))
 
 
-def _run_job(job: ModuleType, parsed: argparse.Namespace, *, may_act: bool) -> int:
+def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
     from core.clock import utc_now  # noqa: PLC0415 - what help and the jobs without settings do without
     from core.settings.reading import load_settings, origins  # noqa: PLC0415
 
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
-    settings = load_settings(flags, parsed.config, utc_now())
-    if not (may_act or settings.dry_run):
-        raise UsageError("dry-run: this command cannot act, whatever it is told; leo-lifecycle can")
+    settings = load_settings(flags, parsed.config, utc_now(), pins=parsed.pins)
     if parsed.show_config:
         from core.settings.shown import shown  # noqa: PLC0415 - a run shows nothing
 
-        print(shown(settings, job.FLAGS, origins(flags, parsed.config)), end="")
+        print(shown(settings, job.FLAGS, origins(flags, parsed.config, pins=parsed.pins)), end="")
         return 0
     return int(job.main(settings, parsed))
 

@@ -21,7 +21,6 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -39,7 +38,7 @@ from core.screen.standard_output import say
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
 from core.settings.flags import add_environment, add_places, environment_file
-from core.settings.reading import load_google_settings, origins
+from core.settings.reading import SILENT, Said, Source, load_google_settings, origins
 
 FLAGS = ("audit_cloud_log", "google_emulator")
 WITHIN = "3d"
@@ -126,21 +125,24 @@ def _of_environment_file(arguments: argparse.Namespace) -> bool:
     return arguments.env is not None and arguments.places is None
 
 
-def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What flags say, and else the environment's file."""
-    if not _of_environment_file(arguments):
-        return vars(arguments)
+def _installed(arguments: argparse.Namespace) -> Source:
+    """The log of the environment that is asked about, where one is."""
+    if arguments.env is None:
+        return SILENT
     from core.settings.deployment import environment_of  # noqa: PLC0415 - 35 ms that files do without
 
-    return {"audit_cloud_log": environment_of(arguments).audit_log} | vars(arguments)
+    return {
+        "environment": Said("--env", arguments.env),
+        "audit_cloud_log": Said(str(environment_file(arguments)), environment_of(arguments).audit_log),
+    }
 
 
 def _show(arguments: argparse.Namespace) -> None:
     from core.settings.shown import shown  # noqa: PLC0415 - an answer shows no settings
 
-    deployed = {"audit_cloud_log": str(environment_file(arguments))} if _of_environment_file(arguments) else {}
-    origin = origins(vars(arguments), deployed=deployed)
-    print(shown(load_google_settings(_given(arguments)), FLAGS, origin), end="")
+    flags, installed = vars(arguments), _installed(arguments)
+    settings = load_google_settings(flags, deployed=installed, pins=arguments.pins)
+    print(shown(settings, FLAGS, origins(flags, deployed=installed, pins=arguments.pins)), end="")
 
 
 def _reporting() -> Callable[[argparse.Namespace, AuditRecords, timedelta, datetime], str]:
@@ -167,7 +169,8 @@ def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> Audit
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     try:
-        source = open_places(places, begin, load_google_settings(_given(arguments)), read=read)
+        google = load_google_settings(vars(arguments), deployed=_installed(arguments), pins=arguments.pins)
+        source = open_places(places, begin, google, read=read)
     except OSError as error:
         raise UsageError(f"from: {cannot_be_read(error)}") from None
     return AuditRecords(source, partial(_wanted, arguments), environment=arguments.env)

@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(arguments: argparse.Namespace) -> int:
+    if arguments.google_port is not None and arguments.pins:
+        raise UsageError("--google-port: what this command pins would not hold for the jobs that such a Google runs")
     try:
         from core.sandbox.server import made_up, serve_forever, serving  # noqa: PLC0415 - not in the production image
     except ImportError as error:

@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +26,8 @@ from core.settings.deployment import Environment, ScheduledJob, deployed_job, en
 from core.settings.faults import UsageError, flag_of
 from core.settings.fields import Settings
 from core.settings.flags import add_environment, environment_file
-from core.settings.reading import load_google_settings, load_settings, origins
+from core.settings.pins import FLAG, Pins
+from core.settings.reading import Source, from_file, load_settings, origins
 
 if TYPE_CHECKING:
     from core.google.executions import CloudRunJob, State
@@ -77,48 +79,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Raises UsageError where nothing was started, or where Google does not say what became of it."""
-    typed = {name: value for name, value in vars(arguments).items() if name in PASSED_ON}
     if arguments.env is None:
         raise UsageError("--env: the settings of which environment?")
     environment = environment_of(arguments)
-    live = typed.get("dry_run") is False
-    given = {**typed, "dry_run": not live}
-    given.setdefault("started_by", _somebody())
-    if live:
-        given.setdefault("approved_by", given["started_by"])
-    settings = load_settings({**environment.settings, "environment": environment.name, **given}, None, utc_now())
+    installed = _installed(environment, environment_file(arguments))
+    given = _given(arguments)
+    settings = load_settings(given, None, utc_now(), deployed=installed, pins=arguments.pins)
     if arguments.show_config:
-        _show(settings, environment, arguments)
+        from core.settings.shown import shown  # noqa: PLC0415 - a start shows no settings
+
+        print(shown(settings, FLAGS, origins(given, deployed=installed, pins=arguments.pins)), end="")
         return ExitCode.DONE
+    _require_passable(arguments.pins, installed)
     deployed = deployed_job(arguments.job, environment.name)
-    view = _view(arguments, typed)
-    del given["dry_run"]
-    if live:
+    job = _job(arguments)
+    if not settings.dry_run:
         _approve(arguments, given)
-    emulator = load_google_settings(vars(arguments)).google_emulator
     try:
-        return _start(arguments, environment, deployed, view, given, live=live, emulator=emulator)
+        words = _words({name: value for name, value in given.items() if name in job.FLAGS}, settings)
+        return _start(arguments, environment, deployed, job.VIEW, words, settings)
     except OSError as error:
         raise UsageError(str(error)) from None
 
 
-def _show(settings: Settings, environment: Environment, arguments: argparse.Namespace) -> None:
-    from core.settings.shown import shown  # noqa: PLC0415 - a start shows no settings
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What this start says of settings. Pins are flags here: the execution cannot know of them."""
+    held = {pin.name: pin.text for pin in arguments.pins}
+    pinned = {name: text for name, text in held.items() if text and name in FLAGS}
+    given = pinned | {name: value for name, value in vars(arguments).items() if name in FLAGS}
+    for name, value in (("dry_run", True), ("started_by", _somebody())):
+        if name not in held:
+            given.setdefault(name, value)
+    if given.get("dry_run") is False and "approved_by" not in held:
+        given.setdefault("approved_by", given.get("started_by"))
+    return given
 
-    typed, file = vars(arguments), environment_file(arguments)
-    origin = origins(typed, deployed={name: f"{name} in {file}" for name in environment.settings})
-    google = load_google_settings(typed)
-    print(shown(settings, PASSED_ON, origin) + shown(google, ("google_emulator",), origin), end="")
+
+def _require_passable(pins: Pins, installed: Source) -> None:
+    """Raises UsageError where a pin is of a setting that neither this start nor the environment's file says."""
+    lost = [pin.name for pin in pins if pin.text and pin.name not in (*FLAGS, *installed)]
+    if lost:
+        raise UsageError(*(f"{FLAG} {name.replace('_', '-')}: a start cannot hold an execution to it" for name in lost))
 
 
-def _view(arguments: argparse.Namespace, given: dict[str, Any]) -> View:
-    """How the job shows itself, once it is one that can be started so."""
+def _installed(environment: Environment, file: Path) -> Source:
+    """What the jobs of the environment are told as they are deployed, for which its file speaks."""
+    derived = {
+        "environment": environment.name,
+        "google_project": environment.project,
+        "google_region": environment.region,
+        "audit_cloud_log": environment.audit_log,
+    }
+    return from_file(file, {**environment.settings, **derived})
+
+
+def _job(arguments: argparse.Namespace) -> Any:
+    """The job, once it is one that can be started so. Raises UsageError."""
     job = arguments.job_named(arguments.job)
-    foreign = [name for name in given if name not in job.FLAGS]
+    foreign = [name for name in vars(arguments) if name in PASSED_ON and name not in job.FLAGS]
     if foreign:
         raise UsageError(*(f"{flag_of(name)}: {arguments.job} has no such setting" for name in foreign))
-    view: View = job.VIEW
-    return view
+    return job
 
 
 def _approve(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
@@ -137,22 +158,20 @@ def _start(
     environment: Environment,
     deployed: ScheduledJob,
     view: View,
-    given: dict[str, Any],
-    *,
-    live: bool,
-    emulator: str | None,
+    words: list[str],
+    settings: Settings,
 ) -> int:
     from core.google.executions import CloudRunJob  # noqa: PLC0415
     from core.google.follow import Following  # noqa: PLC0415
     from core.google.log_entries import CloudLogEntries  # noqa: PLC0415 - a second that usage errors do without
 
-    name = deployed.job if live else deployed.rehearsal
+    name = deployed.rehearsal if settings.dry_run else deployed.job
+    emulator = settings.google_emulator
     job = CloudRunJob(environment.project, environment.region, name, emulator=emulator)
     begun = utc_now() - CLOCKS_DIFFER
     log = CloudLogEntries(environment.audit_log, begun, emulator=emulator)
     usual = [word for word in job.arguments() if word != "--no-dry-run"]
-    words = [*usual, *(["--no-dry-run"] if live else []), *_as_typed(given)]
-    execution = job.start(words)
+    execution = job.start([*usual, *words])
     _say(f"started {execution} in {arguments.env}; its records: {environment.audit_log}")
     as_table = shows_table(arguments.output)
     with watching(view, [environment.audit_log]) if as_table else nullcontext(Nobody()) as watcher:
@@ -167,13 +186,15 @@ def _start(
     return ExitCode.STOPPED if state is None else _exit_code(job, execution, following, state)
 
 
-def _as_typed(given: dict[str, Any]) -> list[str]:
-    """Flags with their values, as one would type them."""
-    words = []
+def _words(given: dict[str, Any], settings: Settings) -> list[str]:
+    """Flags with their values, as one would type them; a dry run is what the rehearsal is anyway."""
+    words = [] if settings.dry_run else ["--no-dry-run"]
     for name, value in given.items():
-        flag = flag_of(name)
-        if isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag.removeprefix('--')}")
+        flag, parsed = flag_of(name), getattr(settings, name)
+        if name == "dry_run" or name not in PASSED_ON:
+            continue
+        if isinstance(parsed, bool):
+            words.append(flag if parsed else f"--no-{flag.removeprefix('--')}")
         else:
             words += [f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
     return words

@@ -94,7 +94,8 @@ def test_the_program_takes_every_scheduled_command_line_with_the_settings_of_its
     monkeypatch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", environment.audit_log)
     args = [arg for arg in job.args if not (rehearsal and arg == "--no-dry-run")]
     # Everything is read and weighed before the one fault stops the program: a deadline in which nothing can be done.
-    assert main([job.job, *args, "--deadline", "1s"], may_act=not rehearsal) == 2
+    pins = ["--pin", "dry-run=yes"] if rehearsal else []
+    assert main([*pins, job.job, *args, "--deadline", "1s"]) == 2
     (fault,) = capsys.readouterr().err.splitlines()
     assert fault.startswith("leo-lifecycle: deadline: 1s is not above")
 

@@ -151,9 +151,8 @@ def test_the_dry_run_command_cannot_be_made_to_act(how: str, tmp_path: Path, mon
         ended = subprocess.run([DRY, *delete(server, *extra)], capture_output=True, text=True, check=False)
         assert calls(server) == []
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert (
-            ended.stderr == "leo-lifecycle: dry-run: this command cannot act, whatever it is told; leo-lifecycle can\n"
-        )
+        told = {"flag": "--dry-run", "variable": "LIFECYCLE_DRY_RUN", "file": "dry_run in live.yaml"}[how]
+        assert ended.stderr == f"leo-lifecycle: {told}: dry-run is pinned to another value by the command itself\n"
         assert main(delete(server, *extra)) == 0
         assert "delete terra-1/all-of-us-1" in calls(server)
 

@@ -8,7 +8,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import yaml
 from hypothesis import example, given
@@ -19,9 +21,10 @@ from core.rules.autopause import AutopauseLimits, AutopausePolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
+from core.settings.addresses import host_of, is_loopback
 from core.settings.durations import format_duration, parse_duration, parse_instant
 from core.settings.faults import REPEATED_FLAGS, UsageError, flag_of
-from core.settings.fields import Settings, is_loopback
+from core.settings.fields import Settings
 from core.settings.flags import METAVARS, add_flags
 from core.settings.reading import load_settings
 from core.settings.yaml_text import load_yaml
@@ -115,6 +118,7 @@ def exemptions_of(*entries: object) -> tuple[Exemption, ...]:
     return load(exemptions=json.dumps(entries)).exemptions
 
 
+NOTHING = "no blanks, quotes, braces or commas; one pattern an entry"
 WORKSHOP = Exemption(until=DECEMBER, reason="workshop", project="terra-*")
 
 
@@ -300,14 +304,16 @@ def test_settings_cannot_be_changed_after_the_start() -> None:
 # Unknown names
 
 
-def test_an_unknown_variable_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_in_other_letters_or_unknown_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFECYCLE_MAX_AGEE", "3d")
     monkeypatch.setenv("Lifecycle_Dry_Runs", "no")
     monkeypatch.setenv("LIFECYCLE_0123456789", "1")
+    monkeypatch.setenv("lifecycle_max_acts", "3")
     assert faults() == (
         "LIFECYCLE_0123456789: unknown setting",
         "LIFECYCLE_MAX_AGEE: unknown setting; did you mean LIFECYCLE_MAX_AGE?",
         "Lifecycle_Dry_Runs: unknown setting; did you mean LIFECYCLE_DRY_RUN?",
+        "lifecycle_max_acts: unknown setting; did you mean LIFECYCLE_MAX_ACTS?",
     )
 
 
@@ -324,13 +330,12 @@ def test_an_unknown_flag_is_refused_with_a_suggestion() -> None:
 
 
 def test_a_fault_names_where_the_value_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("lifecycle_max_acts", "none")
+    monkeypatch.setenv("LIFECYCLE_MAX_ACTS", "none")
     path = a_file(tmp_path, "max_act_share: 2\n")
     assert set(faults(path, auth="magic", expect_at_least="-1")) == {
         "--auth: input should be 'google' or 'none', not 'magic'",
         "--expect-at-least: input should be greater than or equal to 0, not '-1'",
-        "lifecycle_max_acts".upper() + ": input should be a valid integer, unable to parse string as an integer,"
-        " not 'none'",
+        "LIFECYCLE_MAX_ACTS: input should be a valid integer, unable to parse string as an integer, not 'none'",
         f"max_act_share in {path}: input should be less than or equal to 1, not '2'",
     }
 
@@ -454,7 +459,51 @@ def test_plain_http_and_no_token_are_refused_off_loopback(host: str) -> None:
 
 
 def test_no_host_is_not_loopback() -> None:
-    assert [is_loopback(host) for host in (None, "", "::1", "LOCALHOST.")] == [False, False, True, False]
+    hosts = (None, "", "LOCALHOST.", "::1%lo", "localhost", "LocalHost", "::1", "[::1]", "127.0.0.1")
+    assert [is_loopback(host) for host in hosts] == [False] * 4 + [True] * 5
+
+
+LOOKALIKES = [
+    *("localhost.evil.com", "127.0.0.1.evil.com", "127.0.0.1@evil.com", "evil.com@127.0.0.1", "127.0.0.1:80@evil.com"),
+    *("127.0.0.1\\@evil.com", "127.0.0.1\\.evil.com", "127.0.0.1#@evil.com", "127.0.0.1?@evil.com", "localhost."),
+    *("0x7f.1", "0x7f000001", "2130706433", "017700000001", "127.1", "127.0.0.01", "127.0.0.0x1", "0", "999.1.1.1"),
+    *("[::1]evil.com", "[::1", "::1", "[::1%25lo]", "[::1%lo]", "[127.0.0.1]", "[localhost]", "[]", "[::1]:", "[v1.x]"),
+    *(
+        "local host",
+        "localhost%00.evil.com",
+        "%6cocalhost",
+        "localhost:80:80",
+        "localhost:x",
+        "localhost:65536",
+        "a..b",
+    ),
+    *(
+        "-evil.com",
+        "e" * 64 + ".com",
+        "e." * 127 + "e",
+        "evil.com,localhost",
+        "l\u043ecalhost",
+        "127\u30020\u30020\u30021",
+    ),
+]
+
+
+@pytest.mark.parametrize("host", LOOKALIKES)
+def test_what_looks_like_loopback_or_can_be_read_in_two_ways_is_refused(host: str) -> None:
+    (fault,) = faults(leonardo_url=f"http://{host}", auth="none")
+    assert fault.startswith("--leonardo-url: ")
+    assert "evil" not in fault
+    if not re.fullmatch(r"(localhost|127\.0\.0\.1)\.(evil\.com)?", host):
+        assert len(faults(leonardo_url=f"https://{host}/api")) == 1
+
+
+@given(st.text(alphabet="localhst127.0:@/\\[]%?#xé\t", max_size=20))
+def test_any_address_is_a_url_that_the_http_library_reads_alike_or_a_usage_error(text: str) -> None:
+    url = f"https://{text}"
+    with suppress(UsageError):
+        assert load(leonardo_url=url).leonardo_url == url
+        assert httpx.URL(url).host == host_of(url).strip("[]").lower()
+        assert urlsplit(url).hostname == host_of(url).strip("[]").lower()
 
 
 def test_the_limit_for_idle_runtimes_is_not_above_the_limit_for_all() -> None:
@@ -646,11 +695,34 @@ def test_a_yaml_date_and_an_instant_with_a_zone_end_an_exemption(
         (entry(match={"project": ""}), "entry 0.match.project: string should have at least 1 character, not ''"),
         (entry(match={"projct": "a"}), "entry 0.match.projct: extra inputs are not permitted, not 'a'"),
         (entry(note="x"), "entry 0.note: extra inputs are not permitted, not 'x'"),
+        *(
+            (entry(match={"name": word}), f"entry 0.match.name: {word!r} can match nothing: {NOTHING}")
+            for word in ("terra-{1,2}", "a,b", "a b", "a\t", "'a'", '"a"', "{*}", "`a`", "a\u00a0")
+        ),
+        *(
+            (entry(match=match), "entry 0.match: bare * alone would spare everything: say what is meant")
+            for match in (
+                {"project": "*"},
+                {"project": "*", "name": "**", "creator": "*"},
+                {"creator": "*", "label": []},
+            )
+        ),
         ({}, "entry 0.match: field required; entry 0.until: field required; entry 0.reason: field required"),
     ],
 )
 def test_an_exemption_that_is_not_whole_is_refused(broken: object, fault: str) -> None:
     assert faults(exemptions=json.dumps([broken])) == (f"--exemptions: {fault}",)
+
+
+def test_a_star_beside_something_else_is_an_exemption() -> None:
+    for match in (
+        {"project": "*", "name": "a"},
+        {"project": "*", "label": "a=*"},
+        {"label": "a={b}, c"},
+        {"name": "*a"},
+    ):
+        (exemption,) = exemptions_of(entry(match=match))
+        assert exemption.reason == "workshop"
 
 
 def test_the_broken_entry_is_named_among_others() -> None:
@@ -748,7 +820,46 @@ def test_an_empty_file_of_projects_is_refused(tmp_path: Path) -> None:
     empty = a_file(tmp_path, " \n\n", "projects")
     assert faults(projects_file=str(empty)) == (f"--projects-file: '{empty}' names no project",)
     assert faults(projects=["a"], projects_file=str(empty)) == (f"--projects-file: '{empty}' names no project",)
+    comments = a_file(tmp_path, "# nobody yet\r\n  # nobody\n", "projects")
+    assert faults(projects_file=str(comments)) == (f"--projects-file: '{comments}' names no project",)
     assert faults(projects_file="missing") == ("--projects-file: 'missing' cannot be read: No such file or directory",)
+
+
+def test_a_file_of_projects_is_a_text_file_as_people_write_them(tmp_path: Path) -> None:
+    listed = tmp_path / "projects"
+    listed.write_bytes(b"\xef\xbb\xbfterra-1\r\n# ours\r\n\r\n  terra-2\t# theirs\r\nterra-1\nterra-3#\rterra-4")
+    assert load(projects_file=str(listed)).swept == ("terra-1", "terra-2", "terra-3", "terra-4")
+    listed.write_bytes(b"terra-\xff")
+    assert faults(projects_file=str(listed)) == (f"--projects-file: '{listed}' cannot be read: it is no UTF-8 text",)
+
+
+@pytest.mark.parametrize("name", ["a", "terra-1", "a" * 30, "a-" * 14 + "ab", "all-of-us-rw-prod"])
+def test_what_can_be_a_projects_name_is_one(tmp_path: Path, name: str) -> None:
+    assert load(projects=[name]).swept == (name,)
+    assert load(projects_file=str(a_file(tmp_path, f"terra-1\n{name}\n", "projects"))).swept is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a" * 31, "1terra", "-terra", "terra-", "Terra-1", "terra_1", "terra 1", "terra/1", "terra-*", "'terra-1'"),
+        *("t\u00e9", "domain.com:terra", "terra\x0b1", "terra\u20281", "null\x00"),
+    ],
+)
+def test_what_cannot_be_a_projects_name_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+    rule = "1 to 30 lower-case letters, digits and hyphens, a letter first, no hyphen last"
+    assert faults(projects=["terra-1", name]) == (f"--project: {name!r} cannot be a project's name: {rule}",)
+    path = a_file(tmp_path, f"# two\nterra-1\n{name}\n", "projects")
+    assert faults(projects_file=str(path)) == (
+        f"--projects-file: line 3 of '{path}': {name!r} cannot be a project's name: {rule}",
+    )
+
+
+def test_a_hundred_thousand_projects_and_as_many_runtimes_are_weighed_one_by_one(tmp_path: Path) -> None:
+    names = [f"terra-{number}" for number in range(100_000)]
+    listed = a_file(tmp_path, "\n".join(names), "projects")
+    settings = load(projects_file=str(listed), only=[f"{name}/a" for name in names])
+    assert settings.swept == tuple(names)
 
 
 # What the rules get
@@ -891,10 +1002,22 @@ def test_names_of_projects_are_split_at_commas_wherever_they_come_from(tmp_path:
 
 
 def test_a_key_without_a_value_is_unset_like_an_empty_variable(tmp_path: Path) -> None:
-    path = a_file(tmp_path, "exemptions:\nimpersonate_service_account:\nprojects:\nmax_age:\n")
+    path = a_file(tmp_path, "impersonate_service_account:\nmax_age:\n")
     settings = load(path, leonardo_url=LEO)
-    assert (settings.exemptions, settings.impersonate_service_account, settings.swept) == ((), None, None)
-    assert settings.max_age == timedelta(days=14)
+    assert (settings.impersonate_service_account, settings.max_age) == (None, timedelta(days=14))
+
+
+def test_what_narrows_a_run_is_refused_where_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = "it is empty, which never means all: say which, or leave it out"
+    narrowing = ["exemptions", "only", "plan", "projects", "projects_file"]
+    path = a_file(tmp_path, "".join(f"{name}:\n" for name in narrowing))
+    assert sorted(faults(path)) == [f"{name} in {path}: {fault}" for name in narrowing]
+    for name in narrowing:
+        monkeypatch.setenv(f"LIFECYCLE_{name.upper()}", "")
+    assert sorted(faults()) == [f"LIFECYCLE_{name.upper()}: {fault}" for name in narrowing]
+    flags: dict[str, Any] = dict.fromkeys(narrowing[1:], "")
+    told = [f"LIFECYCLE_EXEMPTIONS: {fault}", *(f"{flag_of(name)}: {fault}" for name in flags)]
+    assert sorted(faults(None, **flags)) == sorted(told)
 
 
 def test_an_empty_flag_is_refused() -> None:

@@ -109,6 +109,20 @@ def test_from_the_laptop_to_the_answer_why(run: Run, monkeypatch: pytest.MonkeyP
         assert run("review-audit-log", "verify", *review).code == 0
 
 
+def test_what_is_pinned_holds_for_the_execution_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([a_machine(1)]), monkeypatch) as (_, google):
+        pins = ("dry-run=yes", "max-age=20d", "allow-empty=yes", "started-by=", "environment=test", "stop-overdue=yes")
+        words = [word for pin in pins for word in ("--pin", pin)]
+        ended = run(*words, *starting("--project=terra-1", "--max-age=480h"))
+        assert ended.code == 0
+        assert started(google) == [
+            (
+                "delete-old-runtimes-dry-run",
+                [DELETION, "--max-age=480h", "--allow-empty", "--project=terra-1"],
+            )
+        ]
+
+
 def test_records_are_shown_in_the_order_in_which_they_were_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with deployed(Leonardo([a_machine(n, days=1) for n in range(1, 13)]), monkeypatch):
         shown = run(*starting("--output", "json")).records

@@ -1,10 +1,12 @@
 """Exemptions as operators write them, checked entry by entry; what they spare is said in `core.rules.exemptions`."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,14 +24,25 @@ from core.settings.yaml_text import load_yaml, read_text
 
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 Glob = Annotated[str, Field(min_length=1, max_length=128)]
+NEVER = re.compile(r"[\s'\"`{},]")
+"""What neither a project, nor a runtime's name, nor an e-mail address holds: such a pattern was meant otherwise."""
+
+
+def _matches_something(glob: str) -> str:
+    if NEVER.search(glob):
+        raise ValueError(f"{glob!r} can match nothing: no blanks, quotes, braces or commas; one pattern an entry")
+    return glob
+
+
+Word = Annotated[Glob, AfterValidator(_matches_something)]
 
 
 class _Match(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    project: Glob | None = None
-    name: Glob | None = None
-    creator: Glob | None = None
+    project: Word | None = None
+    name: Word | None = None
+    creator: Word | None = None
     label: tuple[Glob, ...] = ()
 
     @field_validator("label", mode="before")
@@ -49,6 +62,8 @@ class _Match(BaseModel):
     def _something(self) -> Self:
         if not (self.project or self.name or self.creator or self.label):
             raise ValueError("it needs project, name, creator or label: an empty match would spare everything")
+        if not self.label and not any((word or "").strip("*") for word in (self.project, self.name, self.creator)):
+            raise ValueError("bare * alone would spare everything: say what is meant")
         return self
 
 

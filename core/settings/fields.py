@@ -4,22 +4,20 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from core.clock import SETTLING
 from core.rules.autopause import AutopauseLimits, AutopausePolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.guards import Caps, Expectations
+from core.settings.addresses import check_url, host_of, is_loopback
 from core.settings.durations import format_duration, parse_duration, parse_instant
-from core.settings.faults import PREFIX, UsageError
-from core.settings.yaml_text import read_text
+from core.settings.faults import UsageError
+from core.settings.projects import check_names, read_projects
 
 
 def _split_commas(value: object) -> object:
@@ -41,22 +39,15 @@ def _exemptions(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
-CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Url = Annotated[str, AfterValidator(check_url)]
+Projects = Annotated[CommaList, AfterValidator(check_names)]
 
 
-def is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-class GoogleSettings(BaseSettings):
+class GoogleSettings(BaseModel):
     """Where on Google Cloud the jobs live and their log is: all that a command needs which runs no job itself."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     audit_cloud_log: str | None = Field(
         default=None, description="projects/P/logs/NAME: also keep every record there, acknowledged before each act"
@@ -82,7 +73,9 @@ class GoogleSettings(BaseSettings):
     @classmethod
     def _on_loopback(cls, address: str | None) -> str | None:
         host, _, port = (address or "").rpartition(":")
-        if address is not None and not (is_loopback(host) and port.isdecimal() and int(port) < 2**16):
+        if address is not None and not (
+            is_loopback(host) and port.isascii() and port.isdecimal() and int(port) < 2**16
+        ):
             raise ValueError(f"{address!r} is not HOST:PORT on loopback")
         return address
 
@@ -91,7 +84,7 @@ class Settings(GoogleSettings):
     """The settings of every job; names, defaults and bounds are a promise to whoever sets them."""
 
     environment: str = Field(default="local", min_length=1, max_length=100, description="free word, on every record")
-    leonardo_url: str | None = Field(default=None, description="base URL of Leonardo; required, or --sandbox")
+    leonardo_url: Url | None = Field(default=None, description="base URL of Leonardo; required, or --sandbox")
     sandbox: bool = Field(default=False, description="start a Leonardo with a made-up fleet inside this process")
     auth: Literal["google", "none"] = Field(
         default="google", description="google: application default credentials; none: no token, for loopback only"
@@ -99,12 +92,12 @@ class Settings(GoogleSettings):
     impersonate_service_account: str | None = Field(
         default=None, min_length=1, description="act as this service account"
     )
-    projects: CommaList | None = Field(
+    projects: Projects | None = Field(
         default=None,
         description="billing projects to sweep, default all visible; the flag repeats, the variable has commas",
     )
     projects_file: Path | None = Field(
-        default=None, description="file with one billing project per line, added to projects"
+        default=None, description="file with one billing project per line and # comments, added to projects"
     )
     only: CommaList | None = Field(default=None, description="PROJECT/NAME: judge just these; the flag repeats")
     inventory: Path | None = Field(
@@ -137,7 +130,7 @@ class Settings(GoogleSettings):
         default=timedelta(hours=2), description="in transition for this long is stuck (duration)"
     )
     stop_overdue: bool = Field(default=False, description="stop runtimes whose autopause is overdue")
-    exemptions: Annotated[tuple[Exemption, ...], NoDecode, BeforeValidator(_exemptions)] = Field(
+    exemptions: Annotated[tuple[Exemption, ...], BeforeValidator(_exemptions)] = Field(
         default=(), description="YAML file, or inline JSON: list of match, until, reason"
     )
     max_acts: int = Field(default=500, ge=1, description="refuse to do more than this in one run (acts)")
@@ -179,26 +172,6 @@ class Settings(GoogleSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="diagnostics on stderr")
 
-    @field_validator("leonardo_url")
-    @classmethod
-    def _bare_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if re.search(r"[^\x21-\x7e]", url):
-            raise ValueError("it must not hold spaces or other characters that a URL escapes")
-        parts = urlsplit(url)
-        try:
-            parts.port  # noqa: B018 - read to have it checked
-        except ValueError:
-            raise ValueError("its port is no number from 0 to 65535") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it must be an http or https URL")
-        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-            raise ValueError("it must not hold a user, a password, a query or a fragment")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("plain http is for loopback only: the token would travel in the clear")
-        return url
-
     @field_validator("only")
     @classmethod
     def _project_and_name(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -211,8 +184,8 @@ class Settings(GoogleSettings):
     @field_validator("projects_file")
     @classmethod
     def _some_projects(cls, path: Path | None) -> Path | None:
-        if path is not None and not _lines(path):
-            raise ValueError(f"{str(path)!r} names no project")
+        if path is not None:
+            read_projects(path)
         return path
 
     @model_validator(mode="after")
@@ -223,9 +196,10 @@ class Settings(GoogleSettings):
         return self
 
     def _contradictions(self) -> Iterable[tuple[bool, str]]:
-        host = urlsplit(self.leonardo_url or "").hostname
+        host = host_of(self.leonardo_url or "")
         least = self.request_timeout + timedelta(seconds=SETTLING)
-        outside = [path for path in self.only or () if self.swept and path.rpartition("/")[0] not in self.swept]
+        swept = frozenset(self.swept or ())
+        outside = [path for path in self.only or () if swept and path.rpartition("/")[0] not in swept]
         asked = self.leonardo_url is not None or self.sandbox
         yield not (asked or self.inventory), "leonardo-url is missing (or use --sandbox)"
         yield self.leonardo_url is not None and self.sandbox, "leonardo-url and sandbox: give one of them"
@@ -266,7 +240,7 @@ class Settings(GoogleSettings):
         """The billing projects to sweep, each once; None is all that are visible."""
         if self.projects is None and self.projects_file is None:
             return None
-        listed = _lines(self.projects_file) if self.projects_file else ()
+        listed = read_projects(self.projects_file) if self.projects_file else ()
         return tuple(dict.fromkeys([*(self.projects or ()), *listed]))
 
     @property
@@ -302,7 +276,3 @@ class Settings(GoogleSettings):
         if self.only or tasks > 1:
             return Expectations(allow_empty=True, expect_at_least=0)
         return Expectations(allow_empty=self.allow_empty, expect_at_least=self.expect_at_least)
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]

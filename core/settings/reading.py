@@ -1,32 +1,49 @@
-"""Settings from flags, environment and config file, in this order; what they are lives in `fields`."""
+"""Settings from flags, environment and config file, in this order, and held to pins; what they are is in `fields`."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from core.rules.exemptions import LONGEST
 from core.settings.faults import PREFIX, UsageError, flag_of, reason_of
 from core.settings.fields import GoogleSettings, Settings
+from core.settings.pins import FLAG, Pins
 from core.settings.yaml_text import load_yaml, read_text
 
 S = TypeVar("S", bound=GoogleSettings)
 CLOSE = 0.75
 """How alike a misspelt name must be to one that there is, to be asked about."""
+NARROWING = frozenset({"plan", "only", "projects", "projects_file", "exemptions"})
+"""Settings whose empty value could be taken for everything."""
+VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields}
 
 
-def load_settings(flags: Mapping[str, object], config: Path | None, now: datetime) -> Settings:
-    """Flags over the environment over the config file over the defaults. Raises UsageError with every fault found."""
+class Said(NamedTuple):
+    """What is said of a setting, and where a person finds it said."""
+
+    origin: str
+    value: Any
+
+
+Source = Mapping[str, Said]
+"""What one source says, by the names of settings."""
+SILENT: Source = {}
+
+
+def load_settings(
+    flags: Mapping[str, object], config: Path | None, now: datetime, *, deployed: Source = SILENT, pins: Pins = ()
+) -> Settings:
+    """Flags over what is deployed over the environment over the config file over the defaults.
+
+    Raises UsageError with every fault found; where one contradicts a pin, with those that do, before all else.
+    """
+    said = _said(flags, config, deployed, pins)
     faults = list(_unknown_variables(os.environ))
-    try:
-        in_file = {} if config is None else config_values(config)
-    except ValueError as error:
-        raise UsageError(*faults, f"config: {error}") from None
-    settings = _read(Settings, flags, in_file, config, faults)
+    settings = _read(Settings, said, faults)
     faults += [
         f"exemptions: {exemption.reason!r} lasts until {exemption.until:%Y-%m-%d}, more than {LONGEST.days} days ahead"
         for exemption in settings.exemptions
@@ -37,25 +54,103 @@ def load_settings(flags: Mapping[str, object], config: Path | None, now: datetim
     return settings
 
 
-def load_google_settings(flags: Mapping[str, object]) -> GoogleSettings:
-    """Flags over the environment, for a command that runs no job itself. Raises UsageError."""
-    known = {name: value for name, value in flags.items() if name in GoogleSettings.model_fields}
+def load_google_settings(flags: Mapping[str, object], *, deployed: Source = SILENT, pins: Pins = ()) -> GoogleSettings:
+    """The same for a command that runs no job itself. Raises UsageError."""
+    said = _said(flags, None, deployed, pins)
+    known = {name: said[name] for name in said if name in GoogleSettings.model_fields}
     faults = list(_unknown_variables(os.environ))
-    settings = _read(GoogleSettings, known, {}, None, faults)
+    settings = _read(GoogleSettings, known, faults)
     if faults:
         raise UsageError(*faults)
     return settings
 
 
-def _read(
-    kind: type[S], flags: Mapping[str, object], in_file: dict[str, Any], config: Path | None, faults: list[str]
-) -> S:
-    """Raises UsageError with the faults found before, and those of the values."""
-    below_the_environment = {name: value for name, value in in_file.items() if not _is_variable(name)}
+def origins(
+    flags: Mapping[str, object], config: Path | None = None, *, deployed: Source = SILENT, pins: Pins = ()
+) -> Mapping[str, str]:
+    """Where the value of each setting comes from that is not at its default. Raises UsageError."""
+    return {name: said.origin for name, said in _said(flags, config, deployed, pins).items()}
+
+
+def from_file(path: Path, values: Mapping[str, object]) -> Source:
+    return {name: Said(f"{name} in {path}", value) for name, value in values.items()}
+
+
+def check_pins(pins: Pins) -> None:
+    """Raises UsageError where a pin cannot be, or where another one or a variable contradicts it."""
+    _hold_to(_pinned(pins), (_variables(os.environ),))
+
+
+def _pinned(pins: Pins) -> Source:
+    """What the pins say. Raises UsageError where there is no such setting or value, or where two disagree."""
+    said = [(name, Said(f"{FLAG} {flag_of(name).removeprefix('--')}", text)) for name, text in pins]
+    unknown = [
+        f"{origin}: unknown setting{_did_you_mean(name, Settings.model_fields)}"
+        for name, (origin, _) in said
+        if name not in Settings.model_fields
+    ]
+    if unknown:
+        raise UsageError(*unknown)
+    source = dict(said)
+    for name, (origin, text) in said:
+        try:
+            _value(name, text)
+        except ValidationError as error:
+            raise UsageError(f"{origin}: {reason_of(error.errors()[0])}") from None
+    _hold_to(source, ({name: one} for name, one in said))
+    return source
+
+
+def _said(flags: Mapping[str, object], config: Path | None, deployed: Source, pins: Pins) -> dict[str, Said]:
+    """By whom it is said that outdoes the others. Raises UsageError."""
+    held = _pinned(pins)
+    variables = _variables(os.environ)
+    typed = {name: Said(flag_of(name), value) for name, value in flags.items()}
+    _hold_to(held, (variables, deployed, typed))
     try:
-        return kind(**{**below_the_environment, **flags})
+        in_file = {} if config is None else from_file(config, config_values(config))
+    except ValueError as error:
+        raise UsageError(*_unknown_variables(os.environ), f"config: {error}") from None
+    _hold_to(held, (in_file,))
+    return {**in_file, **variables, **deployed, **typed, **{name: one for name, one in held.items() if one.value}}
+
+
+def _hold_to(held: Source, sources: Iterable[Source]) -> None:
+    """Raises UsageError where a source says of a setting anything else than its pin."""
+    faults = [
+        f"{origin}: {name.replace('_', '-')} is pinned to another value by the command itself"
+        for source in sources
+        for name, (origin, value) in source.items()
+        if name in held and not _same(name, value, held[name].value)
+    ]
+    if faults:
+        raise UsageError(*faults)
+
+
+def _same(name: str, value: Any, text: str) -> bool:
+    try:
+        return bool(_value(name, value) == _value(name, text))
+    except ValidationError:
+        return False
+
+
+def _value(name: str, value: Any) -> Any:
+    """As it is parsed. Raises ValidationError."""
+    info = Settings.model_fields[name]
+    if value == "":
+        return info.default
+    kind: Any = Annotated[(info.annotation, info.description, *info.metadata)]
+    return TypeAdapter(kind).validate_python(value)
+
+
+def _read(kind: type[S], said: Source, faults: list[str]) -> S:
+    """Raises UsageError with the faults found before, and those of the values."""
+    empty = [name for name in said if name in NARROWING and said[name].value == ""]
+    faults += [f"{said[name].origin}: it is empty, which never means all: say which, or leave it out" for name in empty]
+    try:
+        return kind(**{name: value for name, (_, value) in said.items() if name not in empty})
     except ValidationError as error:
-        raise UsageError(*faults, *(_fault(e, flags, in_file, config) for e in error.errors())) from None
+        raise UsageError(*faults, *(_fault(e, said) for e in error.errors())) from None
     except UsageError as error:
         raise UsageError(*faults, *error.faults) from None
 
@@ -67,12 +162,23 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def _variables(environment: Mapping[str, str]) -> Source:
+    return {
+        name: Said(variable, environment[variable])
+        for variable, name in VARIABLES.items()
+        if variable in environment and _counts(name, environment[variable])
+    }
+
+
+def _counts(name: str, value: object) -> bool:
+    """An empty variable or key counts as unset, except for what narrows a run."""
+    return value != "" or name in NARROWING
+
+
 def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
-    """pydantic-settings reads the variables that it knows and is silent about a misspelt one."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
     for variable in sorted(name for name, value in environment.items() if value):
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            yield f"{variable}: unknown setting{_did_you_mean(variable.upper(), known)}"
+        if variable.upper().startswith(PREFIX) and variable not in VARIABLES:
+            yield f"{variable}: unknown setting{_did_you_mean(variable.upper(), VARIABLES)}"
 
 
 def config_values(path: Path) -> dict[str, Any]:
@@ -83,34 +189,12 @@ def config_values(path: Path) -> dict[str, Any]:
     named = {str(key).lower().replace("-", "_"): value for key, value in values.items()}
     if len(named) < len(values):
         raise ValueError(f"{path} gives a setting twice")
-    return {name: value for name, value in named.items() if value != ""}  # as an empty variable, it is unset
+    return {name: value for name, value in named.items() if _counts(name, value)}
 
 
-def origins(
-    flags: Mapping[str, object], config: Path | None = None, *, deployed: Mapping[str, str] | None = None
-) -> Callable[[str], str]:
-    """Where the value of each setting comes from, by its name; `deployed` says it of those that only flags outdo."""
-    told = {**(deployed or {}), **{name: flag_of(name) for name in flags}}
-    otherwise = partial(_origin, flags={}, in_file={} if config is None else config_values(config), config=config)
-    return lambda name: told.get(name) or otherwise(name)
-
-
-def _origin(name: str, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
-    if name in flags:
-        return flag_of(name)
-    if _is_variable(name):
-        return PREFIX + name.upper()
-    return f"{name} in {config}" if name in in_file else "default"
-
-
-def _is_variable(name: str) -> bool:
-    """Whether the environment gives this setting a value; an empty one counts as unset."""
-    return PREFIX + name.upper() in {key.upper() for key, value in os.environ.items() if value}
-
-
-def _fault(error: Any, flags: Mapping[str, object], in_file: Collection[str], config: Path | None) -> str:
+def _fault(error: Any, said: Source) -> str:
     name = str(error["loc"][0])
-    came_from = _origin(name, flags, in_file, config)
+    came_from = said[name].origin
     if error["type"] == "extra_forbidden":
         return f"{came_from}: unknown setting{_did_you_mean(name, Settings.model_fields)}"
     return f"{came_from}: {reason_of(error)}"

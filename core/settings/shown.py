@@ -1,6 +1,6 @@
 """The effective settings as a config file that says where each came from; reading them lives in `reading`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,20 @@ from core.settings.durations import format_duration
 from core.settings.fields import GoogleSettings
 
 
-def shown(settings: GoogleSettings, names: Iterable[str], origin: Callable[[str], str]) -> str:
+def shown(settings: GoogleSettings, names: Iterable[str], origins: Mapping[str, str]) -> str:
     """These settings, one a line, to be read by a person or as `--config` again. None of them is ever a secret."""
-    lines = ((f"{name}: {_written(getattr(settings, name))}", origin(name)) for name in names)
+    lines = ((_line(name, getattr(settings, name)), origins.get(name, "default")) for name in names)
     return "".join(f"{line:<40}  # {' '.join(came_from.split())}\n" for line, came_from in lines)
 
 
-def _written(value: object) -> str:
-    """On one line, whatever it holds; nothing for what is not set."""
+def _line(name: str, value: object) -> str:
+    """Whatever it holds; a comment for what is not set."""
     if value is None:
-        return ""
+        return f"# {name}:"
+    return f"{name}: {_written(value)}"
+
+
+def _written(value: object) -> str:
     return yaml.safe_dump([_plain(value)], default_flow_style=True, width=float("inf"), sort_keys=False).strip()[1:-1]
 
 

@@ -26,8 +26,9 @@ def load_yaml(text: str, name: str) -> Any:
 
 
 def read_text(path: Path) -> str:
+    """Without the mark that some editors put in front, and with plain line ends. Raises ValueError."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ValueError(f"{str(path)!r} cannot be read: {reason}") from None
