@@ -6,7 +6,7 @@ CHAOS := tests/test_faults.py tests/test_model.py tests/test_killed.py tests/tes
 # Settings of the shell that calls make must not reach the demo or the tests.
 CLEAN_ENV := env $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: help demo test chaos mutants bench lint types contracts unit format schema constraints provider pictures clean
+.PHONY: help demo test chaos mutants bench lint types contracts unit format schema constraints provider image pictures clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -83,6 +83,9 @@ provider: $(VENV)/.installed  ## write deploy/terraform/provider.schema.json fro
 	@there=$$(mktemp -d) && trap "rm -rf $$there" EXIT && \
 	npm pack --silent --pack-destination $$there @cdktf/provider-google@16.12.1 > $$there/name && \
 	$(BIN)/python deploy/terraform/provider_schema.py $$there/*.tgz
+
+image: $(VENV)/.installed  ## build the image from Debian's packages and try it (as root; needs buildah and mmdebstrap; minutes)
+	@$(CLEAN_ENV) $(BIN)/pytest --no-cov -n 0 -rs -m "chaos or not chaos" tests/test_image.py
 
 pictures: $(VENV)/.installed  ## draw the README's pictures anew (needs chromium)
 	@$(CLEAN_ENV) $(BIN)/python .readme/pictures.py

@@ -32,7 +32,13 @@ accounts:
   scheduler: scheduler@all-of-us-rw-prod.iam.gserviceaccount.com
   on_call: on-call@example.org
   approvers: approvers@example.org
-alerts: {channels: [projects/all-of-us-rw-prod/notificationChannels/12], autopause_overdue: 10}
+  deployers: deployers@example.org
+alerts:
+  channels: [projects/all-of-us-rw-prod/notificationChannels/12]
+  autopause_overdue: 10
+  stuck: 10
+  errored: 10
+  busy_share: 0.5
 retention: {days: 400, locked: true}
 settings: {deadline: 45m}
 """
@@ -41,6 +47,7 @@ cron:
   - job: delete-old-runtimes
     description: Deletes
     schedule: "0 */3 * * *"
+    interval_hours: 3
     timezone: Etc/UTC
     environments:
       test: {schedule: "0 4 * * *", args: [--dry-run]}
@@ -120,6 +127,11 @@ def test_deletion_runs_every_three_hours_the_check_hourly_and_the_confirmation_d
         "check-autopause": {timedelta(hours=1)},
         "confirm-deletions": {timedelta(days=1)},
     }
+
+
+def test_alerts_know_how_long_it_is_to_the_next_run() -> None:
+    for _, job in scheduled():
+        assert max(intervals(job)) == timedelta(hours=job.interval_hours)
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

@@ -67,9 +67,13 @@ accounts:
   scheduler: leo-lifecycle-scheduler@{PROJECT}.iam.gserviceaccount.com
   on_call: on-call@example.org
   approvers: approvers@example.org
+  deployers: deployers@example.org
 alerts:
   channels: []
   autopause_overdue: 10
+  stuck: 10
+  errored: 10
+  busy_share: 0.5
 retention:
   days: 400
   locked: false

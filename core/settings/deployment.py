@@ -49,6 +49,7 @@ class Override(_Written):
     """What is different in one environment: something else than usual, or nothing at all and why."""
 
     schedule: str | None = None
+    interval_hours: int | None = Field(default=None, ge=1, le=24)
     timezone: Text | None = None
     args: tuple[str, ...] | None = None
     skip: Text | None = None
@@ -68,6 +69,8 @@ class ScheduledJob(_Written):
     job: JobName
     description: Text
     schedule: str
+    interval_hours: int = Field(ge=1, le=24)
+    """The longest time between two starts of the schedule, for alerts."""
     timezone: Text
     args: tuple[str, ...] = ()
     environments: dict[str, Override] = {}
@@ -112,6 +115,8 @@ class Accounts(_Written):
     """May rehearse, look, and stop everything."""
     approvers: Group
     """May besides start a live run and resume a schedule."""
+    deployers: Group
+    """May apply `deploy/terraform`, and by that whatever the runner may."""
 
 
 class Alerts(_Written):
@@ -120,7 +125,13 @@ class Alerts(_Written):
     channels: tuple[Channel, ...]
     """Of Cloud Monitoring; every alert is sent to each."""
     autopause_overdue: int = Field(ge=1)
-    """More runtimes than this whose autopause is overdue within an hour are an alert."""
+    """More runtimes than this whose autopause a check finds overdue are an alert,"""
+    stuck: int = Field(ge=1)
+    """and more than this that it finds stuck,"""
+    errored: int = Field(ge=1)
+    """and more than this that it finds in Error."""
+    busy_share: float = Field(gt=0, lt=1)
+    """Of the running ones: more of them that may be busy are an alert."""
 
 
 class Retention(_Written):

@@ -1,8 +1,25 @@
-# Who may do what. Nobody here may change a job, its image or its variables: that is the deployer's, by this module.
+# Who may do what; deploy/README.md says what each could do at worst. Only deployers may change a job, its image or its
+# variables, by this module.
 
 locals {
   on_call   = "group:${local.environment.accounts.on_call}"
   approvers = "group:${local.environment.accounts.approvers}"
+  deployers = "group:${local.environment.accounts.deployers}"
+
+  # What a plan reads and an apply changes. Whoever may set policies and act as the runner is an owner in all but name.
+  deployer_roles = [
+    "roles/artifactregistry.writer",
+    "roles/cloudscheduler.admin",
+    "roles/iam.roleAdmin",
+    "roles/iam.serviceAccountAdmin",
+    "roles/iam.serviceAccountUser",
+    "roles/logging.configWriter",
+    "roles/monitoring.editor",
+    "roles/resourcemanager.projectIamAdmin",
+    "roles/run.admin",
+    "roles/serviceusage.serviceUsageAdmin",
+    "roles/storage.admin",
+  ]
 
   roles = {
     runner = {
@@ -66,6 +83,9 @@ resource "google_service_account" "account" {
       condition     = length(local.scheduled) > 0
       error_message = "cron.yaml schedules nothing in ${var.environment}: there is nothing to deploy."
     }
+
+    # Leonardo knows the runner by what Google made once: an account of the same name is another one.
+    prevent_destroy = true
   }
 
   depends_on = [google_project_service.needed]
@@ -104,13 +124,21 @@ resource "google_project_iam_member" "resumer" {
 
 resource "google_project_iam_member" "viewer" {
   for_each = {
-    for pair in setproduct(["roles/logging.viewer", "roles/monitoring.viewer"], [local.on_call, local.approvers]) :
+    for pair in setproduct(["roles/logging.viewer", "roles/monitoring.snoozeEditor", "roles/monitoring.viewer"], [local.on_call, local.approvers]) :
     join(" ", pair) => { role = pair[0], member = pair[1] }
   }
 
   project = local.environment.project
   role    = each.value.role
   member  = each.value.member
+}
+
+resource "google_project_iam_member" "deployer" {
+  for_each = toset(local.deployer_roles)
+
+  project = local.environment.project
+  role    = each.key
+  member  = local.deployers
 }
 
 resource "google_cloud_run_v2_job_iam_member" "scheduler" {

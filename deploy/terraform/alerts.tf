@@ -1,126 +1,79 @@
 # When a person is called. Each alert has the name of a section of deploy/RUNBOOK.md and carries its text.
+#
+# Every alert watches the live jobs by their names, each by a condition of its own: a rehearsal calls nobody, and while a
+# cause lasts, run after run, its one incident stays open. So all of them count over a window longer than an interval.
 
 locals {
-  # Rehearsals that somebody starts by hand call nobody. Of the scheduled jobs only deletion is a live run.
-  scheduled_run = "(jsonPayload.dry_run=false OR jsonPayload.job=\"check-autopause\" OR jsonPayload.job=\"confirm-deletions\")"
+  # Of each live job: hours between two runs, and the most runs of which a window (25 hours at the most) holds each.
+  intervals = { for name, entry in local.scheduled : name => entry.interval_hours }
 
-  # One record is enough. Each new combination of labels is an alert of its own, so that there is one a run, not one for
-  # each runtime: a lost role makes hundreds of deletions `not_visible` at once.
-  alerts_on_a_record = {
-    "Refused by a guard" = {
-      severity = "ERROR"
-      filter   = "logName=\"${local.audit_log}\" AND jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=3 AND ${local.scheduled_run}"
-      labels   = { job = "EXTRACT(jsonPayload.job)", run_id = "EXTRACT(jsonPayload.run_id)" }
-    }
-    "The inventory could not be read" = {
-      severity = "ERROR"
-      filter   = "logName=\"${local.audit_log}\" AND jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=4 AND ${local.scheduled_run}"
-      labels   = { job = "EXTRACT(jsonPayload.job)", run_id = "EXTRACT(jsonPayload.run_id)" }
-    }
-    # Where the audit log cannot be written, the closing record is on standard output only.
-    "A record could not be kept" = {
-      severity = "CRITICAL"
-      filter   = "(logName=\"${local.audit_log}\" OR logName=\"projects/${local.environment.project}/logs/run.googleapis.com%2Fstdout\") AND jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=6"
-      labels   = { job = "EXTRACT(jsonPayload.job)", run_id = "EXTRACT(jsonPayload.run_id)" }
-    }
-    "A deletion did not happen" = {
-      severity = "WARNING"
-      filter   = "logName=\"${local.audit_log}\" AND jsonPayload.event=\"deletion_confirmed\" AND jsonPayload.outcome=(\"stuck\" OR \"survived\" OR \"not_visible\")"
-      labels   = { outcome = "EXTRACT(jsonPayload.outcome)", run_id = "EXTRACT(jsonPayload.run_id)" }
-    }
-  }
-
-  # So many within a while.
-  alerts_on_a_count = {
+  # So many runs in a row (or all of a day, where that is fewer) call somebody.
+  alerts_on_runs = {
+    "Refused by a guard"              = { severity = "ERROR", metric = "runs_refused", runs = 1 }
+    "The inventory could not be read" = { severity = "ERROR", metric = "runs_without_inventory", runs = 1 }
+    "A record could not be kept"      = { severity = "CRITICAL", metric = "runs_unrecorded", runs = 1 }
     "Runs keep ending with failures" = {
-      severity = "WARNING"
-      metric   = "runs_with_failures"
-      filter   = "metric.label.job=\"delete-old-runtimes\" AND metric.label.dry_run=\"false\""
-      above    = 2
-      hours    = 10
+      severity = "WARNING", metric = "runs_with_failures", runs = 3
+      jobs     = ["delete-old-runtimes", "check-autopause"] # what confirm-deletions finds has an alert of its own
     }
-    "Runs are skipped again and again" = {
-      severity = "WARNING"
-      metric   = "runs_skipped"
-      filter   = "metric.label.dry_run=\"false\""
-      above    = 1
-      hours    = 7
+    "Runs are stopped early again and again" = { severity = "WARNING", metric = "runs_stopped", runs = 2 }
+    "Runs are skipped again and again"       = { severity = "WARNING", metric = "runs_skipped", runs = 2 }
+    "A deletion did not happen" = {
+      severity = "WARNING", metric = "confirmations", runs = 1, by = ["metric.label.outcome"]
+      jobs     = ["confirm-deletions"]
+      filter   = "metric.label.outcome=one_of(\"stuck\",\"survived\",\"not_visible\")"
     }
-    "Autopause is overdue for many" = {
-      severity = "WARNING"
-      metric   = "runtimes"
-      filter   = "metric.label.job=\"check-autopause\" AND metric.label.reason=\"autopause_overdue\""
-      above    = local.environment.alerts.autopause_overdue
-      hours    = 1
+    "Autopause is overdue for many" = { severity = "WARNING", metric = "finding_overdue", runs = 1, jobs = ["check-autopause"] }
+    "Many runtimes are stuck"       = { severity = "WARNING", metric = "finding_stuck", runs = 1, jobs = ["check-autopause"] }
+    "Many runtimes are in Error"    = { severity = "WARNING", metric = "finding_errored", runs = 1, jobs = ["check-autopause"] }
+    "A schedule could not start its job" = {
+      severity = "ERROR", metric = "schedule_errors", runs = 1, resource = "cloud_scheduler_job", names = "job_id"
     }
   }
 
-  # Cloud Monitoring fills in which run and which job an alert is about.
-  texts = {
-    for name, section in local.runbook :
-    name => replace(replace(section, "RUN_ID", "$${log.extracted_label.run_id}"),
-    "JOB", contains(keys(local.alerts_on_a_count), name) ? "$${metric.label.job}" : "$${resource.label.job_name}")
+  conditions = {
+    for alert, told in local.alerts_on_runs : alert => {
+      for job, hours in local.intervals : job => {
+        runs   = max(1, min(told.runs, floor(24 / hours)))
+        filter = join(" AND ", compact(["resource.type=\"${try(told.resource, "cloud_run_job")}\"", "resource.label.${try(told.names, "job_name")}=\"${job}\"", "metric.type=\"${local.metric_types[told.metric]}\"", try(told.filter, "")]))
+      }
+      if contains(try(told.jobs, [job]), job)
+    }
   }
 
-  live_deletions = "resource.type=\"cloud_run_job\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.count["runs"].name}\" AND metric.label.job=\"delete-old-runtimes\" AND metric.label.dry_run=\"false\""
+  metric_types = { for name, metric in google_logging_metric.count : name => "logging.googleapis.com/user/${metric.name}" }
+
+  # A condition has the name of its job: Cloud Monitoring fills it in.
+  texts = { for name, section in local.runbook : name => replace(section, "/\\bJOB\\b/", "$${condition.display_name}") }
 }
 
-resource "google_monitoring_alert_policy" "record" {
-  for_each = local.alerts_on_a_record
+resource "google_monitoring_alert_policy" "runs" {
+  for_each = { for alert, told in local.alerts_on_runs : alert => told if length(local.conditions[alert]) > 0 }
 
   display_name          = each.key
   combiner              = "OR"
   severity              = each.value.severity
   notification_channels = local.environment.alerts.channels
 
-  conditions {
-    display_name = each.key
+  dynamic "conditions" {
+    for_each = local.conditions[each.key]
+    iterator = job
 
-    condition_matched_log {
-      filter           = each.value.filter
-      label_extractors = each.value.labels
-    }
-  }
+    content {
+      display_name = job.key
 
-  alert_strategy {
-    auto_close = "86400s"
+      condition_threshold {
+        filter          = job.value.filter
+        comparison      = "COMPARISON_GT"
+        threshold_value = job.value.runs - 1
+        duration        = "0s"
 
-    notification_rate_limit {
-      period = "3600s"
-    }
-  }
-
-  documentation {
-    subject   = "${var.environment}: ${each.key}"
-    content   = local.texts[each.key]
-    mime_type = "text/markdown"
-  }
-
-  depends_on = [google_project_service.needed]
-}
-
-resource "google_monitoring_alert_policy" "count" {
-  for_each = local.alerts_on_a_count
-
-  display_name          = each.key
-  combiner              = "OR"
-  severity              = each.value.severity
-  notification_channels = local.environment.alerts.channels
-
-  conditions {
-    display_name = each.key
-
-    condition_threshold {
-      filter          = "resource.type=\"cloud_run_job\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.count[each.value.metric].name}\" AND ${each.value.filter}"
-      comparison      = "COMPARISON_GT"
-      threshold_value = each.value.above
-      duration        = "0s"
-
-      aggregations {
-        alignment_period     = "${each.value.hours * 60 * 60}s"
-        per_series_aligner   = "ALIGN_DELTA"
-        cross_series_reducer = "REDUCE_SUM"
-        group_by_fields      = ["metric.label.job"]
+        aggregations {
+          alignment_period     = "${(job.value.runs * local.intervals[job.key] + 1) * 60 * 60}s"
+          per_series_aligner   = "ALIGN_DELTA"
+          cross_series_reducer = "REDUCE_SUM"
+          group_by_fields      = try(each.value.by, [])
+        }
       }
     }
   }
@@ -134,80 +87,51 @@ resource "google_monitoring_alert_policy" "count" {
     content   = local.texts[each.key]
     mime_type = "text/markdown"
   }
-}
 
-# A counter that has stopped is written as zeros for a while and then not at all: each condition sees one of the two.
-resource "google_monitoring_alert_policy" "silence" {
-  display_name          = "No live deletion run in 7 hours"
-  combiner              = "OR"
-  severity              = "ERROR"
-  notification_channels = local.environment.alerts.channels
-
-  conditions {
-    display_name = "none was counted"
-
-    condition_threshold {
-      filter                  = local.live_deletions
-      comparison              = "COMPARISON_LT"
-      threshold_value         = 1
-      duration                = "300s"
-      evaluation_missing_data = "EVALUATION_MISSING_DATA_ACTIVE"
-
-      aggregations {
-        alignment_period     = "25200s"
-        per_series_aligner   = "ALIGN_DELTA"
-        cross_series_reducer = "REDUCE_SUM"
-      }
+  lifecycle {
+    precondition {
+      condition     = var.environment != "prod" || length(local.environment.alerts.channels) > 0
+      error_message = "alerts.channels is empty in deploy/environments/prod.yaml: nobody would be called."
     }
-  }
-
-  conditions {
-    display_name = "nothing is counted any more"
-
-    condition_absent {
-      filter   = local.live_deletions
-      duration = "25200s"
-
-      aggregations {
-        alignment_period     = "300s"
-        per_series_aligner   = "ALIGN_DELTA"
-        cross_series_reducer = "REDUCE_SUM"
-      }
-    }
-  }
-
-  alert_strategy {
-    auto_close = "86400s"
-  }
-
-  documentation {
-    subject   = "${var.environment}: No live deletion run in 7 hours"
-    content   = local.texts["No live deletion run in 7 hours"]
-    mime_type = "text/markdown"
   }
 }
 
-# Cloud Run's own word: a run that crashed, was killed or never began writes no closing record.
-resource "google_monitoring_alert_policy" "execution" {
-  display_name          = "An execution failed"
+check "somebody_is_called" {
+  assert {
+    condition     = length(local.environment.alerts.channels) > 0
+    error_message = "alerts.channels is empty in deploy/environments/${var.environment}.yaml: its alerts call nobody."
+  }
+}
+
+# Where Leonardo stops saying when a runtime was used, the rule spares what may be busy, and that is soon everything.
+resource "google_monitoring_alert_policy" "busy" {
+  count = contains(keys(local.intervals), "check-autopause") ? 1 : 0
+
+  display_name          = "Too many may be busy"
   combiner              = "OR"
   severity              = "WARNING"
   notification_channels = local.environment.alerts.channels
 
   conditions {
-    display_name = "Cloud Run counts a failed execution"
+    display_name = "check-autopause"
 
     condition_threshold {
-      filter          = "resource.type=\"cloud_run_job\" AND metric.type=\"run.googleapis.com/job/completed_execution_count\" AND metric.label.result=\"failed\" AND resource.label.job_name=one_of(${join(",", [for name in keys(local.live) : "\"${name}\""])})"
-      comparison      = "COMPARISON_GT"
-      threshold_value = 0
-      duration        = "0s"
+      filter             = "resource.type=\"cloud_run_job\" AND resource.label.job_name=\"check-autopause\" AND metric.type=\"${local.metric_types["runtimes"]}\" AND metric.label.reason=\"kernel_may_be_busy\""
+      denominator_filter = "resource.type=\"cloud_run_job\" AND resource.label.job_name=\"check-autopause\" AND metric.type=\"${local.metric_types["runtimes"]}\" AND metric.label.reason=one_of(\"in_use\",\"kernel_may_be_busy\",\"autopause_overdue\")"
+      comparison         = "COMPARISON_GT"
+      threshold_value    = local.environment.alerts.busy_share
+      duration           = "0s"
 
       aggregations {
-        alignment_period     = "300s"
+        alignment_period     = "${(local.intervals["check-autopause"] + 1) * 60 * 60}s"
         per_series_aligner   = "ALIGN_DELTA"
         cross_series_reducer = "REDUCE_SUM"
-        group_by_fields      = ["resource.label.job_name"]
+      }
+
+      denominator_aggregations {
+        alignment_period     = "${(local.intervals["check-autopause"] + 1) * 60 * 60}s"
+        per_series_aligner   = "ALIGN_DELTA"
+        cross_series_reducer = "REDUCE_SUM"
       }
     }
   }
@@ -217,8 +141,108 @@ resource "google_monitoring_alert_policy" "execution" {
   }
 
   documentation {
-    subject   = "${var.environment}: An execution failed"
-    content   = local.texts["An execution failed"]
+    subject   = "${var.environment}: Too many may be busy"
+    content   = local.texts["Too many may be busy"]
+    mime_type = "text/markdown"
+  }
+}
+
+# A counter that has stopped is written as zeros for a while and then not at all: each condition sees one of the two. What
+# runs once a day has only the first, since Cloud Monitoring waits for absent data no longer than 23 and a half hours.
+resource "google_monitoring_alert_policy" "silence" {
+  display_name          = "A job has not run"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = local.environment.alerts.channels
+
+  dynamic "conditions" {
+    for_each = local.intervals
+    iterator = job
+
+    content {
+      display_name = job.key
+
+      condition_threshold {
+        filter                  = "resource.type=\"cloud_run_job\" AND resource.label.job_name=\"${job.key}\" AND metric.type=\"${local.metric_types["runs"]}\""
+        comparison              = "COMPARISON_LT"
+        threshold_value         = 1
+        duration                = "300s"
+        evaluation_missing_data = "EVALUATION_MISSING_DATA_ACTIVE"
+
+        aggregations {
+          alignment_period     = "${min(2 * job.value + 1, 25) * 60 * 60}s"
+          per_series_aligner   = "ALIGN_DELTA"
+          cross_series_reducer = "REDUCE_SUM"
+        }
+      }
+    }
+  }
+
+  dynamic "conditions" {
+    for_each = { for job, hours in local.intervals : job => hours if 2 * hours + 1 < 23 }
+    iterator = job
+
+    content {
+      display_name = job.key
+
+      condition_absent {
+        filter   = "resource.type=\"cloud_run_job\" AND resource.label.job_name=\"${job.key}\" AND metric.type=\"${local.metric_types["runs"]}\""
+        duration = "${(2 * job.value + 1) * 60 * 60}s"
+
+        aggregations {
+          alignment_period     = "300s"
+          per_series_aligner   = "ALIGN_DELTA"
+          cross_series_reducer = "REDUCE_SUM"
+        }
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "86400s"
+  }
+
+  documentation {
+    subject   = "${var.environment}: A job has not run"
+    content   = local.texts["A job has not run"]
+    mime_type = "text/markdown"
+  }
+}
+
+# Cloud Run counts a task that did not end with 0; a run that ended so by itself has said it in a closing record. What is
+# left has crashed, was killed, or never began to run. A task is tried once, so that the two counts go together.
+resource "google_monitoring_alert_policy" "crash" {
+  display_name          = "A run ended without a word"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = local.environment.alerts.channels
+
+  dynamic "conditions" {
+    for_each = local.intervals
+    iterator = job
+
+    content {
+      display_name = job.key
+
+      condition_prometheus_query_language {
+        query = join(" ", [
+          "(sum(increase(run_googleapis_com:job_completed_task_attempt_count{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\",result=\"failed\"}[${job.value + 1}h])) or vector(0))",
+          "- (sum(increase(logging_googleapis_com:user_${replace(google_logging_metric.count["runs_ended_badly"].name, "/", "_")}{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\"}[${job.value + 1}h])) or vector(0))",
+          "> 0.5",
+        ])
+        duration            = "600s" # the two counts do not arrive at once
+        evaluation_interval = "60s"
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "86400s"
+  }
+
+  documentation {
+    subject   = "${var.environment}: A run ended without a word"
+    content   = local.texts["A run ended without a word"]
     mime_type = "text/markdown"
   }
 

@@ -1,6 +1,7 @@
 # Where audit records are kept. They stay in the project's _Default bucket as well, for as long as that keeps them:
 # there the program reads plans and recent runs. The log bucket keeps them for queries, the storage bucket as files, which
-# `review-audit-log` reads for long ranges and whose retention nobody can shorten once it is locked.
+# `review-audit-log` reads for long ranges and whose retention nobody can shorten once it is locked. A plan that would
+# destroy or replace one of the buckets is refused, so another region or project for them means: move the records first.
 
 resource "google_logging_project_bucket_config" "audit" {
   project        = local.environment.project
@@ -9,6 +10,10 @@ resource "google_logging_project_bucket_config" "audit" {
   description    = "Audit records of the lifecycle jobs"
   retention_days = local.environment.retention.days
   locked         = local.environment.retention.locked
+
+  lifecycle {
+    prevent_destroy = true
+  }
 
   depends_on = [google_project_service.needed]
 }
@@ -34,6 +39,10 @@ resource "google_storage_bucket" "audit" {
   labels = {
     application = "leo-lifecycle"
     environment = var.environment
+  }
+
+  lifecycle {
+    prevent_destroy = true
   }
 }
 

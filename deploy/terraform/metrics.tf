@@ -1,6 +1,10 @@
 # What is counted of the audit log, for alerts and the dashboard.
 
 locals {
+  stdout = "projects/${local.environment.project}/logs/run.googleapis.com%2Fstdout"
+
+  # By exit code, since a rule compares numbers where a label would hold their text. Every record is on standard output
+  # too: there the closing record is found even where the audit log could not be written.
   counts = {
     runs = {
       description = "Runs that wrote their closing record"
@@ -10,6 +14,33 @@ locals {
     runs_with_failures = {
       description = "Runs that were done, but something in them failed or is in doubt"
       filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=1"
+      labels      = ["job", "dry_run"]
+    }
+    runs_refused = {
+      description = "Runs that a guard stopped"
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=3"
+      labels      = ["job", "dry_run"]
+    }
+    runs_without_inventory = {
+      description = "Runs that could not read the inventory"
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=4"
+      labels      = ["job", "dry_run"]
+    }
+    runs_stopped = {
+      description = "Runs that ended before they were done"
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=5"
+      labels      = ["job", "dry_run"]
+    }
+    runs_unrecorded = {
+      description = "Runs that could not keep a record"
+      log         = local.stdout
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code=6"
+      labels      = ["job", "dry_run"]
+    }
+    runs_ended_badly = {
+      description = "Runs that ended with another code than 0 and said so"
+      log         = local.stdout
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.exit_code>0"
       labels      = ["job", "dry_run"]
     }
     runs_skipped = {
@@ -32,6 +63,30 @@ locals {
       filter      = "jsonPayload.event=\"deletion_confirmed\""
       labels      = ["job", "dry_run", "outcome"]
     }
+
+    # Runs that found many, by their closing records: a run is counted once, however its interval and a window lie.
+    finding_overdue = {
+      description = "Checks that found more overdue runtimes than the environment bears"
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.job=\"check-autopause\" AND jsonPayload.reasons.autopause_overdue>${local.environment.alerts.autopause_overdue}"
+      labels      = ["job", "dry_run"]
+    }
+    finding_stuck = {
+      description = "Checks that found more stuck runtimes than the environment bears"
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.job=\"check-autopause\" AND jsonPayload.reasons.stuck>${local.environment.alerts.stuck}"
+      labels      = ["job", "dry_run"]
+    }
+    finding_errored = {
+      description = "Checks that found more runtimes in Error than the environment bears"
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.job=\"check-autopause\" AND jsonPayload.reasons.errored>${local.environment.alerts.errored}"
+      labels      = ["job", "dry_run"]
+    }
+
+    schedule_errors = {
+      description = "Calls of Cloud Scheduler that started nothing"
+      log         = "projects/${local.environment.project}/logs/cloudscheduler.googleapis.com%2Fexecutions"
+      filter      = "resource.type=\"cloud_scheduler_job\" AND severity>=ERROR"
+      labels      = []
+    }
   }
 
   distributions = {
@@ -53,7 +108,7 @@ resource "google_logging_metric" "count" {
 
   name             = "leo_lifecycle/${each.key}"
   description      = each.value.description
-  filter           = "logName=\"${local.audit_log}\" AND ${each.value.filter}"
+  filter           = "logName=\"${try(each.value.log, local.audit_log)}\" AND ${each.value.filter}"
   label_extractors = { for label in each.value.labels : label => "EXTRACT(jsonPayload.${label})" }
 
   metric_descriptor {

@@ -16,3 +16,12 @@ provider "google" {
   project = local.environment.project
   region  = local.environment.region
 }
+
+# A state belongs to one environment. A forgotten `init -reconfigure` plans this one's replacement, which is refused.
+resource "terraform_data" "environment_of_this_state" {
+  triggers_replace = [var.environment, local.environment.project]
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}

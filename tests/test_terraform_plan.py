@@ -1,0 +1,178 @@
+"""The real Terraform plans each environment by the genuine schema; no edit costs what cannot come back."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.terraform import CHANNEL, DEPLOYED, PROD, Tree, copied, initialised, needs_terraform
+
+pytestmark = needs_terraform
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return initialised(tmp_path_factory.mktemp("terraform"))
+
+
+@pytest.fixture(scope="module")
+def prod(new: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files, and a state of prod as it is deployed."""
+    root = tmp_path_factory.mktemp("prod")
+    with copied(new, root) as made:
+        made.planned("prod")
+        made.apply()
+    return root
+
+
+@pytest.fixture
+def tree(new: Path, tmp_path: Path) -> Iterator[Tree]:
+    with copied(new, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def applied(prod: Path, tmp_path: Path) -> Iterator[Tree]:
+    with copied(prod, tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", DEPLOYED)
+def test_an_environment_is_planned_and_once_applied_there_is_nothing_left_to_do(tree: Tree, name: str) -> None:
+    assert {actions for _, actions in tree.changes(name)} == {("create",)}
+    tree.apply()
+    assert tree.changes(name) == set()
+
+
+def test_where_nothing_is_scheduled_there_is_nothing_to_deploy(tree: Tree) -> None:
+    refused = tree.plan("local")
+    assert refused.returncode == 1
+    assert "cron.yaml schedules nothing in local" in refused.stderr
+
+
+JOB, SCHEDULE, ALERT = "google_cloud_run_v2_job", "google_cloud_scheduler_job", "google_monitoring_alert_policy"
+METRIC, GRANT = "google_logging_metric", "google_cloud_run_v2_job_iam_member"
+UPDATE, CREATE, DELETE = ("update",), ("create",), ("delete",)
+RETAINED = {("google_logging_project_bucket_config", UPDATE), ("google_storage_bucket", UPDATE)}
+SKIPPED = 'timezone: Etc/UTC\n    args: []\n    environments:\n      prod: {skip: "not now"}'
+EDITS = [
+    ("the image", PROD, "leo-lifecycle:0.1.0", f"leo-lifecycle@sha256:{'0' * 64}", {(JOB, UPDATE)}),
+    ("a limit", PROD, "max_age: 14d", "max_age: 21d", {(JOB, UPDATE)}),
+    ("the deadline", PROD, "deadline: 45m", "deadline: 60m", {(JOB, UPDATE)}),
+    ("tasks", PROD, "settings:", "tasks: 3\nsettings:\n  projects: [terra-1, terra-2]", {(JOB, UPDATE)}),
+    ("a channel", PROD, "Channels/12]", f"Channels/12, {CHANNEL}3]", {(ALERT, UPDATE)}),
+    ("what is too many", PROD, "stuck: 10", "stuck: 40", {(METRIC, UPDATE)}),
+    ("a share", PROD, "busy_share: 0.5", "busy_share: 0.7", {(ALERT, UPDATE)}),
+    ("retention", PROD, "days: 400", "days: 800", RETAINED),
+    ("a lock", PROD, "locked: false", "locked: true", RETAINED),
+    ("the schedule", "cron.yaml", '"7 */3 * * *"', '"17 */3 * * *"', {(SCHEDULE, UPDATE)}),
+    ("an interval", "cron.yaml", "interval_hours: 3", "interval_hours: 6", {(ALERT, UPDATE)}),
+    ("a shadow", "cron.yaml", "args: [--no-dry-run]", "args: [--dry-run]", {(JOB, UPDATE)}),
+    ("the runbook", "deploy/RUNBOOK.md", "A guard stopped", "One guard stopped", {(ALERT, UPDATE)}),
+    (
+        "an exemption",
+        "deploy/environments/prod.exemptions.yaml",
+        "[]",
+        '- {match: {project: "terra-1"}, until: 2026-12-24, reason: a workshop}',
+        {(JOB, UPDATE)},
+    ),
+    (
+        "a job that is skipped",
+        "cron.yaml",
+        "timezone: Etc/UTC\n    args: []\n    environments:",
+        SKIPPED,
+        {(kind, DELETE) for kind in (JOB, SCHEDULE, GRANT)} | {(ALERT, UPDATE), (ALERT, DELETE)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "was", "becomes", "changed"), [edit[1:] for edit in EDITS], ids=[e[0] for e in EDITS])
+def test_an_edit_changes_in_place_what_it_is_about_and_nothing_else(
+    applied: Tree, path: str, was: str, becomes: str, changed: set[tuple[str, tuple[str, ...]]]
+) -> None:
+    applied.edit(path, was, becomes)
+    assert applied.changes("prod") == changed
+
+
+def test_a_schedule_that_somebody_resumed_or_paused_by_hand_stays_so(applied: Tree) -> None:
+    for paused in (False, True):
+        applied.cloud.by_hand = {SCHEDULE: {"paused": paused}}
+        assert applied.changes("prod") == set()
+
+
+@pytest.mark.parametrize(
+    ("environment", "was", "becomes", "kept"),
+    [
+        ("stable", "", "", ["google_storage_bucket.audit", "terraform_data.environment_of_this_state"]),
+        ("prod", "region: us-central1", "region: us-east1", ["google_storage_bucket.audit"]),
+        ("prod", "region: us-central1", "region: us-east1", ["google_logging_project_bucket_config.audit"]),
+        ("prod", "runner: leo-lifecycle-runner@", "runner: leo-runner@", ['google_service_account.account["runner"]']),
+    ],
+    ids=["the state of another environment", "another region", "another region, log bucket", "another runner"],
+)
+def test_a_plan_that_would_destroy_what_cannot_come_back_is_refused(
+    applied: Tree, environment: str, was: str, becomes: str, kept: list[str]
+) -> None:
+    applied.edit(PROD, was, becomes)
+    refused = applied.plan(environment)
+    assert refused.returncode == 1
+    for resource in kept:
+        assert f"Resource {resource} has lifecycle.prevent_destroy set" in re.sub(r"\s+", " ", refused.stderr)
+
+
+def test_alerts_that_call_nobody_are_told_at_every_plan_and_refused_for_prod(tree: Tree) -> None:
+    warned = tree.plan("test")
+    assert warned.returncode == 0
+    assert "alerts.channels is empty in deploy/environments/test.yaml" in re.sub(r"\s+", " ", warned.stdout)
+    assert "alerts.channels" not in tree.plan("prod").stdout
+    tree.edit(PROD, f"[{CHANNEL}]", "[]")
+    refused = tree.plan("prod")
+    assert refused.returncode == 1
+    assert "alerts.channels is empty in deploy/environments/prod.yaml" in re.sub(r"\s+", " ", refused.stderr)
+
+
+MISTAKES = [
+    ("alerts.tf", 'severity = "ERROR", metric = "runs_refused"', 'severity = "WARN", metric = "runs_refused"', "WARN"),
+    ("alerts.tf", '"COMPARISON_GT"', '"GT"', "none of COMPARISON_GT"),
+    ("alerts.tf", '"REDUCE_SUM"', '"SUM"', "none of REDUCE_NONE"),
+    ("alerts.tf", "alignment_period ", "alignment ", 'An argument named "alignment" is not expected here'),
+    ("alerts.tf", "local.metric_types[told.metric]", "local.metric_types[told.metrics]", "Unsupported attribute"),
+    ("alerts.tf", "local.texts[each.key]", "local.texts[each.key", "Missing"),
+    ("alerts.tf", 'local.texts["Too many may be busy"]', 'local.texts["Too many are busy"]', "Invalid index"),
+    ("metrics.tf", '"DELTA"', '"RATE"', "none of DELTA"),
+    ("metrics.tf", "bucket_options {", "buckets {", 'Blocks of type "buckets" are not expected here'),
+    ("access.tf", '"leo_lifecycle_${each.key}"', '"leo-lifecycle-${each.key}"', "does not match"),
+    ("access.tf", '"group:${local.environment.accounts.on_call}"', "local.environment.accounts.on_call", "not match"),
+    ("access.tf", '["runner"].id', '["walker"].id', "Invalid index"),
+    ("access.tf", "member  = local.deployers", "members = [local.deployers]", 'argument "member" is required'),
+    ("jobs.tf", 'base64encode("{}")', '"{}"', "does not match"),
+    ("jobs.tf", "max_retries     = 0", 'max_retries     = "none"', "a number is required"),
+    ("jobs.tf", "each.value.schedule", "each.value.cron", "Unsupported attribute"),
+    (
+        "jobs.tf",
+        "service_account = google_service_account",
+        "service_account = data.google_service_account",
+        "not been",
+    ),
+    ("jobs.tf", "local.task_timeout", "local.environment.settings.deadline", "does not match"),
+    ("audit_log.tf", "location                    =", "locations                   =", "is not expected here"),
+    ("audit_log.tf", "google_storage_bucket.audit.name}", "google_storage_bucket.audit.names}", "no argument, nested"),
+    ("locals.tf", "settings.deadline", "settings.dead_line", "Unsupported attribute"),
+    (
+        "access.tf",
+        "depends_on = [google_project_service.needed]",
+        "depends_on = [google_project_iam_member.runner]",
+        "Cycle",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "was", "becomes", "told"), MISTAKES, ids=[f"{m[0]}: {m[2]}" for m in MISTAKES])
+def test_a_mistake_of_the_kind_that_a_person_makes_is_told_by_the_plan(
+    tree: Tree, file: str, was: str, becomes: str, told: str
+) -> None:
+    tree.edit(f"deploy/terraform/{file}", was, becomes)
+    refused = tree.plan("prod")
+    assert refused.returncode == 1
+    assert told in re.sub(r"\s+", " ", refused.stderr)
