@@ -26,6 +26,7 @@ import msgspec
 
 from core.clock import utc_now
 from core.exit_code import ExitCode
+from core.records.outcome import LEAVING
 from core.records.reader import AuditRecords, Record
 from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
@@ -127,7 +128,7 @@ def _of_environment_file(arguments: argparse.Namespace) -> bool:
 
 def _installed(arguments: argparse.Namespace) -> Source:
     """The log of the environment that is asked about, where one is."""
-    if arguments.env is None:
+    if not _of_environment_file(arguments):
         return SILENT
     from core.settings.deployment import environment_of  # noqa: PLC0415 - 35 ms that files do without
 
@@ -186,7 +187,7 @@ def _wanted(arguments: argparse.Namespace, frames: Sequence[Record]) -> Wanted:
             return (Match(run_ids=tuple(run_ids(frames, words, is_meant=_meant(arguments)))),)
         case "diff":
             ids = run_ids(frames, words, is_meant=_meant(arguments))
-            return (Match(run_ids=tuple(ids)), Match(outcomes=tuple(sorted(review.ACCEPTED))))
+            return (Match(run_ids=tuple(ids)), Match(outcomes=tuple(sorted(LEAVING))))
         case "upcoming":
             return (Match(run_ids=(latest(frames, of_the_fleet).run_id,)),)
         case "runs":  # its closing record counts what a run kept

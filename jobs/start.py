@@ -19,7 +19,8 @@ import msgspec
 from core.clock import utc_now
 from core.exit_code import ExitCode
 from core.records.events import Common, Event
-from core.run.opening import Nobody, shows_table, watching
+from core.run.opening import shows_table, watching
+from core.run.running import Nobody
 from core.screen.columns import View, together
 from core.screen.standard_output import say
 from core.settings.deployment import Environment, ScheduledJob, deployed_job, environment_of

@@ -11,7 +11,7 @@ from jobs.__main__ import JOBS
 from jobs.start import FLAGS
 from tests.conftest import LEO
 
-SWITCHES = ["dry-run", "sandbox", "spare-possibly-busy", "allow-empty"]
+SWITCHES = ["dry-run", "sandbox", "spare-possibly-busy", "delete-errored", "allow-empty", "allow-shrunken"]
 ASK = """\
 . "$1"; shift
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))

@@ -49,6 +49,7 @@ ABSURD: dict[str, tuple[str, ...]] = {
     "dry_run": NO_YES,
     "as_of": ("yesterday", "2026-13-01", "2026-11-24T12:00", "0", "9" * 30),
     "spare_possibly_busy": NO_YES,
+    "delete_errored": NO_YES,
     "stop_overdue": NO_YES,
     "exemptions": (
         "",
@@ -63,6 +64,8 @@ ABSURD: dict[str, tuple[str, ...]] = {
     "max_acts": NO_COUNT,
     "max_act_share": ("0", "-0.1", "1.01", "nan", "inf", "25%"),
     "allow_empty": NO_YES,
+    "allow_shrunken": NO_YES,
+    "max_shrink": ("-0.1", "1", "nan", "inf", "25%"),
     "expect_at_least": ("-1", "1.5", "many"),
     "plan": ("", ".", "missing", "empty"),
     "read_concurrency": (*NO_COUNT, "17"),

@@ -17,10 +17,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from core.rules.autopause import AutopauseLimits, AutopausePolicy
+from core.rules.autopause import AutopausePolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
-from core.rules.guards import Caps, Expectations
+from core.rules.guards import Caps
 from core.settings.addresses import host_of, is_loopback
 from core.settings.durations import format_duration, parse_duration, parse_instant
 from core.settings.faults import REPEATED_FLAGS, UsageError, flag_of
@@ -50,11 +50,14 @@ DEFAULTS: dict[str, object] = {
     "max_age_if_idle": timedelta(days=7),
     "idle_after": timedelta(hours=4),
     "spare_possibly_busy": False,
+    "delete_errored": False,
     "exemptions": (),
     "max_acts": 500,
     "max_act_share": 0.25,
     "allow_empty": False,
     "expect_at_least": 0,
+    "max_shrink": 0.25,
+    "allow_shrunken": False,
     "plan": None,
     "plan_max_age": timedelta(hours=24),
     "deadline": timedelta(minutes=45),
@@ -882,29 +885,24 @@ def test_the_rules_get_what_was_set() -> None:
         expect_at_least="3",
         allow_empty=True,
     )
-    assert settings.deletion_policy == DeletionPolicy(
+    assert settings.policy(DeletionPolicy) == DeletionPolicy(
         max_age=timedelta(days=20),
         max_age_if_idle=timedelta(days=10),
         idle_after=timedelta(hours=5),
         spare_possibly_busy=True,
-        autopause=AutopauseLimits(kernel_busy_limit=timedelta(hours=12), margin=timedelta(minutes=1)),
+        kernel_busy_limit=timedelta(hours=12),
+        autopause_margin=timedelta(minutes=1),
         exemptions=(WORKSHOP,),
     )
-    assert settings.autopause_policy == AutopausePolicy(
-        limits=AutopauseLimits(kernel_busy_limit=timedelta(hours=12), margin=timedelta(minutes=1)),
-        max_threshold=timedelta(days=5),
+    assert settings.policy(AutopausePolicy) == AutopausePolicy(
+        kernel_busy_limit=timedelta(hours=12),
+        autopause_margin=timedelta(minutes=1),
+        autopause_max_threshold=timedelta(days=5),
+        exemptions=(WORKSHOP,),
         stuck_after=timedelta(hours=3),
         stop_overdue=True,
     )
-    assert settings.caps(tasks=1) == Caps(max_acts=7, max_act_share=0.5)
-    assert settings.expectations(tasks=1) == Expectations(allow_empty=True, expect_at_least=3)
-
-
-def test_nothing_is_expected_of_single_runtimes() -> None:
-    assert load(only=["a/x"], expect_at_least="3").expectations(tasks=1) == Expectations(
-        allow_empty=True, expect_at_least=0
-    )
-    assert load(expect_at_least="3").expectations(tasks=1) == Expectations(allow_empty=False, expect_at_least=3)
+    assert settings.caps == Caps(max_acts=7, max_act_share=0.5)
 
 
 # Defaults and help

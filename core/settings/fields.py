@@ -2,22 +2,26 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.clock import SETTLING
-from core.rules.autopause import AutopauseLimits, AutopausePolicy
-from core.rules.deletion import DeletionPolicy
+from core.rules.autopause import AUTOPAUSE_MARGIN, KERNEL_BUSY_LIMIT
 from core.rules.exemptions import Exemption
-from core.rules.guards import Caps, Expectations
+from core.rules.guards import Caps
+from core.rules.policy import Policy
 from core.settings.addresses import check_url, host_of, is_loopback
 from core.settings.durations import format_duration, parse_duration, parse_instant
-from core.settings.faults import UsageError
+from core.settings.faults import PREFIX, UsageError
 from core.settings.projects import check_names, read_projects
+
+P = TypeVar("P", bound=Policy)
 
 
 def _split_commas(value: object) -> object:
@@ -39,15 +43,15 @@ def _exemptions(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
-CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 Url = Annotated[str, AfterValidator(check_url)]
 Projects = Annotated[CommaList, AfterValidator(check_names)]
 
 
-class GoogleSettings(BaseModel):
+class GoogleSettings(BaseSettings):
     """Where on Google Cloud the jobs live and their log is: all that a command needs which runs no job itself."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     audit_cloud_log: str | None = Field(
         default=None, description="projects/P/logs/NAME: also keep every record there, acknowledged before each act"
@@ -117,11 +121,12 @@ class Settings(GoogleSettings):
     spare_possibly_busy: bool = Field(
         default=False, description="keep idle Running runtimes that a busy kernel may be holding up"
     )
+    delete_errored: bool = Field(default=False, description="runtimes in Error are eligible too, by the same rule")
     kernel_busy_limit: Duration = Field(
-        default=timedelta(hours=24), description="how long a busy kernel may hold off autopause (duration)"
+        default=KERNEL_BUSY_LIMIT, description="how long a busy kernel may hold off autopause (duration)"
     )
     autopause_margin: Duration = Field(
-        default=timedelta(minutes=15), description="delay allowed to autopause beyond its threshold (duration)"
+        default=AUTOPAUSE_MARGIN, description="delay allowed to autopause beyond its threshold (duration)"
     )
     autopause_max_threshold: Duration = Field(
         default=timedelta(days=10), description="a longer autopause threshold is a finding (duration)"
@@ -130,7 +135,7 @@ class Settings(GoogleSettings):
         default=timedelta(hours=2), description="in transition for this long is stuck (duration)"
     )
     stop_overdue: bool = Field(default=False, description="stop runtimes whose autopause is overdue")
-    exemptions: Annotated[tuple[Exemption, ...], BeforeValidator(_exemptions)] = Field(
+    exemptions: Annotated[tuple[Exemption, ...], NoDecode, BeforeValidator(_exemptions)] = Field(
         default=(), description="YAML file, or inline JSON: list of match, until, reason"
     )
     max_acts: int = Field(default=500, ge=1, description="refuse to do more than this in one run (acts)")
@@ -139,6 +144,13 @@ class Settings(GoogleSettings):
     )
     allow_empty: bool = Field(default=False, description="accept an empty inventory")
     expect_at_least: int = Field(default=0, ge=0, description="refuse an inventory smaller than this (runtimes)")
+    max_shrink: float = Field(
+        default=0.25,
+        ge=0,
+        lt=1,
+        description="refuse an inventory smaller by more than this share than runs of 7 days lead to expect (0 to 1)",
+    )
+    allow_shrunken: bool = Field(default=False, description="accept it: later runs are held to the new size")
     plan: str | None = Field(
         default=None,
         min_length=1,
@@ -243,36 +255,10 @@ class Settings(GoogleSettings):
         listed = read_projects(self.projects_file) if self.projects_file else ()
         return tuple(dict.fromkeys([*(self.projects or ()), *listed]))
 
-    @property
-    def deletion_policy(self) -> DeletionPolicy:
-        return DeletionPolicy(
-            max_age=self.max_age,
-            max_age_if_idle=self.max_age_if_idle,
-            idle_after=self.idle_after,
-            spare_possibly_busy=self.spare_possibly_busy,
-            autopause=self._autopause_limits,
-            exemptions=self.exemptions,
-        )
+    def policy(self, kind: type[P]) -> P:
+        """The policy of a job: each of its fields bears the name of a setting."""
+        return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
 
     @property
-    def autopause_policy(self) -> AutopausePolicy:
-        return AutopausePolicy(
-            limits=self._autopause_limits,
-            max_threshold=self.autopause_max_threshold,
-            stuck_after=self.stuck_after,
-            stop_overdue=self.stop_overdue,
-        )
-
-    @property
-    def _autopause_limits(self) -> AutopauseLimits:
-        return AutopauseLimits(kernel_busy_limit=self.kernel_busy_limit, margin=self.autopause_margin)
-
-    def caps(self, *, tasks: int) -> Caps:
-        """Of each of so many tasks that share a run."""
-        return Caps(max_acts=-(-self.max_acts // tasks), max_act_share=self.max_act_share)
-
-    def expectations(self, *, tasks: int) -> Expectations:
-        """Nothing is expected of an inventory that was narrowed to single runtimes, or to a task's share."""
-        if self.only or tasks > 1:
-            return Expectations(allow_empty=True, expect_at_least=0)
-        return Expectations(allow_empty=self.allow_empty, expect_at_least=self.expect_at_least)
+    def caps(self) -> Caps:
+        return Caps(max_acts=self.max_acts, max_act_share=self.max_act_share)

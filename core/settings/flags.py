@@ -14,7 +14,17 @@ from core.settings.fields import Settings
 
 SCOPE_FLAGS = ("dry_run", "leonardo_url", "sandbox", "projects", "projects_file", "only")
 """What every sweeping job is asked first."""
-GUARD_FLAGS = ("as_of", "max_acts", "max_act_share", "allow_empty", "expect_at_least")
+GUARD_FLAGS = (
+    "as_of",
+    "max_acts",
+    "max_act_share",
+    "allow_empty",
+    "expect_at_least",
+    "max_shrink",
+    "allow_shrunken",
+    "plan",
+    "plan_max_age",
+)
 """When a sweeping job must not act."""
 CONNECTION_FLAGS = (
     "deadline",
@@ -46,6 +56,7 @@ METAVARS = {
     "leonardo_url": "URL",
     "as_of": "INSTANT",
     "max_act_share": "SHARE",
+    "max_shrink": "SHARE",
     "projects_file": "FILE",
     "inventory": "FILE",
     "plan": "FILE|RUN_ID",

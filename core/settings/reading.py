@@ -147,8 +147,9 @@ def _read(kind: type[S], said: Source, faults: list[str]) -> S:
     """Raises UsageError with the faults found before, and those of the values."""
     empty = [name for name in said if name in NARROWING and said[name].value == ""]
     faults += [f"{said[name].origin}: it is empty, which never means all: say which, or leave it out" for name in empty]
+    variables = [name for name in said if said[name].origin == PREFIX + name.upper()]  # pydantic-settings reads them
     try:
-        return kind(**{name: value for name, (_, value) in said.items() if name not in empty})
+        return kind(**{name: said[name].value for name in said if name not in (*variables, *empty)})
     except ValidationError as error:
         raise UsageError(*faults, *(_fault(e, said) for e in error.errors())) from None
     except UsageError as error:
