@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rules.autopause import IN_TRANSITION, AutopauseLimits, AutopausePolicy, check, explain, kernel_may_be_busy
+from core.rules.autopause import IN_TRANSITION, AutopausePolicy, kernel_may_be_busy
 from core.rules.decision import Action, Decision, Reason
 from core.runtime import Runtime, RuntimeStatus
 
@@ -15,12 +15,17 @@ NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
 DAY, HOUR, MINUTE, MS = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(milliseconds=1)
 OFF = timedelta(0)
 POLICY = AutopausePolicy(
-    limits=AutopauseLimits(kernel_busy_limit=24 * HOUR, margin=15 * MINUTE),
-    max_threshold=10 * DAY,
+    kernel_busy_limit=24 * HOUR,
+    autopause_margin=15 * MINUTE,
+    autopause_max_threshold=10 * DAY,
     stuck_after=2 * HOUR,
     stop_overdue=False,
 )
 STOPPING = replace(POLICY, stop_overdue=True)
+
+
+def with_threshold(runtime: Runtime, threshold: timedelta | None) -> Runtime:
+    return runtime._replace(autopause_threshold=threshold)
 
 
 def a_runtime(status: str | None = "Running", *, idle: timedelta = OFF, cloud: str | None = "GCP") -> Runtime:
@@ -37,7 +42,7 @@ def a_runtime(status: str | None = "Running", *, idle: timedelta = OFF, cloud: s
 
 
 def reason(runtime: Runtime, threshold: timedelta | None = None, **how: bool) -> Reason:
-    return check(runtime, threshold, POLICY, NOW, **how).reason
+    return POLICY.judge(runtime._replace(autopause_threshold=threshold), NOW, **how).reason
 
 
 def test_what_is_not_on_google_cloud_or_was_listed_before_or_has_no_known_status_is_said_first() -> None:
@@ -85,7 +90,7 @@ def test_deleted_is_not_eligible() -> None:
 def test_a_running_runtime_is_judged_by_its_threshold(
     threshold: timedelta | None, idle: timedelta, expected: Reason
 ) -> None:
-    decision = check(a_runtime(idle=idle), threshold, POLICY, NOW)
+    decision = POLICY.judge(with_threshold(a_runtime(idle=idle), threshold), NOW)
     assert (decision.reason, decision.action) == (expected, Action.KEEP)
     assert (decision.age, decision.idle, decision.judged_at) == (30 * DAY, idle, NOW)
     assert (decision.due_at, decision.exemption) == (None, None)
@@ -95,9 +100,9 @@ def test_a_running_runtime_is_judged_by_its_threshold(
 
 def test_only_what_is_overdue_is_stopped_and_only_when_told() -> None:
     overdue = a_runtime(idle=25 * HOUR)
-    assert check(overdue, 30 * MINUTE, STOPPING, NOW).action is Action.STOP
-    assert check(overdue, 30 * MINUTE, POLICY, NOW).action is Action.KEEP
-    assert check(overdue, OFF, STOPPING, NOW).action is Action.KEEP
+    assert STOPPING.judge(with_threshold(overdue, 30 * MINUTE), NOW).action is Action.STOP
+    assert POLICY.judge(with_threshold(overdue, 30 * MINUTE), NOW).action is Action.KEEP
+    assert STOPPING.judge(with_threshold(overdue, OFF), NOW).action is Action.KEEP
 
 
 durations = st.timedeltas(min_value=OFF, max_value=40 * DAY)
@@ -112,34 +117,39 @@ runtimes = st.builds(
     created_date=dates,
     date_accessed=dates,
     labels=st.just({}),
+    patch_in_progress=st.booleans(),
 )
 policies = st.builds(
     AutopausePolicy,
-    limits=st.builds(AutopauseLimits, kernel_busy_limit=durations, margin=durations),
-    max_threshold=durations,
+    kernel_busy_limit=durations,
+    autopause_margin=durations,
+    autopause_max_threshold=durations,
     stuck_after=durations,
     stop_overdue=st.booleans(),
 )
 
 
-@given(runtime=runtimes, threshold=st.none() | durations, policy=policies, repeated=st.booleans())
+@given(runtime=runtimes, threshold=st.none() | durations | st.just(-MINUTE), policy=policies, repeated=st.booleans())
 def test_exactly_one_reason_holds_for_every_runtime(
     runtime: Runtime, threshold: timedelta | None, policy: AutopausePolicy, *, repeated: bool
 ) -> None:
     """Each reason's condition written out whole, without an order: one of them holds, and it is the one given."""
-    decision = check(runtime, threshold, policy, NOW, repeated=repeated)
+    decision = policy.judge(with_threshold(runtime, threshold), NOW, repeated=repeated)
     known = runtime.cloud_provider == "GCP" and not repeated and runtime.status in {*RuntimeStatus} - {"Unknown"}
     age = None if runtime.created_date is None else NOW - runtime.created_date
     idle = None if runtime.date_accessed is None else NOW - runtime.date_accessed
     dated = known and runtime.status not in ("Stopped", "Error") and age is not None and idle is not None
+    dates = [date for date in (runtime.created_date, runtime.date_accessed) if date is not None]
+    dated = dated and min(dates) >= datetime(2015, 1, 1, tzinfo=UTC)
+    dated = dated and floor(idle) - floor(age) <= 5 * MINUTE
     sound = dated and min(floor(age), floor(idle)) >= -5 * MINUTE
     lasting = floor(idle)
     moving = sound and runtime.status in IN_TRANSITION
     read = sound and runtime.status == "Running" and threshold is not None
     thr = threshold or OFF
-    of_use = read and OFF < thr <= policy.max_threshold
-    idle_at = thr + policy.limits.margin
-    busy_until = max(thr, policy.limits.kernel_busy_limit) + policy.limits.margin
+    of_use = read and OFF < thr <= policy.autopause_max_threshold
+    idle_at = thr + policy.autopause_margin
+    busy_until = max(thr, policy.kernel_busy_limit) + policy.autopause_margin
     holds = {
         Reason.CLOUD_NOT_SUPPORTED: runtime.cloud_provider != "GCP",
         Reason.DUPLICATE: runtime.cloud_provider == "GCP" and repeated,
@@ -148,19 +158,20 @@ def test_exactly_one_reason_holds_for_every_runtime(
         Reason.ERRORED: known and runtime.status == "Error",
         Reason.UNDATED: known and runtime.status not in ("Stopped", "Error") and not dated,
         Reason.FUTURE_DATED: dated and not sound,
-        Reason.STUCK: moving and lasting >= policy.stuck_after,
-        Reason.IN_TRANSITION: moving and lasting < policy.stuck_after,
+        Reason.STUCK: moving and lasting >= policy.stuck_after and not runtime.patch_in_progress,
+        Reason.IN_TRANSITION: moving and (lasting < policy.stuck_after or runtime.patch_in_progress),
         Reason.STATUS_NOT_ELIGIBLE: sound and runtime.status == "Deleted",
         Reason.THRESHOLD_UNREAD: sound and runtime.status == "Running" and threshold is None,
+        Reason.THRESHOLD_NEGATIVE: read and thr < OFF,
         Reason.AUTOPAUSE_OFF: read and thr == OFF,
-        Reason.THRESHOLD_TOO_LONG: read and thr > OFF and thr > policy.max_threshold,
+        Reason.THRESHOLD_TOO_LONG: read and thr > OFF and thr > policy.autopause_max_threshold,
         Reason.IN_USE: of_use and lasting < idle_at,
         Reason.KERNEL_MAY_BE_BUSY: of_use and idle_at <= lasting < busy_until,
         Reason.AUTOPAUSE_OVERDUE: of_use and lasting >= busy_until,
     }
     assert [which for which, true in holds.items() if true] == [decision.reason]
     assert (decision.action is Action.STOP) == (holds[Reason.AUTOPAUSE_OVERDUE] and policy.stop_overdue)
-    assert explain(runtime, decision)
+    assert POLICY.explain(runtime, decision)
 
 
 def floor(since: timedelta | None) -> timedelta:
@@ -169,10 +180,9 @@ def floor(since: timedelta | None) -> timedelta:
 
 
 def test_deletion_and_this_check_share_one_definition_of_a_possibly_busy_kernel() -> None:
-    limits = POLICY.limits
     for idle in (24 * HOUR + 15 * MINUTE - MS, 24 * HOUR + 15 * MINUTE):
         busy = reason(a_runtime(idle=idle), 30 * MINUTE) is Reason.KERNEL_MAY_BE_BUSY
-        assert kernel_may_be_busy(idle, 30 * MINUTE, limits) == busy
+        assert kernel_may_be_busy(idle, 30 * MINUTE, busy_limit=24 * HOUR, margin=15 * MINUTE) == busy
 
 
 def test_findings_say_themselves_with_their_numbers() -> None:
@@ -180,7 +190,7 @@ def test_findings_say_themselves_with_their_numbers() -> None:
 
     def said(status: str, idle: timedelta, threshold: timedelta | None = None) -> str:
         runtime = a_runtime(status, idle=idle)._replace(autopause_threshold=threshold)
-        return explain(runtime, check(runtime, threshold, POLICY, NOW))
+        return POLICY.explain(runtime, POLICY.judge(with_threshold(runtime, threshold), NOW))
 
     assert [
         said("Stopped", HOUR),
@@ -211,9 +221,9 @@ def test_findings_say_themselves_with_their_numbers() -> None:
 
 def test_a_decision_of_a_record_that_lacks_its_numbers_is_explained_too() -> None:
     undated = a_runtime("Error")._replace(created_date=None, date_accessed=None)
-    assert explain(undated, check(undated, None, POLICY, NOW)) == "in error since an unknown time"
+    assert POLICY.explain(undated, POLICY.judge(with_threshold(undated, None), NOW)) == "in error since an unknown time"
     in_use = Decision(Action.KEEP, Reason.IN_USE, NOW)
-    assert explain(undated, in_use) == "in use: idle for an unknown time, threshold unread"
+    assert POLICY.explain(undated, in_use) == "in use: idle for an unknown time, threshold unread"
 
 
 def test_the_policy_says_itself_in_a_sentence() -> None:
@@ -225,7 +235,7 @@ def test_the_policy_says_itself_in_a_sentence() -> None:
 
 
 def test_the_policy_stands_on_run_started_under_names_that_never_change() -> None:
-    assert POLICY.fields == {
+    assert POLICY.written() == {
         "autopause_max_threshold_s": 864_000,
         "autopause_margin_s": 900,
         "kernel_busy_limit_s": 86_400,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.rules.autopause import AutopauseLimits, kernel_may_be_busy
+from core.rules.autopause import kernel_may_be_busy
 from core.rules.decision import Action, Decision, Reason, to_millisecond
-from core.rules.deletion import DELETES, RULED_OUT, DeletionPolicy, decide, explain
-from core.rules.exemptions import Exemption
+from core.rules.deletion import DELETES, RULED_OUT, DeletionPolicy
+from core.rules.exemptions import Exemption, longest_match
 from core.rules.words import in_words
 from core.runtime import Runtime, RuntimeStatus
 
@@ -22,7 +22,8 @@ POLICY = DeletionPolicy(
     max_age_if_idle=7 * DAY,
     idle_after=4 * HOUR,
     spare_possibly_busy=False,
-    autopause=AutopauseLimits(kernel_busy_limit=24 * HOUR, margin=15 * MINUTE),
+    kernel_busy_limit=24 * HOUR,
+    autopause_margin=15 * MINUTE,
 )
 SPARING = replace(POLICY, spare_possibly_busy=True)
 
@@ -51,7 +52,7 @@ def a_runtime(
 
 
 def reason(runtime: Runtime, policy: DeletionPolicy = POLICY, **how: bool) -> Reason:
-    return decide(runtime, policy, NOW, **how).reason
+    return policy.judge(runtime, NOW, **how).reason
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def reason(runtime: Runtime, policy: DeletionPolicy = POLICY, **how: bool) -> Re
 )
 @pytest.mark.parametrize("status", ["Running", "Stopped"])
 def test_the_limits_hold_to_the_millisecond(age: timedelta, idle: timedelta, expected: Reason, status: str) -> None:
-    decision = decide(a_runtime(age=age, idle=idle, status=status), POLICY, NOW)
+    decision = POLICY.judge(a_runtime(age=age, idle=idle, status=status), NOW)
     assert decision.reason is expected
     assert decision.action is (Action.DELETE if expected in DELETES else Action.KEEP)
     assert (decision.age, decision.idle, decision.judged_at, decision.overdue) == (age, idle, NOW, None)
@@ -78,10 +79,10 @@ def test_each_instant_is_floored_to_the_millisecond_before_it_is_compared() -> N
     microsecond = timedelta(microseconds=1)
     created = NOW - 14 * DAY
     runtime = a_runtime()._replace(created_date=created - microsecond)
-    assert decide(runtime, POLICY, NOW).age == 14 * DAY + MS
+    assert POLICY.judge(runtime, NOW).age == 14 * DAY + MS
     runtime = a_runtime()._replace(created_date=created + 999 * microsecond)
-    assert decide(runtime, POLICY, NOW).age == 14 * DAY
-    assert decide(a_runtime()._replace(created_date=created), POLICY, NOW + 999 * microsecond).age == 14 * DAY
+    assert POLICY.judge(runtime, NOW).age == 14 * DAY
+    assert POLICY.judge(a_runtime()._replace(created_date=created), NOW + 999 * microsecond).age == 14 * DAY
 
 
 def test_an_instant_of_any_zone_is_brought_to_utc_as_it_is_floored() -> None:
@@ -120,22 +121,54 @@ def test_an_id_that_was_listed_before_is_not_judged_again() -> None:
 def test_a_missing_date_keeps() -> None:
     old = a_runtime(age=90 * DAY)
     for undated in (old._replace(created_date=None), old._replace(date_accessed=None)):
-        decision = decide(undated, POLICY, NOW)
+        decision = POLICY.judge(undated, NOW)
         assert (decision.reason, decision.due_at) == (Reason.UNDATED, None)
 
 
 def test_a_date_more_than_five_minutes_ahead_keeps() -> None:
     old = a_runtime(age=90 * DAY, idle=90 * DAY)
     at_the_limit, beyond = NOW + 5 * MINUTE, NOW + 5 * MINUTE + MS
-    assert reason(old._replace(created_date=at_the_limit)) is Reason.WITHIN_POLICY
-    assert reason(old._replace(created_date=beyond)) is Reason.FUTURE_DATED
+    made = old._replace(date_accessed=NOW)
+    assert reason(made._replace(created_date=at_the_limit)) is Reason.WITHIN_POLICY
+    assert reason(made._replace(created_date=beyond, date_accessed=NOW + MS)) is Reason.FUTURE_DATED
     assert reason(old._replace(date_accessed=at_the_limit)) is Reason.MAX_AGE
     assert reason(old._replace(date_accessed=beyond)) is Reason.FUTURE_DATED
 
 
-def test_a_missing_date_is_told_before_a_future_one() -> None:
-    runtime = a_runtime()._replace(created_date=None, date_accessed=NOW + DAY)
-    assert reason(runtime) is Reason.UNDATED
+def test_a_missing_or_impossible_date_is_told_before_a_future_one() -> None:
+    assert reason(a_runtime()._replace(created_date=None, date_accessed=NOW + DAY)) is Reason.UNDATED
+    assert reason(a_runtime()._replace(created_date=NOW + DAY, date_accessed=NOW)) is Reason.UNDATED
+
+
+def test_a_date_before_there_was_a_leonardo_keeps() -> None:
+    first = datetime(2015, 1, 1, tzinfo=UTC)
+    for created, accessed, expected in (
+        (first, NOW, Reason.MAX_AGE),
+        (first - MS, NOW, Reason.UNDATED),
+        (first, first, Reason.MAX_AGE),
+        (first, first - MS, Reason.UNDATED),
+        (datetime(1970, 1, 1, tzinfo=UTC), NOW - MINUTE, Reason.UNDATED),
+    ):
+        decision = POLICY.judge(a_runtime()._replace(created_date=created, date_accessed=accessed), NOW)
+        assert (decision.reason, decision.due_at is None) == (expected, expected is Reason.UNDATED)
+
+
+def test_an_access_more_than_five_minutes_before_the_creation_keeps() -> None:
+    created = NOW - 90 * DAY
+    for before, expected in ((5 * MINUTE, Reason.MAX_AGE), (5 * MINUTE + MS, Reason.UNDATED)):
+        assert reason(a_runtime()._replace(created_date=created, date_accessed=created - before)) is expected
+
+
+def test_a_runtime_in_error_is_eligible_where_the_policy_says_so_and_by_the_same_rule() -> None:
+    policy = replace(POLICY, delete_errored=True)
+    for age, idle, expected in (
+        (90 * DAY, HOUR, Reason.MAX_AGE),
+        (8 * DAY, 4 * HOUR, Reason.MAX_AGE_IF_IDLE),
+        (8 * DAY, 4 * HOUR - MS, Reason.WITHIN_POLICY),
+    ):
+        errored = a_runtime(age=age, idle=idle, status="Error")
+        assert (reason(errored), reason(errored, policy)) == (Reason.STATUS_NOT_ELIGIBLE, expected)
+    assert reason(a_runtime(age=90 * DAY, status="Deleting"), policy) is Reason.STATUS_NOT_ELIGIBLE
 
 
 def test_an_exemption_keeps_until_its_end_and_not_a_millisecond_longer() -> None:
@@ -143,11 +176,11 @@ def test_an_exemption_keeps_until_its_end_and_not_a_millisecond_longer() -> None
         return replace(POLICY, exemptions=(Exemption(until=until, reason="workshop", project="terra-*"),))
 
     old = a_runtime(age=90 * DAY)
-    kept = decide(old, exempt(NOW + MS), NOW)
+    kept = exempt(NOW + MS).judge(old, NOW)
     assert (kept.reason, kept.exemption) == (Reason.EXEMPT, exempt(NOW + MS).exemptions[0])
     assert kept.due_at == NOW + MS
-    lapsed = decide(old, exempt(NOW), NOW)
-    assert (lapsed.reason, lapsed.exemption) == (Reason.MAX_AGE, None)
+    lapsed = exempt(NOW).judge(old, NOW)
+    assert (lapsed.reason, lapsed.exemption) == (Reason.MAX_AGE, exempt(NOW).exemptions[0])
 
 
 def test_an_exempt_runtime_with_unreadable_dates_is_told_to_be_undated() -> None:
@@ -207,7 +240,8 @@ def policies(draw: st.DrawFn) -> DeletionPolicy:
         max_age_if_idle=idle_age,
         idle_after=draw(durations),
         spare_possibly_busy=draw(st.booleans()),
-        autopause=AutopauseLimits(kernel_busy_limit=draw(durations), margin=draw(durations)),
+        kernel_busy_limit=draw(durations),
+        autopause_margin=draw(durations),
         exemptions=tuple(draw(st.lists(exemptions, max_size=3))),
     )
 
@@ -230,18 +264,19 @@ dated = st.builds(
     idle=st.timedeltas(min_value=timedelta(0), max_value=30 * DAY),
     status=st.sampled_from(["Running", "Stopped"]),
     threshold=st.none() | st.timedeltas(min_value=timedelta(0), max_value=20 * DAY),
-)
+).filter(lambda runtime: (runtime.date_accessed or NOW) >= (runtime.created_date or NOW) - 5 * MINUTE)
 
 
 @given(runtime=runtimes, policy=policies(), instant=instants, repeated=st.booleans(), second_look=st.booleans())
 def test_every_runtime_gets_one_decision_and_a_sentence(
     runtime: Runtime, policy: DeletionPolicy, instant: datetime, *, repeated: bool, second_look: bool
 ) -> None:
-    decision = decide(runtime, policy, instant, repeated=repeated, second_look=second_look)
+    decision = policy.judge(runtime, instant, repeated=repeated, second_look=second_look)
     assert (decision.action is Action.DELETE) == (decision.reason in DELETES)
-    assert (decision.due_at is None) == (decision.reason in {*RULED_OUT, Reason.UNDATED})
-    assert (decision.exemption is None) == (decision.reason is not Reason.EXEMPT)
-    assert explain(runtime, decision, policy)
+    assert (decision.due_at is None) == (decision.reason in RULED_OUT)
+    assert decision.exemption == longest_match(policy.exemptions, runtime)
+    assert (decision.reason is Reason.EXEMPT) <= (decision.exemption is not None)
+    assert policy.explain(runtime, decision)
     if repeated or runtime.cloud_provider != "GCP" or runtime.created_date is None:
         assert decision.action is Action.KEEP
 
@@ -252,8 +287,8 @@ def test_later_never_uncondemns_a_runtime_that_nobody_touches(
 ) -> None:
     exempting = replace(SPARING, exemptions=(Exemption(until=NOW + 3 * DAY, reason="r", project="terra-*"),))
     for policy in (POLICY, SPARING, exempting):
-        if decide(runtime, policy, NOW, second_look=second_look).action is Action.DELETE:
-            assert decide(runtime, policy, NOW + later, second_look=second_look).action is Action.DELETE
+        if policy.judge(runtime, NOW, second_look=second_look).action is Action.DELETE:
+            assert policy.judge(runtime, NOW + later, second_look=second_look).action is Action.DELETE
 
 
 @given(dated, near, st.none() | near)
@@ -263,14 +298,14 @@ def test_due_at_is_the_first_millisecond_at_which_the_rule_condemns(
 ) -> None:
     exemption = () if exempt_for is None else (Exemption(until=NOW + exempt_for, reason="r", name="*"),)
     policy = replace(POLICY, exemptions=exemption)
-    due_at = decide(runtime, policy, NOW).due_at
+    due_at = policy.judge(runtime, NOW).due_at
     assert due_at is not None
     assert runtime.created_date is not None
     assert runtime.date_accessed is not None
     since = max(runtime.created_date, runtime.date_accessed)  # before, the rule would not believe the dates
     for instant in (due_at - MS, due_at, NOW + offset):
         if instant >= since:
-            condemned = decide(runtime, policy, instant).action is Action.DELETE
+            condemned = policy.judge(runtime, instant).action is Action.DELETE
             assert condemned == (instant >= due_at)
 
 
@@ -279,22 +314,21 @@ def test_due_at_is_the_first_whole_millisecond_beyond_limits_of_any_length() -> 
     for tenths in range(300):  # more than are kept in mind
         limit = DAY + tenths * MS / 10
         too_old, idle = DAY + (tenths // 10 + 1) * MS, DAY + -(-tenths // 10) * MS
-        assert decide(runtime, replace(POLICY, max_age=limit), NOW).due_at == NOW - DAY + too_old
+        assert replace(POLICY, max_age=limit).judge(runtime, NOW).due_at == NOW - DAY + too_old
         sooner = replace(POLICY, max_age=99 * DAY, max_age_if_idle=HOUR, idle_after=limit)
-        assert decide(runtime, sooner, NOW).due_at == NOW - DAY + idle
+        assert sooner.judge(runtime, NOW).due_at == NOW - DAY + idle
 
 
 def test_due_at_is_out_of_reach_rather_than_an_error_where_a_limit_is_absurd() -> None:
     policy = replace(POLICY, max_age=timedelta.max, max_age_if_idle=timedelta.max)
-    decision = decide(a_runtime(), policy, NOW)
+    decision = policy.judge(a_runtime(), NOW)
     assert decision.due_at == datetime.max.replace(tzinfo=UTC)
 
 
 def test_a_kernel_may_be_busy_below_the_longer_of_threshold_and_limit_plus_margin() -> None:
-    limits = AutopauseLimits(kernel_busy_limit=24 * HOUR, margin=15 * MINUTE)
-    assert kernel_may_be_busy(24 * HOUR + 15 * MINUTE - MS, timedelta(0), limits)
-    assert not kernel_may_be_busy(24 * HOUR + 15 * MINUTE, timedelta(0), limits)
-    assert kernel_may_be_busy(999 * DAY, None, limits)
+    assert kernel_may_be_busy(24 * HOUR + 15 * MINUTE - MS, timedelta(0), busy_limit=24 * HOUR, margin=15 * MINUTE)
+    assert not kernel_may_be_busy(24 * HOUR + 15 * MINUTE, timedelta(0), busy_limit=24 * HOUR, margin=15 * MINUTE)
+    assert kernel_may_be_busy(999 * DAY, None, busy_limit=24 * HOUR, margin=15 * MINUTE)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +360,12 @@ def test_each_reason_is_explained_with_the_numbers_that_decided() -> None:
         (a_runtime(status=None), {}, "its status is missing"),
         (a_runtime(status="Error"), {}, "its status is Error"),
         (a_runtime()._replace(created_date=None), {}, "a date is missing or unreadable"),
-        (a_runtime(age=-DAY), {}, "a date lies in the future"),
+        (a_runtime(age=-DAY, idle=-DAY), {}, "a date lies in the future"),
+        (
+            a_runtime(age=-DAY, idle=0 * DAY),
+            {},
+            "its dates make no sense: created 2026-11-21 03:00Z, accessed 2026-11-20 03:00Z",
+        ),
         (a_runtime(labels={"purpose": "workshop"}), {}, "exempt until 2026-11-21 03:00Z: workshop"),
         (a_runtime(age=15 * DAY), {}, "15 d old, limit 14 d"),
         (a_runtime(age=8 * DAY, idle=5 * HOUR), {}, "8 d old, limit 7 d when idle, and idle for 5 h"),
@@ -337,13 +376,13 @@ def test_each_reason_is_explained_with_the_numbers_that_decided() -> None:
         ),
         (a_runtime(age=13 * DAY + 2 * HOUR), {}, "13 d 2 h old, limit 14 d"),
     ]
-    said = [explain(runtime, decide(runtime, exempting, NOW, **how), exempting) for runtime, how, _ in cases]
+    said = [exempting.explain(runtime, exempting.judge(runtime, NOW, **how)) for runtime, how, _ in cases]
     assert said == [words for _, _, words in cases]
 
 
 def test_a_decision_of_a_record_that_lacks_its_numbers_is_explained_too() -> None:
     reasons = (Reason.MAX_AGE, Reason.MAX_AGE_IF_IDLE, Reason.KERNEL_MAY_BE_BUSY)
-    assert [explain(a_runtime(), Decision(Action.DELETE, reason, NOW), POLICY) for reason in reasons] == [
+    assert [POLICY.explain(a_runtime(), Decision(Action.DELETE, reason, NOW)) for reason in reasons] == [
         "of unknown age, limit 14 d",
         "of unknown age, limit 7 d when idle, and idle for an unknown time",
         "of unknown age and idle for an unknown time, but a kernel may be busy",
@@ -356,11 +395,12 @@ def test_the_policy_says_itself_in_a_sentence() -> None:
 
 
 def test_the_policy_stands_on_run_started_under_names_that_never_change() -> None:
-    assert POLICY.fields == {
+    assert POLICY.written() == {
         "max_age_s": 1_209_600,
         "max_age_if_idle_s": 604_800,
         "idle_after_s": 14_400,
         "spare_possibly_busy": False,
         "kernel_busy_limit_s": 86_400,
         "autopause_margin_s": 900,
+        "delete_errored": False,
     }

@@ -12,8 +12,10 @@ from core.rules.guards import (
     SMALL_RUN,
     Caps,
     Expectations,
+    Expected,
     FailureStreak,
     Guard,
+    Inventory,
     Refusal,
     clock_refusals,
     clock_skew,
@@ -22,17 +24,40 @@ from core.rules.guards import (
 CAPS = Caps(max_acts=500, max_act_share=0.25)
 
 
+def seen(listed: int, *, living: int | None = None, lists: int = 1) -> Inventory:
+    return Inventory(listed=listed, living=listed if living is None else living, lists=lists)
+
+
+def expecting(
+    *,
+    allow_empty: bool = False,
+    expect_at_least: int = 0,
+    max_shrink: float = 0.25,
+    allow_shrunken: bool = False,
+    living: int | None = None,
+    lists: int = 1,
+) -> Expectations:
+    return Expectations(
+        allow_empty=allow_empty,
+        expect_at_least=expect_at_least,
+        max_shrink=max_shrink,
+        allow_shrunken=allow_shrunken,
+        expected=None if living is None else Expected(run_id="r", living=living, lists=lists),
+    )
+
+
 def tripped(caps: Caps, *, acts: int, listed: int) -> list[Guard]:
     return [refusal.guard for refusal in caps.refusals(acts=acts, listed=listed)]
 
 
 def missed(expectations: Expectations, *, listed: int) -> list[Guard]:
-    return [refusal.guard for refusal in expectations.refusals(listed=listed)]
+    return [refusal.guard for refusal in expectations.refusals(seen(listed))]
 
 
 def test_the_names_of_guards_never_change() -> None:
     """They stand in records."""
-    names = ["max_acts", "max_act_share", "empty_inventory", "expect_at_least", "clock_skew", "plan", "failing"]
+    names = ["max_acts", "max_act_share", "empty_inventory", "expect_at_least", "shrunken_inventory"]
+    names += ["clock_skew", "plan", "failing"]
     assert [str(guard) for guard in Guard] == names
 
 
@@ -89,8 +114,8 @@ def test_the_caps_are_exact_to_the_last_act(acts: int, listed: int, most: int, p
 
 
 def test_an_empty_inventory_is_refused_unless_allowed() -> None:
-    strict, lax = (Expectations(allow_empty=allow, expect_at_least=0) for allow in (False, True))
-    assert list(strict.refusals(listed=0)) == [
+    strict, lax = (expecting(allow_empty=allow, expect_at_least=0) for allow in (False, True))
+    assert list(strict.refusals(seen(0))) == [
         Refusal(
             Guard.EMPTY_INVENTORY,
             "no runtime is listed: has the caller lost its owner role? (allow-empty accepts this)",
@@ -101,8 +126,8 @@ def test_an_empty_inventory_is_refused_unless_allowed() -> None:
 
 
 def test_a_shrunken_inventory_is_refused() -> None:
-    expectations = Expectations(allow_empty=False, expect_at_least=3)
-    assert list(expectations.refusals(listed=2)) == [
+    expectations = expecting(allow_empty=False, expect_at_least=3)
+    assert list(expectations.refusals(seen(2))) == [
         Refusal(Guard.EXPECT_AT_LEAST, "2 runtimes are listed, expect-at-least is 3")
     ]
     assert missed(expectations, listed=3) == []
@@ -110,11 +135,11 @@ def test_a_shrunken_inventory_is_refused() -> None:
 
 
 def test_an_empty_inventory_fails_every_expectation() -> None:
-    assert missed(Expectations(allow_empty=False, expect_at_least=1), listed=0) == [
+    assert missed(expecting(allow_empty=False, expect_at_least=1), listed=0) == [
         Guard.EMPTY_INVENTORY,
         Guard.EXPECT_AT_LEAST,
     ]
-    assert missed(Expectations(allow_empty=True, expect_at_least=1), listed=0) == [Guard.EXPECT_AT_LEAST]
+    assert missed(expecting(allow_empty=True, expect_at_least=1), listed=0) == [Guard.EXPECT_AT_LEAST]
 
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -171,24 +196,23 @@ def test_clocks_may_differ_by_five_minutes_and_no_more(sign: int) -> None:
     assert refusal == Refusal(Guard.CLOCK_SKEW, f"this host's clock is 5 min 1 ms {ahead} Leonardo's")
 
 
-def refusals(answers: list[bool]) -> list[Refusal | None]:
+def ends(answers: list[bool]) -> list[bool]:
     streak = FailureStreak()
     return [streak.add(failed=failed) for failed in answers]
 
 
-def test_ten_failures_in_a_row_stop_the_run_and_nine_do_not() -> None:
-    assert refusals([True] * 9) == [None] * 9
-    assert refusals([True] * 10) == [None] * 9 + [Refusal(Guard.FAILING, "10 acts in a row failed")]
+def test_ten_failures_in_a_row_are_too_many() -> None:
+    assert ends([True] * 9) == [False] * 9
+    assert ends([True] * 10) == [False] * 9 + [True]
 
 
-def test_one_success_starts_the_count_again() -> None:
-    assert refusals([True] * 9 + [False] + [True] * 9) == [None] * 19
-    assert refusals([True] * 9 + [False] + [True] * 10)[-1] == Refusal(Guard.FAILING, "10 acts in a row failed")
+def test_an_answer_between_them_starts_anew() -> None:
+    assert ends([True] * 9 + [False] + [True] * 9) == [False] * 19
+    assert ends([True] * 9 + [False] + [True] * 10)[-1] is True
 
 
-def test_a_streak_is_told_once() -> None:
-    told = refusals([True] * 25)
-    assert [place for place, refusal in enumerate(told) if refusal] == [9]
+def test_too_many_is_said_once() -> None:
+    assert ends([True] * 25).count(True) == 1
 
 
 @given(st.lists(st.booleans(), max_size=60))
@@ -197,4 +221,61 @@ def test_a_refusal_comes_exactly_where_the_tenth_failure_in_a_row_does(answers: 
     expected = [
         text[: end + 1].endswith("x" * 10) and not text[: end + 1].endswith("x" * 11) for end in range(len(text))
     ]
-    assert [refusal is not None for refusal in refusals(answers)] == expected
+    assert ends(answers) == expected
+
+
+# a shrunken inventory
+
+
+@pytest.mark.parametrize(
+    ("expected", "living", "refused"),
+    [
+        (100, 75, False),  # a quarter exactly
+        (100, 74, True),
+        (44, 33, False),
+        (44, 32, True),  # twelve, and more than a quarter
+        (12, 2, False),  # ten fewer are no sign of anything
+        (12, 1, True),
+        (40, 30, False),
+        (100, 130, False),
+    ],
+)
+def test_an_inventory_that_lost_more_than_a_quarter_and_more_than_ten_is_refused(
+    expected: int, living: int, *, refused: bool
+) -> None:
+    guards = missed(expecting(living=expected), listed=living)
+    assert guards == ([Guard.SHRUNKEN_INVENTORY] if refused else [])
+
+
+def test_what_is_on_its_way_out_does_not_count_as_living() -> None:
+    assert [refusal.guard for refusal in expecting(living=100).refusals(seen(100, living=74))] == [
+        Guard.SHRUNKEN_INVENTORY
+    ]
+
+
+def test_a_shrunken_inventory_is_told_with_both_numbers_and_what_accepts_it() -> None:
+    assert list(expecting(living=100).refusals(seen(60))) == [
+        Refusal(
+            Guard.SHRUNKEN_INVENTORY,
+            "60 runtimes live, run r leads to expect 100: has the caller lost its role on some projects?"
+            " max-shrink is 0.25 (allow-shrunken accepts this)",
+        )
+    ]
+    assert list(expecting(living=100, allow_shrunken=True).refusals(seen(60))) == []
+
+
+@pytest.mark.parametrize(("lists", "refused"), [(74, False), (75, True), (100, True)])
+def test_a_run_that_reads_far_fewer_lists_is_not_compared(lists: int, *, refused: bool) -> None:
+    guards = [refusal.guard for refusal in expecting(living=1000, lists=100).refusals(seen(100, lists=lists))]
+    assert guards == ([Guard.SHRUNKEN_INVENTORY] if refused else [])
+
+
+@pytest.mark.parametrize(("tasks", "acts", "small"), [(1, 500, 10), (3, 167, 4), (16, 32, 1), (10, 50, 1), (9, 56, 2)])
+def test_tasks_share_the_acts_and_the_floor_of_the_share_rounded_up(tasks: int, acts: int, small: int) -> None:
+    assert CAPS.divided(tasks) == Caps(max_acts=acts, max_act_share=0.25, small_run=small)
+
+
+def test_sixteen_tasks_of_five_due_runtimes_each_are_held_to_the_share_as_one_task_of_eighty_is() -> None:
+    assert tripped(CAPS.divided(16), acts=5, listed=5) == [Guard.MAX_ACT_SHARE]
+    assert tripped(CAPS, acts=80, listed=80) == [Guard.MAX_ACT_SHARE]
+    assert tripped(CAPS.divided(16), acts=1, listed=1) == []

@@ -10,6 +10,8 @@ from core.runtime import GCP, Runtime, RuntimeStatus
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far ahead of us a date of Leonardo's may be: clocks are not alike."""
 FURTHEST_AHEAD = -CLOCK_TOLERANCE
+EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)
+"""No runtime is older than Leonardo, whose first commits are of 2015 and 2016: an earlier date is a mistake."""
 KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
 MICROSECOND = timedelta(microseconds=1)
 MILLISECOND = timedelta(milliseconds=1)
@@ -26,6 +28,7 @@ class Reason(StrEnum):
 
     CLOUD_NOT_SUPPORTED = "cloud_not_supported"
     DUPLICATE = "duplicate"
+    FOREIGN_PROJECT = "foreign_project"
     STATUS_UNKNOWN = "status_unknown"
     STATUS_NOT_ELIGIBLE = "status_not_eligible"
     UNDATED = "undated"
@@ -40,6 +43,7 @@ class Reason(StrEnum):
     STUCK = "stuck"
     IN_TRANSITION = "in_transition"
     THRESHOLD_UNREAD = "threshold_unread"
+    THRESHOLD_NEGATIVE = "threshold_negative"
     AUTOPAUSE_OFF = "autopause_off"
     THRESHOLD_TOO_LONG = "threshold_too_long"
     IN_USE = "in_use"
@@ -57,6 +61,7 @@ class Decision(NamedTuple):
     idle: timedelta | None = None
     due_at: datetime | None = None
     exemption: Exemption | None = None
+    """Of those that match the one that ends last, lapsed or not, whether or not it decided."""
     overdue: timedelta | None = None
     """How long ago autopause should have come, by the threshold alone."""
 
@@ -92,9 +97,17 @@ def fault_of_listing(runtime: Runtime, *, repeated: bool) -> Reason | None:
     return None
 
 
-def future_dated(age: timedelta, idle: timedelta) -> bool:
-    """Whether a date lies so far ahead of the instant that clocks alone do not explain it."""
-    return age < FURTHEST_AHEAD or idle < FURTHEST_AHEAD
+def fault_of_dates(
+    created: datetime | None, accessed: datetime | None, age: timedelta | None, idle: timedelta | None
+) -> Reason | None:
+    """What rules a runtime out by its dates: missing, impossible, or so far ahead that clocks do not explain it."""
+    if created is None or accessed is None or age is None or idle is None:
+        return Reason.UNDATED
+    if created < EARLIEST or accessed < EARLIEST or idle - age > CLOCK_TOLERANCE:
+        return Reason.UNDATED
+    if age < FURTHEST_AHEAD or idle < FURTHEST_AHEAD:
+        return Reason.FUTURE_DATED
+    return None
 
 
 def explain_listing(runtime: Runtime, decision: Decision) -> str:
@@ -104,8 +117,15 @@ def explain_listing(runtime: Runtime, decision: Decision) -> str:
             return f"it runs on {runtime.cloud_provider or 'an unknown cloud'}"
         case Reason.DUPLICATE:
             return "listed before"
-        case Reason.UNDATED:
+        case Reason.FOREIGN_PROJECT:
+            return "it was listed under another project"
+        case Reason.UNDATED if runtime.created_date is None or runtime.date_accessed is None:
             return "a date is missing or unreadable"
+        case Reason.UNDATED:
+            return (
+                f"its dates make no sense: created {runtime.created_date:%Y-%m-%d %H:%M}Z,"
+                f" accessed {runtime.date_accessed:%Y-%m-%d %H:%M}Z"
+            )
         case Reason.FUTURE_DATED:
             return "a date lies in the future"
         case _:

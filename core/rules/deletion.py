@@ -1,22 +1,22 @@
 """The rule for deletion: which runtimes are too old, or idle and old; nothing here deletes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from core.rules.autopause import AutopauseLimits, kernel_may_be_busy
+from core.rules.autopause import AUTOPAUSE_MARGIN, KERNEL_BUSY_LIMIT, kernel_may_be_busy
 from core.rules.decision import (
     MILLISECOND,
     Action,
     Decision,
     Reason,
     explain_listing,
+    fault_of_dates,
     fault_of_listing,
-    future_dated,
     to_millisecond,
 )
 from core.rules.exemptions import Exemption, longest_match
+from core.rules.policy import RuntimePolicy
 from core.rules.words import in_words, limit_in_words
 from core.runtime import Runtime, RuntimeStatus
 
@@ -28,15 +28,18 @@ RULED_OUT = frozenset(
         Reason.DUPLICATE,
         Reason.STATUS_UNKNOWN,
         Reason.STATUS_NOT_ELIGIBLE,
+        Reason.UNDATED,
         Reason.FUTURE_DATED,
     }
 )
-"""Reasons that are no matter of time, so that there is no `due_at`; nor is there one without both dates."""
+"""Reasons that are no matter of time, so that there is no `due_at`."""
+ERROR = RuntimeStatus.ERROR
+NONE = timedelta(0)
 FAR_AHEAD = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeletionPolicy:
+class DeletionPolicy(RuntimePolicy):
     """The limits of the rule; names and boundaries are those of the cron upstream."""
 
     max_age: timedelta
@@ -45,80 +48,101 @@ class DeletionPolicy:
     """Older than this, strictly, and idle: deleted. A limit on the age, not on the idle time."""
     idle_after: timedelta
     """Not accessed for this long or longer is idle."""
-    spare_possibly_busy: bool
+    spare_possibly_busy: bool = False
     """Whether an idle Running runtime is kept while a busy kernel may be holding off its autopause."""
-    autopause: AutopauseLimits
-    exemptions: Sequence[Exemption] = ()
+    kernel_busy_limit: timedelta = KERNEL_BUSY_LIMIT
+    autopause_margin: timedelta = AUTOPAUSE_MARGIN
+    delete_errored: bool = False
+    """Whether runtimes in Error are eligible too, by the same rule."""
 
     def __str__(self) -> str:
+        errored = ", in Error too" if self.delete_errored else ""
         busy = ", unless a kernel may be busy" if self.spare_possibly_busy else ""
         return (
             f"delete what is older than {in_words(self.max_age)}, or older than {in_words(self.max_age_if_idle)}"
-            f" and not accessed for {in_words(self.idle_after)}{busy}"
+            f" and not accessed for {in_words(self.idle_after)}{busy}{errored}"
         )
 
-    @property
-    def fields(self) -> dict[str, float | bool]:
-        """The limits by name, durations in seconds."""
-        return {
-            "max_age_s": self.max_age.total_seconds(),
-            "max_age_if_idle_s": self.max_age_if_idle.total_seconds(),
-            "idle_after_s": self.idle_after.total_seconds(),
-            "spare_possibly_busy": self.spare_possibly_busy,
-            "kernel_busy_limit_s": self.autopause.kernel_busy_limit.total_seconds(),
-            "autopause_margin_s": self.autopause.margin.total_seconds(),
-        }
+    def judge(
+        self, runtime: Runtime, instant: datetime, *, repeated: bool = False, second_look: bool = False
+    ) -> Decision:
+        """Judge one runtime at an instant; total: every runtime gets an answer. The first match wins.
 
+        * not on GCP: keep (`cloud_not_supported`); its `id` a second time in a list (`repeated`): keep (`duplicate`);
+        * status Unknown, null or a word we do not know: keep (`status_unknown`);
+          any other than Running and Stopped, and Error where delete_errored says so: keep (`status_not_eligible`);
+        * a date missing, unreadable, without a zone or implausible: keep (`undated`);
+          one more than 5 minutes after the instant: keep (`future_dated`);
+        * an exemption matches and has not lapsed: keep (`exempt`);
+        * age > max_age: delete (`max_age`); exactly max_age stays;
+        * idle >= idle_after and age > max_age_if_idle: delete (`max_age_if_idle`), unless possibly busy ones are spared
+          and the second look, which alone knows the autopause threshold, shows one: keep (`kernel_may_be_busy`);
+        * otherwise: keep (`within_policy`).
+        """
+        at = to_millisecond(instant)
+        created = runtime.created_date and to_millisecond(runtime.created_date)
+        accessed = runtime.date_accessed and to_millisecond(runtime.date_accessed)
+        age = None if created is None else at - created
+        idle = None if accessed is None else at - accessed
+        exemption = longest_match(self.exemptions, runtime) if self.exemptions else None
+        reason = fault_of_listing(runtime, repeated=repeated)
+        if reason is None and not (runtime.status in ELIGIBLE or (self.delete_errored and runtime.status == ERROR)):
+            reason = Reason.STATUS_NOT_ELIGIBLE
+        if reason is None:
+            reason = fault_of_dates(created, accessed, age, idle)
+        if reason is None and exemption is not None and not exemption.lapsed(at):
+            reason = Reason.EXEMPT
+        if reason is None:
+            reason = self._by_age(runtime, age or NONE, idle or NONE, second_look=second_look)
+        action = Action.DELETE if reason in DELETES else Action.KEEP
+        due_at = None if reason in RULED_OUT else self._due_at(created, accessed, exemption)
+        return Decision(action, reason, instant, age, idle, due_at, exemption)
 
-def decide(
-    runtime: Runtime, policy: DeletionPolicy, instant: datetime, *, repeated: bool = False, second_look: bool = False
-) -> Decision:
-    """Judge one runtime at an instant; total: every runtime gets an answer. The first match wins.
+    def explain(self, runtime: Runtime, decision: Decision) -> str:
+        match decision.reason:
+            case Reason.MAX_AGE | Reason.WITHIN_POLICY:
+                return f"{_age(decision)}, limit {limit_in_words(self.max_age)}"
+            case Reason.MAX_AGE_IF_IDLE:
+                return (
+                    f"{_age(decision)}, limit {limit_in_words(self.max_age_if_idle)} when idle, and {_idle(decision)}"
+                )
+            case Reason.KERNEL_MAY_BE_BUSY:
+                return f"{_age(decision)} and {_idle(decision)}, but a kernel may be busy"
+            case Reason.EXEMPT if decision.exemption:
+                return f"exempt until {decision.exemption.until:%Y-%m-%d %H:%M}Z: {decision.exemption.reason}"
+            case _:
+                return explain_listing(runtime, decision)
 
-    * not on GCP: keep (`cloud_not_supported`); its `id` a second time in a list (`repeated`): keep (`duplicate`);
-    * status Unknown, null or a word we do not know: keep (`status_unknown`);
-      any other than Running and Stopped: keep (`status_not_eligible`);
-    * a date missing, unreadable or without a zone: keep (`undated`);
-      one more than 5 minutes after the instant: keep (`future_dated`);
-    * an exemption matches and has not lapsed: keep (`exempt`);
-    * age > max_age: delete (`max_age`); exactly max_age stays;
-    * idle >= idle_after and age > max_age_if_idle: delete (`max_age_if_idle`), unless possibly busy ones are spared and
-      the second look, which alone knows the autopause threshold, shows one: keep (`kernel_may_be_busy`);
-    * otherwise: keep (`within_policy`).
-    """
-    at = to_millisecond(instant)
-    created = runtime.created_date and to_millisecond(runtime.created_date)
-    accessed = runtime.date_accessed and to_millisecond(runtime.date_accessed)
-    age = None if created is None else at - created
-    idle = None if accessed is None else at - accessed
-    exemption = longest_match(policy.exemptions, runtime) if policy.exemptions else None
-    reason = _first_match(
-        runtime,
-        policy,
-        age=age,
-        idle=idle,
-        exempt=exemption is not None and not exemption.lapsed(at),
-        repeated=repeated,
-        second_look=second_look,
-    )
-    action = Action.DELETE if reason in DELETES else Action.KEEP
-    due_at = None if reason in RULED_OUT else _due_at(created, accessed, policy, exemption)
-    return Decision(action, reason, instant, age, idle, due_at, exemption if reason is Reason.EXEMPT else None)
+    def _by_age(self, runtime: Runtime, age: timedelta, idle: timedelta, *, second_look: bool) -> Reason:
+        if age > self.max_age:
+            return Reason.MAX_AGE
+        if idle >= self.idle_after and age > self.max_age_if_idle:
+            possibly_busy = (
+                self.spare_possibly_busy
+                and second_look
+                and runtime.status == RuntimeStatus.RUNNING
+                and kernel_may_be_busy(
+                    idle,
+                    runtime.autopause_threshold,
+                    busy_limit=self.kernel_busy_limit,
+                    margin=self.autopause_margin,
+                )
+            )
+            return Reason.KERNEL_MAY_BE_BUSY if possibly_busy else Reason.MAX_AGE_IF_IDLE
+        return Reason.WITHIN_POLICY
 
-
-def explain(runtime: Runtime, decision: Decision, policy: DeletionPolicy) -> str:
-    """Why, in words and with the numbers that decided."""
-    match decision.reason:
-        case Reason.MAX_AGE | Reason.WITHIN_POLICY:
-            return f"{_age(decision)}, limit {limit_in_words(policy.max_age)}"
-        case Reason.MAX_AGE_IF_IDLE:
-            return f"{_age(decision)}, limit {limit_in_words(policy.max_age_if_idle)} when idle, and {_idle(decision)}"
-        case Reason.KERNEL_MAY_BE_BUSY:
-            return f"{_age(decision)} and {_idle(decision)}, but a kernel may be busy"
-        case Reason.EXEMPT if decision.exemption:
-            return f"exempt until {decision.exemption.until:%Y-%m-%d %H:%M}Z: {decision.exemption.reason}"
-        case _:
-            return explain_listing(runtime, decision)
+    def _due_at(
+        self, created: datetime | None, accessed: datetime | None, exemption: Exemption | None
+    ) -> datetime | None:
+        """The first millisecond at which the rule would delete the runtime if nobody touched it again."""
+        if created is None or accessed is None:
+            return None
+        too_old = _after(created, _longer_than(self.max_age))
+        old_and_idle = max(
+            _after(created, _longer_than(self.max_age_if_idle)), _after(accessed, _as_long_as(self.idle_after))
+        )
+        due = min(too_old, old_and_idle)
+        return due if exemption is None else max(due, _first_from(exemption.until))
 
 
 def _age(decision: Decision) -> str:
@@ -127,53 +151,6 @@ def _age(decision: Decision) -> str:
 
 def _idle(decision: Decision) -> str:
     return f"idle for {'an unknown time' if decision.idle is None else in_words(decision.idle)}"
-
-
-def _first_match(
-    runtime: Runtime,
-    policy: DeletionPolicy,
-    *,
-    age: timedelta | None,
-    idle: timedelta | None,
-    exempt: bool,
-    repeated: bool,
-    second_look: bool,
-) -> Reason:
-    if fault := fault_of_listing(runtime, repeated=repeated):
-        return fault
-    if runtime.status not in ELIGIBLE:
-        return Reason.STATUS_NOT_ELIGIBLE
-    if age is None or idle is None:
-        return Reason.UNDATED
-    if future_dated(age, idle):
-        return Reason.FUTURE_DATED
-    if exempt:
-        return Reason.EXEMPT
-    if age > policy.max_age:
-        return Reason.MAX_AGE
-    if idle >= policy.idle_after and age > policy.max_age_if_idle:
-        possibly_busy = (
-            policy.spare_possibly_busy
-            and second_look
-            and runtime.status == RuntimeStatus.RUNNING
-            and kernel_may_be_busy(idle, runtime.autopause_threshold, policy.autopause)
-        )
-        return Reason.KERNEL_MAY_BE_BUSY if possibly_busy else Reason.MAX_AGE_IF_IDLE
-    return Reason.WITHIN_POLICY
-
-
-def _due_at(
-    created: datetime | None, accessed: datetime | None, policy: DeletionPolicy, exemption: Exemption | None
-) -> datetime | None:
-    """The first millisecond at which the rule would delete the runtime if nobody touched it again."""
-    if created is None or accessed is None:
-        return None
-    too_old = _after(created, _longer_than(policy.max_age))
-    old_and_idle = max(
-        _after(created, _longer_than(policy.max_age_if_idle)), _after(accessed, _as_long_as(policy.idle_after))
-    )
-    due = min(too_old, old_and_idle)
-    return due if exemption is None else max(due, _first_from(exemption.until))
 
 
 @lru_cache
