@@ -1,22 +1,37 @@
-"""What the program's exit code says; which one a run has earned is its own matter."""
+"""What the program's exit code says, and which of several reasons for one wins; what a run met is counted elsewhere."""
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Where several apply to a run it is the highest; the numbers never change (README, "How it ended")."""
+    """The numbers are a promise to whoever schedules the program."""
 
     DONE = 0
     FAILED = 1
-    """Done, but something failed or is in doubt."""
+    """Done, but a runtime, a project or a list item failed or is in doubt."""
     USAGE = 2
+    """Nothing was called."""
     REFUSED = 3
     """By a guard."""
     UNREADABLE = 4
-    """The inventory: nothing was touched."""
+    """The inventory could not be read; nothing was touched."""
     STOPPED = 5
-    """Early, by the deadline or a signal."""
+    """By the deadline or a signal; the rest was not attempted."""
     UNRECORDED = 6
-    """A record could not be kept."""
+    """A record could not be kept; acts stopped."""
     BUG = 70
-    """Of this program."""
+
+
+def exit_code_of(
+    *, unrecorded: bool, stopped: bool, signalled: bool, nothing_read: bool, refused: bool, failed: bool
+) -> ExitCode:
+    """Of a run that met all this: the highest wins, but an inventory that was not read is 4 unless a signal came."""
+    if unrecorded:
+        return ExitCode.UNRECORDED
+    if stopped and (signalled or not nothing_read):
+        return ExitCode.STOPPED
+    if nothing_read:
+        return ExitCode.UNREADABLE
+    if refused:
+        return ExitCode.REFUSED
+    return ExitCode.FAILED if failed else ExitCode.DONE

@@ -23,7 +23,8 @@ from core.google.api import GoogleError
 from core.google.log_entries import PAGE, READS_A_MINUTE, CloudLogEntries
 from core.google.log_entry import to_entry, to_record
 from core.google.log_sink import MOST_ENTRIES, CloudLog, open_log
-from core.records.events import RuntimeMissing, Severity, record_of
+from core.records.events import RuntimeMissing, record_of
+from core.records.outcome import Severity
 from core.records.selection import EVERYTHING, RUNS, Match
 from core.records.writer import AuditLog, RecordNotKeptError, RunIdentity
 from core.sandbox.google_cloud import Google, GoogleFault, serving_google

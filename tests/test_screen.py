@@ -13,7 +13,6 @@ from rich.cells import cell_len
 
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
-from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import LEO, Ended, a_machine, delete, finish, read_records, start
 
@@ -111,8 +110,8 @@ def test_names_from_outside_are_neither_markup_nor_commands_to_the_terminal(run:
 def test_what_went_wrong_is_said_beside_the_table(run: Run) -> None:
     fleet = [a_machine(n) for n in range(1, 13)]
     rows = [(None, b"[]")]
-    leonardo = Leonardo(fleet, raw_rows=rows, roles={"terra-99": Role.NONE})
-    with serving(leonardo) as server:
+    faults = [Fault(call="project_list", project="terra-99", status=403)]
+    with serving(Leonardo(fleet, raw_rows=rows), faults=faults) as server:
         code, out = table(run, server, "--exemptions", LAPSED)
         assert code == 1
         assert "lapsed exemption: over (until 2026-01-01 00:00Z)" in out

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.records.events import Event, RuntimeMissing, Severity
+from core.records.events import Event, RuntimeMissing
+from core.records.outcome import Severity
 from core.records.writer import MOST_WAITING, AuditFile, AuditLog, RecordNotKeptError, RunIdentity, Sink, Stdout
 from tests.conftest import read_records
 

@@ -4,14 +4,15 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Final, Literal, Protocol, Union
 
 import msgspec
 
+from core.records.outcome import OUTCOMES, Outcome, Severity
 from core.rules.confirmation import Confirmation
 from core.rules.decision import Action, Decision, Reason
+from core.rules.evidence import Evidence
 from core.rules.exemptions import Exemption
 from core.rules.guards import Guard, Refusal
 from core.runtime import Disk, MalformedRuntime, Runtime
@@ -21,68 +22,9 @@ MOST_NAMES = 100
 ALL_RUNTIMES = "the list of all runtimes"
 """How the unscoped list is named among what failed."""
 
+WARNING_REASONS = frozenset({Reason.STUCK, Reason.AUTOPAUSE_OVERDUE, Reason.FOREIGN_PROJECT, Reason.MALFORMED})
+
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-class Outcome(StrEnum):
-    """What became of a runtime in this run; the words never change."""
-
-    KEPT = "kept"
-    WOULD_DELETE = "would_delete"
-    DELETION_ACCEPTED = "deletion_accepted"
-    SPARED = "spared"
-    REPLACED = "replaced"
-    GONE = "gone"
-    ALREADY_DELETING = "already_deleting"
-    CONFLICT = "conflict"
-    FAILED = "failed"
-    IN_DOUBT = "in_doubt"
-    WITHHELD = "withheld"
-    NOT_ATTEMPTED = "not_attempted"
-    NOT_IN_PLAN = "not_in_plan"
-    WOULD_STOP = "would_stop"
-    STOP_ACCEPTED = "stop_accepted"
-
-
-class Severity(StrEnum):
-    """Cloud Logging's words."""
-
-    INFO = "INFO"
-    NOTICE = "NOTICE"
-    WARNING = "WARNING"
-    ERROR = "ERROR"
-
-
-SEVERITY = {
-    Outcome.KEPT: Severity.INFO,
-    Outcome.CONFLICT: Severity.WARNING,
-    Outcome.WITHHELD: Severity.WARNING,
-    Outcome.NOT_ATTEMPTED: Severity.WARNING,
-    Outcome.FAILED: Severity.ERROR,
-    Outcome.IN_DOUBT: Severity.ERROR,
-}
-"""Acts and their harmless ends are notices."""
-
-WARNING_REASONS = frozenset({Reason.STUCK, Reason.AUTOPAUSE_OVERDUE})
-
-WORDS = {
-    Outcome.KEPT: "kept",
-    Outcome.WOULD_DELETE: "would delete",
-    Outcome.WOULD_STOP: "would stop",
-    Outcome.DELETION_ACCEPTED: "Leonardo accepted to delete",
-    Outcome.STOP_ACCEPTED: "Leonardo accepted to stop",
-    Outcome.SPARED: "spared",
-    Outcome.REPLACED: "left alone, another runtime has its name now:",
-    Outcome.GONE: "already gone:",
-    Outcome.ALREADY_DELETING: "already being deleted:",
-    Outcome.CONFLICT: "Leonardo cannot just now {act}",
-    Outcome.FAILED: "failed to {act}",
-    Outcome.IN_DOUBT: "in doubt whether Leonardo accepted to {act}",
-    Outcome.WITHHELD: "refused to {act}",
-    Outcome.NOT_ATTEMPTED: "did not get to {act}",
-    Outcome.NOT_IN_PLAN: "not in the plan to {act}",
-}
-"""How a record's sentence begins; `{act}` is what was to be done."""
 
 
 class Failure(Protocol):
@@ -116,6 +58,23 @@ class ExemptionDetail(msgspec.Struct, frozen=True):
     until: Instant
     reason: str
     lapsed: bool
+
+
+class Previous(msgspec.Struct, frozen=True):
+    """The earlier run whose inventory leads to expect the most of this one."""
+
+    run_id: str
+    living: int
+    """Less what live runs accepted since."""
+    lists: int
+    """So many it had read."""
+
+
+class FailedBefore(msgspec.Struct, frozen=True):
+    """In how many live runs of the last days this runtime is named among what failed, and since when."""
+
+    times: int
+    since: Instant
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,12 +115,14 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
     started_by: str | None
     approved_by: str | None
     now: Instant
-    policy: dict[str, float | bool]
+    policy: dict[str, float | bool | str]
     policy_digest: str
     exemptions: list[ExemptionDetail]
     limits: dict[str, float | bool]
     scope: dict[str, Any]
     plan: dict[str, str] | None
+    previous: Previous | None = None
+    """What the guard `shrunken_inventory` holds this run's inventory against."""
 
 
 class RuntimeAudited(Event, frozen=True, gc=False, tag="runtime_audited"):
@@ -181,6 +142,8 @@ class RuntimeAudited(Event, frozen=True, gc=False, tag="runtime_audited"):
     due_at: Instant | None
     disk: Disk | None
     persistent_disk_id: str | None
+    machine_type: str | None
+    failed_before: FailedBefore | None
     action: Action
     reason: Reason
     outcome: Outcome
@@ -189,6 +152,7 @@ class RuntimeAudited(Event, frozen=True, gc=False, tag="runtime_audited"):
     error: ErrorDetail | None
     attempts: int
     trace_id: str | None
+    evidence: Evidence | None
     autopause_threshold_min: int | None
     overdue_s: float | None
 
@@ -253,6 +217,10 @@ class DeletionConfirmed(Event, frozen=True, kw_only=True, tag="deletion_confirme
     accepted_run_id: str
     outcome: Confirmation
     status: str | None
+    evidence: Evidence | None = None
+    persistent_disk_id: str | None = None
+    disk_status: str | None = None
+    """Of the kept disk: `missing` where the project is seen without it, null where nothing of the project is seen."""
 
 
 class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
@@ -265,12 +233,18 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     outcomes: dict[str, int]
     failed: list[str]
     calls: dict[str, int]
+    lists: dict[str, int]
+    """How many lists were `read`, and how many `unread`."""
+    living: int
+    """Listed, less Deleting, accepted for deletion and gone."""
     duration_s: float
     exit_code: int
     refused_by: list[Guard]
     would_be_refused_by: list[Guard]
     clock_skew_s: float | None = None
     """How far the run's clock was ahead of Leonardo's; null where it could not be told, as in earlier records."""
+    warnings: list[str] = []
+    """What a person should know of the run beside its counts."""
 
 
 EVENTS: tuple[type[Event], ...] = (
@@ -307,9 +281,10 @@ def schema() -> dict[str, Any]:
     }
 
 
-def policy_digest(policy: dict[str, float | bool], exemptions: Iterable[Exemption]) -> str:
-    """The same for two runs exactly where both judged by the same limits and exemptions."""
-    judged_by = [policy, *(exemption_detail(exemption, datetime.max.replace(tzinfo=UTC)) for exemption in exemptions)]
+def policy_digest(policy: Mapping[str, float | bool | str], exemptions: Iterable[Exemption]) -> str:
+    """The same for two runs exactly where both judged by the same limits and exemptions, by their values."""
+    limits = {name: of if isinstance(of, bool | str) else float(of) for name, of in policy.items()}
+    judged_by = [limits, *(exemption_detail(exemption, datetime.max.replace(tzinfo=UTC)) for exemption in exemptions)]
     return "sha256:" + hashlib.sha256(msgspec.json.encode(judged_by, order="sorted")).hexdigest()
 
 
@@ -320,13 +295,15 @@ def seconds(duration: timedelta | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """What was said with Leonardo about one runtime."""
+    """What was said with Leonardo about one runtime, now and before."""
 
     http_status: int | None = None
     error: ErrorDetail | None = None
     attempts: int = 0
     """Acts that were sent."""
     trace_id: str | None = None
+    evidence: Evidence | None = None
+    failed_before: FailedBefore | None = None
 
 
 NOT_EXCHANGED = Exchanged()
@@ -361,6 +338,8 @@ def runtime_audited(
         decision.due_at,
         runtime.disk,
         runtime.persistent_disk_id,
+        runtime.machine_type,
+        exchanged.failed_before,
         decision.action,
         decision.reason,
         outcome,
@@ -369,6 +348,7 @@ def runtime_audited(
         exchanged.error,
         exchanged.attempts,
         exchanged.trace_id,
+        exchanged.evidence,
         None if threshold is None else threshold // timedelta(minutes=1),
         seconds(decision.overdue),
     )
@@ -376,14 +356,14 @@ def runtime_audited(
 
 @cache
 def _beginning(outcome: Outcome, action: Action) -> str:
-    return WORDS[outcome].format(act="check" if action is Action.KEEP else action)
+    return OUTCOMES[outcome].words.format(act="check" if action is Action.KEEP else action)
 
 
 @cache
 def _severity(outcome: Outcome, reason: Reason) -> Severity:
     if outcome is Outcome.KEPT and reason in WARNING_REASONS:
         return Severity.WARNING
-    return SEVERITY.get(outcome, Severity.NOTICE)
+    return OUTCOMES[outcome].severity
 
 
 def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAudited:
@@ -406,6 +386,8 @@ def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAud
         due_at=None,
         disk=None,
         persistent_disk_id=None,
+        machine_type=None,
+        failed_before=None,
         action=Action.KEEP,
         reason=Reason.MALFORMED,
         outcome=Outcome.KEPT,
@@ -414,6 +396,7 @@ def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAud
         error=None,
         attempts=0,
         trace_id=None,
+        evidence=None,
         autopause_threshold_min=None,
         overdue_s=None,
     )

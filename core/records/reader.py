@@ -68,7 +68,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     started_by: str | None = None
     approved_by: str | None = None
     now: Instant | None = None
-    policy: dict[str, bool | float] | None = None
+    policy: dict[str, bool | float | str] | None = None
     policy_digest: str | None = None
     exemptions: list[ExemptionDetail] = []
     limits: dict[str, bool | float | str] = {}
@@ -98,6 +98,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     attempts: int = 0
     attempt: int = 0
     trace_id: str | None = None
+    evidence: str | UnsetType | None = UNSET
+    disk_status: str | None = None
     autopause_threshold_min: int | None = None
     overdue_s: float | UnsetType | None = UNSET
     accepted_run_id: str | None = None

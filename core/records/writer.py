@@ -163,6 +163,11 @@ class AuditLog:
             await self.commit()
         self.check()
 
+    def give_up(self, why: str) -> None:
+        """No record counts as kept any more. Raises RecordNotKeptError."""
+        self.failure = self.failure or why
+        self.check()
+
     def check(self) -> None:
         """Raises RecordNotKeptError where any record was lost so far."""
         if self.failure is not None:

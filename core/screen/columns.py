@@ -49,7 +49,7 @@ def _threshold(minutes: int | None) -> str:
     return "off" if minutes == 0 else duration(None if minutes is None else 60 * minutes)
 
 
-CALLS = ("list", "get", "delete", "stop")
+CALLS = ("list", "disks", "get", "delete", "stop")
 """In the order in which a run makes them."""
 
 
@@ -66,7 +66,9 @@ def together(closings: Sequence[RunFinished]) -> RunFinished:
         max(closings, key=lambda closing: closing.exit_code),
         listed=sum(closing.listed for closing in closings),
         audited=sum(closing.audited for closing in closings),
-        **{name: _summed(closings, name) for name in ("actions", "reasons", "outcomes", "calls")},
+        living=sum(closing.living for closing in closings),
+        warnings=list(dict.fromkeys(warning for closing in closings for warning in closing.warnings)),
+        **{name: _summed(closings, name) for name in ("actions", "reasons", "outcomes", "calls", "lists")},
         failed=[name for closing in closings for name in closing.failed],
         duration_s=max(closing.duration_s for closing in closings),
         refused_by=list(dict.fromkeys(guard for closing in closings for guard in closing.refused_by)),

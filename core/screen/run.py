@@ -20,7 +20,7 @@ from core.records.events import (
     RuntimeAudited,
     RuntimeMissing,
 )
-from core.rules.confirmation import NEEDS_A_PERSON
+from core.records.outcome import NEEDS_A_PERSON
 from core.rules.decision import Reason
 from core.screen.columns import View, calls_made, together
 from core.screen.terminal import FAULT, WARNING, Terminal, printable
@@ -75,7 +75,7 @@ class TableView:
                 self._progress.advance(self._treating if self._listed else self._listing)
                 if self._view.is_row(event):
                     self._rows.append(event)
-                if event.reason is Reason.MALFORMED:
+                if event.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
                     self._remarks.append((WARNING, event.message))
             case RunStarted():
                 self._rule = event.message.partition(": ")[2]
@@ -121,8 +121,8 @@ class TableView:
 
     def _end(self) -> Iterator[Text]:
         """What must stay in sight: refusals, failures, the verdict and where the records are."""
-        for refusal in self._refusals:
-            yield printable(refusal, WARNING)
+        for text in (*(warning for finished in self._finished for warning in finished.warnings), *self._refusals):
+            yield printable(text, WARNING)
         if self._finished:
             finished = together(self._finished)
             for guard in finished.would_be_refused_by:

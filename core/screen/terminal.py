@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core.records.events import Outcome
+from core.records.outcome import CONFIRMATIONS, OUTCOMES, Severity
 from core.screen.standard_output import goes_nowhere
 
 MOST_LINES = 100
@@ -38,13 +38,11 @@ WARNING = "bold magenta"
 FAULT = "bold red"
 """Of the named colours these two can be read on light and on dark, yellow and green cannot. Bold, since on dark they
 are dim, and where there is no colour at all."""
-STYLES = {
-    "disk lost": FAULT,
-    Outcome.CONFLICT: WARNING,
-    Outcome.WITHHELD: WARNING,
-    Outcome.NOT_ATTEMPTED: WARNING,
-    Outcome.FAILED: FAULT,
-    Outcome.IN_DOUBT: FAULT,
+STYLE_OF = {Severity.WARNING: WARNING, Severity.ERROR: FAULT}
+STYLES = {"disk lost": FAULT} | {
+    word: STYLE_OF[meaning.severity]
+    for word, meaning in (*OUTCOMES.items(), *CONFIRMATIONS.items())
+    if meaning.severity in STYLE_OF
 }
 
 Headers = Sequence[Sequence[str]]
@@ -87,7 +85,7 @@ class Terminal(Console):
     def table(
         self, title: str, headers: Headers, rows: Sequence[Sequence[str]], *, beside: int = 0, last: bool = False
     ) -> None:
-        """A row on a line where there is room; else what belongs together stands on top of each other.
+        """A row on a line where there is space; else what belongs together stands on top of each other.
 
         `beside` is the number of lines that share the screen; of too many rows the first are shown, or the last.
         """
@@ -104,8 +102,8 @@ class Terminal(Console):
         """How many are shown of so many things, of which the first have these heights."""
         if count == len(heights) and sum(heights) <= MOST_LINES:
             return count
-        room = max(self.height - beside, FEWEST_LINES) if sys.stdout.isatty() else MOST_LINES
-        return bisect_right(list(accumulate(heights)), room)
+        space = max(self.height - beside, FEWEST_LINES) if sys.stdout.isatty() else MOST_LINES
+        return bisect_right(list(accumulate(heights)), space)
 
     def _tell_of_the_rest(self, count: int) -> None:
         if count:
