@@ -27,6 +27,7 @@ from core.leonardo.errors import (
 from core.leonardo.redaction import redact
 from core.leonardo.wire import runtime_from_get
 from core.records import events
+from core.records.outcome import Outcome
 from core.records.reader import AuditRecords, Fault, Line, Record
 from core.records.selection import Wanted
 from core.records.writer import AuditLog
@@ -34,7 +35,6 @@ from core.review import comparison
 from core.review import questions as review
 from core.review.verify import Verification, verify
 from core.review.which import UnknownError
-from core.rules.deletion import decide, explain
 from core.runtime import MalformedRuntime, Runtime
 from core.screen.answers import draw
 from core.screen.terminal import printable
@@ -199,9 +199,9 @@ def _hold_kept(item: Item) -> None:
     segments = runtime_path(item.project, item.name).removeprefix("/api/google/v1/runtimes/").split("/")
     assert [unquote(segment) for segment in segments] == [item.project, item.name]
     assert all(re.fullmatch(r"[A-Za-z0-9_.~%-]+", one) and one not in (".", "..") for one in segments)
-    decision = decide(item, POLICY, START)
-    sentence = explain(item, decision, POLICY)
-    outcome = events.Outcome.KEPT
+    decision = POLICY.judge(item, START)
+    sentence = POLICY.explain(item, decision)
+    outcome = Outcome.KEPT
     record = _hold_recorded(events.runtime_audited(item, decision, outcome, sentence, name_creator=True))
     assert record.truncated or record.runtime_id == item.id
     assert not UNSEEN.search(printable(item.path).plain)

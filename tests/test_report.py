@@ -245,7 +245,9 @@ def test_without_a_sweep_of_the_fleet_there_is_no_histogram(run: Run, tmp_path: 
 
 def test_a_project_that_could_not_be_listed_is_a_failure(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "unread.jsonl"
-    with serving(Leonardo([a_machine(1)]), faults=[Fault(call="list", project="terra-2", status=403)]) as server:
+    with serving(
+        Leonardo([a_machine(1)]), faults=[Fault(call="project_list", project="terra-2", status=403)]
+    ) as server:
         run(*delete(server, "--project", "terra-1", "--project", "terra-2"), "--audit-file", str(file))
     (row,) = reported(AuditRecords(AuditFiles([file])), tmp_path).rows("failures")
     assert (row["Runtime"], row["Outcome"]) == ("terra-2", "project unreadable")

@@ -15,15 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.records import events
-from core.records.events import Outcome
 from core.records.files import AuditFiles
+from core.records.outcome import Outcome, Severity
 from core.records.reader import AuditRecords, Record
 from core.records.writer import AuditFile, AuditLog, RunIdentity
 from core.review.rejudge import rules_of
 from core.review.verify import Verdict, verify
-from core.rules.autopause import AutopauseLimits
 from core.rules.decision import Action
-from core.rules.deletion import DeletionPolicy, decide, explain
+from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.runtime import Runtime, RuntimeStatus
 from core.sandbox.faults import Fault
@@ -191,7 +190,7 @@ EDITS: list[tuple[str, int, dict[str, Any], str]] = [
     ("runtime_audited", 1, {"outcome": "would_delete"}, "in a live run cannot end in would_delete"),
     ("runtime_audited", 1, {"outcome": "a_later_word"}, "run_finished counts outcomes"),
     ("runtime_audited", 1, {"action": "keep"}, "says keep (max_age)"),
-    ("runtime_audited", 1, {"created_date": "2999-01-01T00:00:00Z"}, "its numbers give keep (future_dated)"),
+    ("runtime_audited", 1, {"created_date": "2999-01-01T00:00:00Z"}, "its numbers give keep (undated)"),
     ("runtime_audited", 1, {"created_date": None}, "its numbers give keep (undated)"),
     ("runtime_audited", 1, {"judged_at": None}, "lacks judged_at"),
     ("runtime_audited", 1, {"judged_at": "2999-01-01T00:00:00Z"}, "was judged after it was written"),
@@ -207,9 +206,14 @@ EDITS: list[tuple[str, int, dict[str, Any], str]] = [
     ("runtime_audited", 4, {"judged_at": "2026-01-01T00:00:00Z"}, "not judged at the instant of the list"),
     ("runtime_audited", 5, {"exemption": None}, "is exempt by no exemption"),
     ("runtime_audited", 5, {"project": "terra-5"}, "by an exemption that does not match it"),
-    ("runtime_audited", 5, {"reason": "within_policy", "exemption": None}, "its numbers give keep (exempt)"),
+    (
+        "runtime_audited",
+        5,
+        {"reason": "within_policy", "exemption": None},
+        "names no exemption, and one",
+    ),
     ("runtime_audited", 7, {"outcome": "deletion_accepted"}, "run_finished names as failed"),
-    ("deletion_requested", 1, {"age_s": 1.0}, "its numbers give keep (within_policy)"),
+    ("deletion_requested", 1, {"age_s": 1.0}, "its numbers give keep (undated)"),
     ("deletion_requested", 1, {"age_s": None}, "lacks its numbers"),
     ("deletion_requested", 1, {"reason": "max_age_if_idle"}, "its numbers give delete (max_age)"),
     ("deletion_requested", 1, {"action": "stop"}, "announces a stop as deletion_requested"),
@@ -406,8 +410,9 @@ def judged(draw: st.DrawFn) -> tuple[Runtime, DeletionPolicy, bool]:
         max_age_if_idle=timedelta(days=7),
         idle_after=timedelta(hours=4),
         spare_possibly_busy=draw(st.booleans()),
-        autopause=AutopauseLimits(kernel_busy_limit=timedelta(hours=24), margin=timedelta(minutes=15)),
-        exemptions=draw(st.lists(exemptions(), max_size=3)),
+        kernel_busy_limit=timedelta(hours=24),
+        autopause_margin=timedelta(minutes=15),
+        exemptions=tuple(draw(st.lists(exemptions(), max_size=3))),
     )
     return runtime, policy, draw(st.booleans())
 
@@ -418,16 +423,16 @@ def test_what_the_rule_decides_stands_when_it_is_judged_again(
 ) -> None:
     runtime, policy, second_look = case
     now = INSTANT - timedelta(seconds=5) if second_look else INSTANT
-    decision = decide(runtime, policy, INSTANT, second_look=second_look)
+    decision = policy.judge(runtime, INSTANT, second_look=second_look)
     outcome = (
         Outcome.WOULD_DELETE if decision.action is Action.DELETE else (Outcome.SPARED if second_look else Outcome.KEPT)
     )
-    explanation = explain(runtime, decision, policy)
+    explanation = policy.explain(runtime, decision)
     line = events.runtime_audited(runtime, decision, outcome, explanation, name_creator=creator == "plain")
     started = Record(
         job="delete-old-runtimes",
         now=now,
-        policy=policy.fields,
+        policy=policy.written(),
         exemptions=[events.exemption_detail(exemption, INSTANT) for exemption in policy.exemptions],
     )
     record = read_back(line)
@@ -493,7 +498,8 @@ def kept_by_days(tmp_path: Path, *ages: timedelta, created: datetime = INSTANT -
         max_age_if_idle=timedelta(days=14),
         idle_after=timedelta(hours=4),
         spare_possibly_busy=False,
-        autopause=AutopauseLimits(kernel_busy_limit=timedelta(hours=24), margin=timedelta(minutes=15)),
+        kernel_busy_limit=timedelta(hours=24),
+        autopause_margin=timedelta(minutes=15),
     )
     path = tmp_path / "daily.jsonl"
     for number, age in enumerate(ages):
@@ -507,24 +513,24 @@ def kept_by_days(tmp_path: Path, *ages: timedelta, created: datetime = INSTANT -
         runtime = Runtime(id="7", project="terra-1", name="a", labels={}, created_date=created, date_accessed=created)
         log.write(
             events.RunStarted(
-                severity=events.Severity.NOTICE,
+                severity=Severity.NOTICE,
                 message="dry run",
                 version="0",
                 actor=None,
                 started_by=None,
                 approved_by=None,
                 now=at,
-                policy=policy.fields,
-                policy_digest=events.policy_digest(policy.fields, ()),
+                policy=policy.written(),
+                policy_digest=events.policy_digest(policy.written(), ()),
                 exemptions=[],
                 limits={},
                 scope={},
                 plan=None,
             )
         )
-        decision = decide(runtime, policy, at)
+        decision = policy.judge(runtime, at)
         outcome = Outcome.KEPT if decision.action is Action.KEEP else Outcome.WOULD_DELETE
-        words = explain(runtime, decision, policy)
+        words = policy.explain(runtime, decision)
         log.write(events.runtime_audited(runtime, decision, outcome, words, name_creator=True))
         sink.close()
     return path

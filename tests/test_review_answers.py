@@ -32,8 +32,8 @@ from tests import test_autopause, test_deletion
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
-POLICY = test_deletion.POLICY.fields
-SPARING = test_deletion.SPARING.fields
+POLICY = test_deletion.POLICY.written()
+SPARING = test_deletion.SPARING.written()
 LAXER = POLICY | {"max_age_s": (90 * DAY).total_seconds(), "max_age_if_idle_s": (90 * DAY).total_seconds()}
 
 
@@ -422,7 +422,7 @@ def test_equal_decisions_fold_across_other_jobs_duplicates_and_announcements() -
             record(f"a-{number}", time=at),
             kept(f"a-{number}", reason="duplicate", time=at + MINUTE),
             record(f"a-{number}", "deletion_requested", message="about to delete terra-1/a", time=at + 2 * MINUTE),
-            opening(f"p-{number}", at, job=AUTOPAUSE_JOB, policy=test_autopause.POLICY.fields),
+            opening(f"p-{number}", at, job=AUTOPAUSE_JOB, policy=test_autopause.POLICY.written()),
             kept(f"p-{number}", reason="in_use", time=at + 3 * MINUTE, idle_s=60.0, **autopause),
         ]
     assert lines(records) == [

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from heapq import heappush, heappushpop
 
-from core.records.events import ALL_RUNTIMES, Outcome
+from core.records.events import ALL_RUNTIMES
+from core.records.outcome import FAILED, LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
 from core.review.comparison import Comparison
-from core.review.questions import ACCEPTED, ENDED_WITHOUT_US, RunLine, RunSummary, written_at
-from core.review.rejudge import PolicyNotRecordedError, deletion_policy
-from core.review.verify import FAILED
+from core.review.questions import RunLine, RunSummary, written_at
+from core.review.rejudge import deletion_policy
 from core.rules.decision import Reason, in_utc
 from core.rules.words import duration
 
 AHEAD = timedelta(days=14)
 MOST_ACTS = 5000
 MOST_FAILURES = 1000
-NOT_DUE = ACCEPTED | ENDED_WITHOUT_US
+NOT_DUE = LEAVING | NOT_OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,8 @@ class LatestSweep:
 
     @property
     def limits(self) -> dict[str, timedelta]:
-        try:
-            policy = deletion_policy(self.started)
-        except PolicyNotRecordedError:
+        policy = deletion_policy(self.started)
+        if policy is None:
             return {}
         return {
             "max_age": policy.max_age,

@@ -13,18 +13,16 @@ from sys import intern
 import msgspec
 from msgspec import UNSET, structs
 
-from core.records.events import MOST_NAMES, Outcome
+from core.records.events import MOST_NAMES
+from core.records.outcome import LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record, ScopeDetail
 from core.review.questions import (
-    ACCEPTED,
-    ENDED_WITHOUT_US,
     RunLine,
     RunSummary,
     exemption_in_words,
 )
-from core.review.rejudge import DELETION_JOB, PolicyNotRecordedError, deletion_policy, runtime_of
+from core.review.rejudge import deletion_policy, runtime_of
 from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, of_the_fleet, only_environment
-from core.rules import deletion
 from core.rules.decision import Action, Reason
 from core.rules.deletion import DeletionPolicy
 from core.rules.words import minute
@@ -174,18 +172,13 @@ class _Side:
     def policy(self) -> DeletionPolicy | None:
         """What it judged by, as far as that can be told."""
         started = self.run.started
-        if started is None or started.job != DELETION_JOB:
-            return None
-        try:
-            return deletion_policy(started)
-        except PolicyNotRecordedError:
-            return None
+        return None if started is None else deletion_policy(started)
 
     def would_keep(self, record: Record) -> bool:
         """Whether its rule is known to keep the runtime of another run's record."""
         if self.policy is None or record.judged_at is None:
             return False
-        again = deletion.decide(runtime_of(record), self.policy, record.judged_at, second_look=True)
+        again = self.policy.judge(runtime_of(record), record.judged_at, second_look=True)
         return again.action is Action.KEEP
 
     def looked_at(self, project: str | None, path: str) -> bool:
@@ -227,7 +220,7 @@ class Comparison:
         side.run.add(record)
         if record.event != "runtime_audited" or record.runtime_id is None or record.reason == Reason.DUPLICATE:
             return
-        if record.action != Action.KEEP and record.outcome not in ENDED_WITHOUT_US:
+        if record.action != Action.KEEP and record.outcome not in NOT_OURS:
             self._condemn(record.runtime_id, record, side)
         else:
             status = None if record.status is None else intern(record.status)
@@ -335,7 +328,7 @@ class Comparison:
 
 
 def _accepted(record: Record) -> bool:
-    return record.outcome in ACCEPTED and not record.dry_run
+    return record.outcome in LEAVING and not record.dry_run
 
 
 def _condemned(runtime_id: str, record: Record) -> Condemned:

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from core.records.events import Outcome
+from core.records.outcome import PLANNED
 from core.records.reader import AuditRecords, Record
 from core.review.verify import verify
 from core.rules.plan import Plan
-
-PLANNED = frozenset({Outcome.WOULD_DELETE, Outcome.WOULD_STOP})
 
 
 class NoPlanError(Exception):

@@ -5,24 +5,18 @@ Every question takes records that begin with the frames of all runs, as `core.re
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import chain, groupby
 
 import msgspec
 from msgspec import UNSET
 
-from core.records.events import ALL_RUNTIMES, WORDS, ExemptionDetail, Outcome
+from core.records.events import ALL_RUNTIMES, ExemptionDetail
+from core.records.outcome import ACCEPTED, ANSWERED, FAILED, LEAVING, NOT_OURS, OUTCOMES, PLANNED, Outcome
 from core.records.reader import LONG_AGO, Record
-from core.review.rejudge import (
-    AUTOPAUSE_JOB,
-    DELETION_JOB,
-    PolicyNotRecordedError,
-    autopause_policy,
-    decision_of,
-    deletion_policy,
-    runtime_of,
-)
-from core.review.verify import ACTS, FAILED, WOULD, state_of
+from core.review.rejudge import AUTOPAUSE_JOB, decision_of, policy_of, runtime_of
+from core.review.verify import state_of
 from core.review.which import (
     LATEST,
     IsMeant,
@@ -34,12 +28,11 @@ from core.review.which import (
     of_the_fleet,
     only_environment,
 )
-from core.rules import autopause, deletion
 from core.rules.decision import Action, Reason
+from core.rules.policy import PolicyNotRecordedError
 from core.rules.words import minute
 
-ENDED_WITHOUT_US = frozenset({Outcome.REPLACED, Outcome.GONE})
-ACCEPTED = frozenset({Outcome.DELETION_ACCEPTED, Outcome.ALREADY_DELETING})
+NOT_JUDGED = frozenset({Reason.MALFORMED, Reason.FOREIGN_PROJECT})
 SUMMED_UP = (
     "run_started",
     "run_refused",
@@ -119,7 +112,7 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     run: RunLine
     version: str | None
-    policy: dict[str, bool | float]
+    policy: dict[str, bool | float | str]
     policy_digest: str | None
     exemptions: list[str]
     counts: list[CountLine]
@@ -217,7 +210,7 @@ class RunSummary:
             case "runtime_audited":
                 self.listed += 1
                 self.counts[record.outcome, record.reason] += 1
-                if record.outcome in FAILED or record.reason == Reason.MALFORMED:
+                if record.outcome in FAILED or record.reason in NOT_JUDGED:
                     self.failed[record.path] = record.message
             case "project_unreadable":
                 self.unread.add(record.project)
@@ -249,8 +242,8 @@ class RunSummary:
             dry_run=self.first.dry_run,
             who=None if started is None else started.approved_by or started.started_by or started.actor,
             listed=listed,
-            acted=sum(outcomes[outcome] for outcome in (Outcome.DELETION_ACCEPTED, Outcome.STOP_ACCEPTED)),
-            would_act=sum(outcomes[outcome] for outcome in WOULD),
+            acted=sum(outcomes[outcome] for outcome in ACCEPTED),
+            would_act=sum(outcomes[outcome] for outcome in PLANNED),
             failed=len(self.failed),
             state=state_of(started, finished=self.finished, now=now),
             exit_code=max(codes) if self.finished and codes else None,
@@ -403,7 +396,7 @@ def written_at(record: Record) -> datetime:
 
 
 def _told_alike(record: Record) -> tuple[object, ...]:
-    alone = record.event != "runtime_audited" or record.outcome in (ACTS | FAILED)
+    alone = record.event != "runtime_audited" or record.outcome in (ANSWERED | FAILED)
     own = (record.run_id, record.seq) if alone else None
     return record.dry_run, record.action, record.reason, record.outcome, own
 
@@ -433,7 +426,7 @@ def _told(record: Record, started: Record | None) -> str:
     words = record.outcome.replace("_", " ")
     if record.outcome in list(Outcome):
         act = "check" if record.action == Action.KEEP else record.action
-        words = WORDS[Outcome(record.outcome)].format(act=act).removesuffix(":")
+        words = OUTCOMES[Outcome(record.outcome)].words.format(act=act).removesuffix(":")
     if record.job == AUTOPAUSE_JOB and record.outcome == Outcome.KEPT:
         words = "autopause"
     told = f"{words}: {_explained(record, started)}"
@@ -447,15 +440,11 @@ def _told(record: Record, started: Record | None) -> str:
 def _explained(record: Record, started: Record | None) -> str:
     """Why, by the numbers of the record and the limits of its run; its own sentence where the rule is not known."""
     decision = decision_of(record)
-    if decision is not None and started is not None and decision.reason is not Reason.MALFORMED:
-        try:
-            if record.job == DELETION_JOB:
-                return deletion.explain(runtime_of(record), decision, deletion_policy(started))
-            if record.job == AUTOPAUSE_JOB:
-                autopause_policy(started)
-                return autopause.explain(runtime_of(record), decision)
-        except PolicyNotRecordedError:
-            pass
+    if decision is not None and decision.reason not in NOT_JUDGED and started is not None and started.job == record.job:
+        with suppress(PolicyNotRecordedError):
+            policy = policy_of(started)
+            if policy is not None:
+                return policy.explain(runtime_of(record), decision)
     return record.message.partition(f"{record.path}: ")[2] or record.message or record.reason
 
 
@@ -472,7 +461,7 @@ def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upc
             record.event == "runtime_audited"
             and isinstance(record.due_at, datetime)
             and record.due_at <= now + within
-            and record.outcome not in (ACCEPTED | ENDED_WITHOUT_US)
+            and record.outcome not in (LEAVING | NOT_OURS)
         ):
             due.append(
                 Due(

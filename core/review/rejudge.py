@@ -1,75 +1,47 @@
 """Judges a record again by its own numbers and the rules of its run; whether a log is whole is asked in `verify`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from msgspec import UNSET, UnsetType
 
-from core.records.events import ExemptionDetail, Outcome, policy_digest
+from core.records.events import ExemptionDetail, policy_digest
+from core.records.outcome import LOOKED_AT, Outcome
 from core.records.reader import LONG_AGO, Record
-from core.rules import autopause, deletion
-from core.rules.autopause import AutopauseLimits, AutopausePolicy
+from core.rules.autopause import AutopausePolicy
 from core.rules.decision import Action, Decision, Reason
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
+from core.rules.policy import PolicyNotRecordedError, RuntimePolicy
 from core.runtime import GCP, Runtime, RuntimeStatus
 
 DELETION_JOB = "delete-old-runtimes"
 AUTOPAUSE_JOB = "check-autopause"
+POLICIES: dict[str, type[RuntimePolicy]] = {DELETION_JOB: DeletionPolicy, AUTOPAUSE_JOB: AutopausePolicy}
 HALF_A_MILLISECOND = 0.0005
-LOOKED_AGAIN = frozenset(
-    {Outcome.SPARED, Outcome.DELETION_ACCEPTED, Outcome.ALREADY_DELETING, Outcome.CONFLICT, Outcome.STOP_ACCEPTED}
-)
-"""Outcomes that only a second look leads to."""
 
 
-class PolicyNotRecordedError(Exception):
-    """A run's first record does not hold the limits that its job judges by."""
+def policy_of(started: Record) -> RuntimePolicy | None:
+    """The limits and exemptions that a run wrote down; None for a job that judges no runtimes.
 
-
-def _duration(policy: Mapping[str, bool | float], name: str, default: timedelta | None = None) -> timedelta:
-    if name not in policy:
-        if default is None:
-            raise PolicyNotRecordedError(f"the policy lacks {name}")
-        return default
-    try:
-        return timedelta(seconds=policy[name])
-    except (OverflowError, ValueError):
-        raise PolicyNotRecordedError(f"the policy's {name} is no duration: {policy[name]}") from None
-
-
-def _autopause_limits(policy: Mapping[str, bool | float]) -> AutopauseLimits:
-    return AutopauseLimits(
-        kernel_busy_limit=_duration(policy, "kernel_busy_limit_s", timedelta(hours=24)),
-        margin=_duration(policy, "autopause_margin_s", timedelta(minutes=15)),
-    )
-
-
-def deletion_policy(started: Record) -> DeletionPolicy:
-    """The limits and exemptions that a deletion run wrote down. Raises PolicyNotRecordedError."""
-    policy = started.policy or {}
+    Raises PolicyNotRecordedError.
+    """
+    kind = POLICIES.get(started.job)
+    if kind is None:
+        return None
     if "exemptions" in (started.truncated or ()):
         raise PolicyNotRecordedError("its exemptions were too long for one record")
-    return DeletionPolicy(
-        max_age=_duration(policy, "max_age_s"),
-        max_age_if_idle=_duration(policy, "max_age_if_idle_s"),
-        idle_after=_duration(policy, "idle_after_s"),
-        spare_possibly_busy=bool(policy.get("spare_possibly_busy", False)),
-        autopause=_autopause_limits(policy),
-        exemptions=tuple(exemption_of(detail) for detail in started.exemptions),
-    )
+    return kind.read(started.policy or {}, exemptions=tuple(exemption_of(detail) for detail in started.exemptions))
 
 
-def autopause_policy(started: Record) -> AutopausePolicy:
-    """The limits that an autopause run wrote down. Raises PolicyNotRecordedError."""
-    policy = started.policy or {}
-    return AutopausePolicy(
-        limits=_autopause_limits(policy),
-        max_threshold=_duration(policy, "autopause_max_threshold_s"),
-        stuck_after=_duration(policy, "stuck_after_s"),
-        stop_overdue=bool(policy.get("stop_overdue", False)),
-    )
+def deletion_policy(started: Record) -> DeletionPolicy | None:
+    """The same of a deletion run; None where it is another job's, or not on record."""
+    try:
+        policy = policy_of(started)
+    except PolicyNotRecordedError:
+        return None
+    return policy if isinstance(policy, DeletionPolicy) else None
 
 
 def exemption_of(detail: ExemptionDetail) -> Exemption:
@@ -137,101 +109,98 @@ def _timedelta(seconds: float | UnsetType | None) -> timedelta | None:
 
 
 @dataclass(frozen=True, slots=True)
-class DeletionRules:
-    """What a deletion run judged by; the exemptions apart, since labels and omitted creators are on no record."""
+class Rules:
+    """What a run judged by; the exemptions apart, since labels and omitted creators are on no record."""
 
-    policy: DeletionPolicy
+    policy: RuntimePolicy
     """Without exemptions."""
     exemptions: tuple[Exemption, ...]
 
     def faults(self, record: Record, judged_at: datetime, now: datetime | None) -> Iterator[str]:
         """What the record says and the rule does not."""
         runtime = runtime_of(record)
-        repeated = record.reason == Reason.DUPLICATE
-        policies = [self.policy]
-        if record.reason == Reason.EXEMPT:
+        if record.exemption is not None or not is_older(record):
             yield from self._faults_of_exemption(record, runtime)
-            spared = () if record.exemption is None else (Exemption(until=record.exemption.until, reason=""),)
-            policies = [replace(self.policy, exemptions=spared)]
-        elif self.exemptions:
-            policies = [replace(self.policy, exemptions=self._certain(runtime))]
-            policies += [  # a lapsed one that may have matched has put off the day
-                replace(self.policy, exemptions=(*self._certain(runtime), Exemption(until=maybe.until, reason="")))
-                for maybe in self.exemptions
-                if _match(maybe, runtime) is None
-            ]
+        policy = replace(self.policy, exemptions=self._matching(record, runtime))
         answers: list[list[str]] = []
-        for policy in policies:
+        for known in _as_it_may_have_been(record, runtime):
             for second_look in _looks(record, now):
-                decision = deletion.decide(runtime, policy, judged_at, repeated=repeated, second_look=second_look)
-                faults = list(_differences(record, decision))
+                decision = policy.judge(
+                    known, judged_at, repeated=record.reason == Reason.DUPLICATE, second_look=second_look
+                )
+                faults = list(_differences(record, decision, any_day=is_older(record) and bool(self.exemptions)))
                 if not faults:
                     return
                 answers.append(faults)
         yield from answers[0]
 
     def intent_faults(self, intent: Record) -> Iterator[str]:
-        """An intent has its ages, not its dates: the rule is asked about a runtime that had them."""
+        """What an intent says and no runtime could have been judged to."""
+        if isinstance(self.policy, AutopausePolicy):
+            yield from _faults_of_stop(intent, self.policy)
+            return
         age, idle = _timedelta(intent.age_s), _timedelta(intent.idle_s)
         if intent.time is None or age is None or idle is None:
             yield "lacks its numbers"
             return
-        runtime = runtime_of(intent)._replace(
+        runtime = runtime_of(intent)._replace(  # an intent has its ages, not its dates: as if it had been made by them
             cloud_provider=GCP,
             status=RuntimeStatus.STOPPED,  # its status is with the outcome, and matters to the spared only
             created_date=intent.time - age,
             date_accessed=intent.time - idle,
         )
         certain = tuple(e for e in self.exemptions if e.creator is None and _match(e, runtime))
-        decision = deletion.decide(runtime, replace(self.policy, exemptions=certain), intent.time)
-        yield from _differences_of_words(intent, decision)
+        yield from _differences_of_words(intent, replace(self.policy, exemptions=certain).judge(runtime, intent.time))
+
+    def _matching(self, record: Record, runtime: Runtime) -> tuple[Exemption, ...]:
+        """The exemption that counted, as one that matches whatever is on record."""
+        if record.exemption is not None:
+            return (Exemption(until=record.exemption.until, reason=""),)
+        return self._certain(runtime) if is_older(record) else ()
 
     def _certain(self, runtime: Runtime) -> tuple[Exemption, ...]:
         return tuple(exemption for exemption in self.exemptions if _match(exemption, runtime))
 
     def _faults_of_exemption(self, record: Record, runtime: Runtime) -> Iterator[str]:
+        longest = max((exemption.until for exemption in self._certain(runtime)), default=None)
         if record.exemption is None:
-            yield "is exempt by no exemption"
+            if record.reason == Reason.EXEMPT:
+                yield "is exempt by no exemption"
+            elif longest is not None and record.reason != Reason.FOREIGN_PROJECT:
+                yield "names no exemption, and one of its run's matches it"
             return
         exemption = exemption_of(record.exemption)
         if exemption not in self.exemptions:
             yield f"is exempt by an exemption that its run did not have ({exemption.reason})"
         elif _match(exemption, runtime) is False:
             yield f"is exempt by an exemption that does not match it ({exemption.reason})"
+        elif longest is not None and longest > exemption.until and not is_older(record):
+            yield f"names an exemption that ends before another that matches it ({exemption.reason})"
 
 
-@dataclass(frozen=True, slots=True)
-class AutopauseRules:
-    """What an autopause run judged by."""
-
-    policy: AutopausePolicy
-
-    def faults(self, record: Record, judged_at: datetime, now: datetime | None) -> Iterator[str]:  # noqa: ARG002 - each look is judged alike
-        """What the record says and the rule does not."""
-        runtime = runtime_of(record)
-        repeated = record.reason == Reason.DUPLICATE
-        decision = autopause.check(runtime, runtime.autopause_threshold, self.policy, judged_at, repeated=repeated)
-        yield from _differences(record, decision)
-
-    def intent_faults(self, intent: Record) -> Iterator[str]:
-        """An intent has no threshold: it is asked whether any could have given that answer."""
-        idle = _timedelta(intent.idle_s)
-        overdue = idle is not None and idle >= self.policy.limits.kernel_busy_limit + self.policy.limits.margin
-        if not (overdue and self.policy.stop_overdue and intent.reason == Reason.AUTOPAUSE_OVERDUE):
-            yield f"says {intent.action} ({intent.reason}), which its run's policy does not give"
+def is_older(record: Record) -> bool:
+    """Whether it is of a time when only what an exemption had decided named it, and no record named evidence."""
+    return record.evidence is UNSET
 
 
-Rules = DeletionRules | AutopauseRules
+def _as_it_may_have_been(record: Record, runtime: Runtime) -> tuple[Runtime, ...]:
+    """A patch in progress is on no record, and makes a difference to what is in transition."""
+    patched = record.reason == Reason.IN_TRANSITION
+    return (runtime, runtime._replace(patch_in_progress=True)) if patched else (runtime,)
+
+
+def _faults_of_stop(intent: Record, policy: AutopausePolicy) -> Iterator[str]:
+    """An intent has no threshold: it is asked whether any could have given that answer."""
+    idle = _timedelta(intent.idle_s)
+    overdue = idle is not None and idle >= policy.kernel_busy_limit + policy.autopause_margin
+    if not (overdue and policy.stop_overdue and intent.reason == Reason.AUTOPAUSE_OVERDUE):
+        yield f"says {intent.action} ({intent.reason}), which its run's policy does not give"
 
 
 def rules_of(started: Record) -> Rules | None:
     """What a run judged by; None for a job that judges nothing. Raises PolicyNotRecordedError."""
-    if started.job == DELETION_JOB:
-        policy = deletion_policy(started)
-        return DeletionRules(replace(policy, exemptions=()), tuple(policy.exemptions))
-    if started.job == AUTOPAUSE_JOB:
-        return AutopauseRules(autopause_policy(started))
-    return None
+    policy = policy_of(started)
+    return None if policy is None else Rules(replace(policy, exemptions=()), policy.exemptions)
 
 
 def digest_of(started: Record) -> str:
@@ -248,7 +217,7 @@ def malformed_faults(record: Record) -> Iterator[str]:
 
 def _looks(record: Record, now: datetime | None) -> tuple[bool, ...]:
     """Whether the runtime had been looked at again when it was judged; both where the record does not tell."""
-    if record.judged_at != now or record.attempts or record.outcome in LOOKED_AGAIN:
+    if record.judged_at != now or record.attempts or record.outcome in LOOKED_AT:
         return (True,)
     return (False,) if record.outcome == Outcome.KEPT else (False, True)
 
@@ -275,7 +244,8 @@ def _differences_of_words(record: Record, decision: Decision) -> Iterator[str]:
         yield f"says {record.action or 'nothing'} ({record.reason}), but its numbers give {given}"
 
 
-def _differences(record: Record, decision: Decision) -> Iterator[str]:
+def _differences(record: Record, decision: Decision, *, any_day: bool) -> Iterator[str]:
+    """`any_day`: a lapsed exemption that is not on record may have put off the day."""
     if record.reason != decision.reason or record.action != decision.action:
         yield from _differences_of_words(record, decision)
     if _differ(record.age_s, decision.age):
@@ -284,7 +254,7 @@ def _differences(record: Record, decision: Decision) -> Iterator[str]:
         yield f"says idle_s {record.idle_s}, but its dates give {_seconds(decision.idle)}"
     if _differ(record.overdue_s, decision.overdue):
         yield f"says overdue_s {record.overdue_s}, but its dates give {_seconds(decision.overdue)}"
-    if record.due_at is not UNSET and record.due_at != decision.due_at:
+    if record.due_at is not UNSET and not any_day and record.due_at != decision.due_at:
         yield f"says due_at {record.due_at}, but its numbers give {decision.due_at}"
 
 

@@ -1,68 +1,136 @@
-"""Which deletions of the audit log have no confirmed end yet; pure. Asking Leonardo about them is the job's matter."""
+"""Which deletions of the audit log have no confirmed end yet; pure. Asking Leonardo about them is the run's matter."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from core.records.events import Outcome
-from core.records.reader import Record
+from core.records.outcome import CONFIRMATIONS, OPEN, OUTCOMES, Outcome
+from core.records.reader import LONG_AGO, Record
 from core.records.selection import Match, Wanted
 from core.rules.confirmation import Confirmation
+from core.rules.decision import Action, Reason
 
-SETTLED = frozenset(
-    {Outcome.ALREADY_DELETING, Outcome.CONFLICT, Outcome.GONE, Outcome.REPLACED, Outcome.SPARED, Outcome.NOT_ATTEMPTED}
-)
-"""Ends after which nothing is open, though there was an intent; NOT_ATTEMPTED only where nothing was sent."""
-TOLD: Wanted = (
+KEPT_BY_THE_RULE = frozenset({Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.KERNEL_MAY_BE_BUSY})
+"""Reasons after which a runtime that survived its deletion is to live on."""
+ABOUT_DELETIONS: Wanted = (
     Match(events=("deletion_requested", "deletion_confirmed")),
-    Match(outcomes=(*sorted(SETTLED), Outcome.DELETION_ACCEPTED, Outcome.FAILED, Outcome.IN_DOUBT)),
+    Match(events=("runtime_audited",), outcomes=tuple(sorted(set(OUTCOMES) - {Outcome.KEPT}))),
 )
 """What tells of deletions: all else need not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """A deletion that was announced, and whether Leonardo had accepted it."""
+    """A deletion that was announced, and what is known of it."""
 
     runtime_id: str
     project: str
     name: str
     run_id: str
     accepted: bool
+    """Whether Leonardo had answered 202."""
+    persistent_disk_id: str | None = None
+    """The newest number on record of the disk that was kept."""
+    survived_at: datetime | None = None
+    """When it was found to have survived, if that is the newest that is known."""
+    not_visible_since: datetime | None = None
+    """When it was first found to be out of sight, if it has been since."""
+
+    @property
+    def path(self) -> str:
+        return f"{self.project}/{self.name}"
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the log says of one incarnation, record by record."""
+
+    intents: dict[str, Record] = field(default_factory=dict)
+    """By run."""
+    ends: dict[str, Record] = field(default_factory=dict)
+    """By run."""
+    confirmations: list[Record] = field(default_factory=list)
 
 
 def unconfirmed(records: Iterable[Record], since: datetime) -> list[Unconfirmed]:
-    """Of each runtime's deletions announced since then the last one, unless it is settled or was confirmed before."""
-    intents: dict[str, Record] = {}
-    ends: dict[tuple[str, str], Record] = {}
-    confirmed: set[str] = set()
+    """Of each incarnation the deletion whose end has to be asked, if there is one, as far back as `since`."""
+    known: dict[str, _Known] = {}
     for record in records:
-        identity = record.runtime_id
-        if identity is None:
+        if record.runtime_id is None or (record.time or LONG_AGO) < since:
             continue
         match record.event:
-            case "deletion_requested" if record.time is not None and record.time >= since:
-                known = intents.get(identity)
-                if known is None or known.time is None or known.time <= record.time:
-                    intents[identity] = record
-            case "runtime_audited" if record.action == "delete" or record.attempts:
-                ends[record.run_id, identity] = record
-            case "deletion_confirmed" if record.outcome == Confirmation.CONFIRMED:
-                confirmed.add(identity)
-    return [
-        Unconfirmed(
-            identity,
-            intent.project or "",
-            intent.name or "",
-            intent.run_id,
-            end is not None and end.outcome == Outcome.DELETION_ACCEPTED,
-        )
-        for identity, intent in intents.items()
-        if identity not in confirmed and not _settled(end := ends.get((intent.run_id, identity)))
-    ]
+            case "deletion_requested":
+                known.setdefault(record.runtime_id, _Known()).intents[record.run_id] = record
+            case "runtime_audited" if record.action == Action.DELETE or record.attempts:
+                known.setdefault(record.runtime_id, _Known()).ends[record.run_id] = record
+            case "deletion_confirmed":
+                known.setdefault(record.runtime_id, _Known()).confirmations.append(record)
+    found = (_open_case(identity, of) for identity, of in known.items())
+    return [case for case in found if case is not None]
 
 
-def _settled(end: Record | None) -> bool:
+def kept_since(cases: Iterable[Unconfirmed], records: Iterable[Record]) -> set[str]:
+    """The ids of those that survived and that a later run has judged, and its rule kept."""
+    since = {case.runtime_id: case.survived_at for case in cases if case.survived_at is not None}
+    return {
+        record.runtime_id
+        for record in records
+        if record.event == "runtime_audited"
+        and record.runtime_id in since
+        and record.reason in KEPT_BY_THE_RULE
+        and (record.time or LONG_AGO) > since[record.runtime_id]
+    }
+
+
+def _open_case(identity: str, of: _Known) -> Unconfirmed | None:
+    confirmations = sorted(of.confirmations, key=_time)
+    if any(record.outcome == Confirmation.CONFIRMED for record in confirmations):
+        return None
+    accepted = [end for end in of.ends.values() if end.outcome == Outcome.DELETION_ACCEPTED]
+    newest = max(of.intents.values(), key=_time, default=None)
+    if accepted:  # whatever later runs say of it
+        told = max(accepted, key=_time)
+    elif newest is not None and _is_open(of.ends.get(newest.run_id)):
+        told = newest
+    elif confirmations and newest is None:  # its intent is older than what was read
+        told = confirmations[-1]
+    else:
+        return None
+    last = confirmations[-1] if confirmations else None
+    if last is not None and not (accepted or CONFIRMATIONS[Confirmation(last.outcome or "")].open):
+        return None
+    return Unconfirmed(
+        identity,
+        told.project or "",
+        told.name or "",
+        told.accepted_run_id or told.run_id,
+        accepted=bool(accepted) or told is last,
+        persistent_disk_id=_disk(of),
+        survived_at=last.time if last is not None and last.outcome == Confirmation.SURVIVED else None,
+        not_visible_since=_not_visible_since(confirmations),
+    )
+
+
+def _time(record: Record) -> datetime:
+    return record.time or LONG_AGO
+
+
+def _is_open(end: Record | None) -> bool:
+    """Whether what became of an intent is not known: no end is on record, or one that leaves it open."""
     if end is None:
-        return False
-    return end.outcome in SETTLED and not (end.outcome == Outcome.NOT_ATTEMPTED and end.attempts)
+        return True
+    return end.outcome in OPEN or (end.outcome == Outcome.NOT_ATTEMPTED and bool(end.attempts))
+
+
+def _disk(of: _Known) -> str | None:
+    told = sorted([*of.ends.values(), *of.confirmations], key=_time)
+    return next((record.persistent_disk_id for record in reversed(told) if record.persistent_disk_id), None)
+
+
+def _not_visible_since(confirmations: list[Record]) -> datetime | None:
+    since = None
+    for record in reversed(confirmations):
+        if record.outcome != Confirmation.NOT_VISIBLE:
+            break
+        since = record.time
+    return since

@@ -10,19 +10,19 @@ from typing import Literal
 import msgspec
 
 from core.exit_code import ExitCode
-from core.records.events import ALL_RUNTIMES, MOST_NAMES, Outcome
+from core.records.events import ALL_RUNTIMES, MOST_NAMES
+from core.records.outcome import ANSWERED, FAILED, NEEDS_A_PERSON, Outcome
 from core.records.reader import Fault, Record
 from core.review.rejudge import (
     DELETION_JOB,
-    PolicyNotRecordedError,
     Rules,
     digest_of,
     malformed_faults,
     rules_of,
 )
-from core.rules.confirmation import NEEDS_A_PERSON
 from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
 from core.rules.guards import Guard
+from core.rules.policy import PolicyNotRecordedError
 from core.rules.words import counted
 from core.runtime import GCP
 
@@ -36,11 +36,8 @@ SETTLED_AFTER = timedelta(minutes=10)
 MOST_MISSING = 1_000_000
 """A `seq` so far ahead is a wrong number rather than that many missing records."""
 FEW = 10
-ACTS = frozenset({Outcome.DELETION_ACCEPTED, Outcome.STOP_ACCEPTED, Outcome.ALREADY_DELETING, Outcome.CONFLICT})
-"""What only an act leads to."""
+ACTIONS = {Outcome.DELETION_ACCEPTED: Action.DELETE, Outcome.STOP_ACCEPTED: Action.STOP}
 WOULD = {Outcome.WOULD_DELETE: Action.DELETE, Outcome.WOULD_STOP: Action.STOP}
-ACCEPTED = {Outcome.DELETION_ACCEPTED: Action.DELETE, Outcome.STOP_ACCEPTED: Action.STOP}
-FAILED = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 LEFT_ALONE = frozenset({Outcome.KEPT, Outcome.SPARED})
 INTENTS = {"deletion_requested": Action.DELETE, "stop_requested": Action.STOP}
 
@@ -238,13 +235,15 @@ class _Task:
                 self._closing = record
             case "run_refused" | "run_skipped":
                 self._add_refusal(record)
-            case "project_unreadable":
-                self._unreadable += 1
-                self._failed[record.project or ALL_RUNTIMES] += 1
-            case "runtime_missing":
-                self._failed[record.path] += 1
+            case "project_unreadable" | "runtime_missing":
+                self._add_failure(record)
             case _:
                 pass
+
+    def _add_failure(self, record: Record) -> None:
+        unread = record.event == "project_unreadable"
+        self._unreadable += unread
+        self._failed[(record.project or ALL_RUNTIMES) if unread else record.path] += 1
 
     def _add_refusal(self, record: Record) -> None:
         if record.event == "run_skipped":
@@ -303,7 +302,7 @@ class _Task:
     def _add_end(self, record: Record) -> None:
         if record.outcome in FAILED:
             self._failed[record.path] += 1
-        if record.outcome in ACTS:
+        if record.outcome in ANSWERED:
             self.acts += 1
         if not record.dry_run:
             end = _End(record.path, record.seq, record.outcome, record.attempts)
@@ -375,7 +374,7 @@ class _Task:
             for end in ends:
                 where = f"seq {end.seq} ({end.path})"
                 announced = {intent.attempt for intent in intents if intent.seq < end.seq}
-                sent = max(end.attempts, 1 if end.outcome in ACTS else 0)
+                sent = max(end.attempts, 1 if end.outcome in ANSWERED else 0)
                 lacking = [n for n in range(1, min(sent, MOST_NAMES) + 1) if n not in announced]
                 if lacking:
                     yield f"{where} is the outcome {end.outcome} of an act that no record announced before it"
@@ -444,12 +443,12 @@ class _Task:
 def _impossible(dry_run: bool, action: str, reason: str, outcome: str, *, acted: bool) -> bool:  # noqa: FBT001 - cached by place
     """Whether what was decided, and how the run was meant, cannot have led to this outcome."""
     return (
-        (dry_run and (acted or outcome in ACTS or outcome == Outcome.IN_DOUBT))
+        (dry_run and (acted or outcome in ANSWERED or outcome == Outcome.IN_DOUBT))
         or (not dry_run and outcome in WOULD)
         or (outcome in LEFT_ALONE and action != Action.KEEP)
         or (outcome == Outcome.KEPT and acted)
         or (outcome in WOULD and action != WOULD[Outcome(outcome)])
-        or (outcome in ACCEPTED and action != ACCEPTED[Outcome(outcome)])
+        or (outcome in ACTIONS and action != ACTIONS[Outcome(outcome)])
         or (
             action == Action.KEEP
             and outcome not in (*LEFT_ALONE, Outcome.REPLACED)
