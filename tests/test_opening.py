@@ -1,7 +1,7 @@
 """What a run may send, whatever its work tries."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -9,7 +9,9 @@ import pytest
 
 from core.leonardo.client import LastExchange
 from core.leonardo.exchange import MethodRefusedError, NarrowTransport
-from core.run.opening import Job, Rooms, run
+from core.rules.confirmation import ConfirmationPolicy
+from core.run.opening import run
+from core.run.running import Job, Running
 from core.run.task import this_task
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
@@ -31,13 +33,18 @@ from tests.conftest import a_machine, calls
 def test_nothing_leaves_but_get_and_in_a_live_run_the_jobs_own_act(
     *, dry_run: bool, method: str | None, sent: list[str]
 ) -> None:
-    job = Job(name="job", in_a_sentence="", policy={}, method=method, view=delete_old_runtimes.VIEW)
+    job = Job(
+        name="job",
+        policy=ConfirmationPolicy(stuck_after=timedelta(hours=2)),
+        method=method,
+        view=delete_old_runtimes.VIEW,
+    )
 
-    async def try_everything(rooms: Rooms) -> int:
+    async def try_everything(running: Running) -> int:
         refused = 0
-        for act in (rooms.leonardo.delete_runtime, rooms.leonardo.stop_runtime):
+        for act in (running.leonardo.delete_runtime, running.leonardo.stop_runtime):
             try:
-                await act("terra-1", "all-of-us-1", LastExchange(), looked_at=rooms.clock.monotonic())
+                await act("terra-1", "all-of-us-1", LastExchange(), looked_at=running.clock.monotonic())
             except MethodRefusedError:
                 refused += 1
         return refused

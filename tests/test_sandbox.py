@@ -766,7 +766,7 @@ def test_requests_are_logged_without_the_token() -> None:
         client.get("/nothing")
         first, second, third, fourth = server.requests
         shown = client.get("/sandbox/requests")
-    assert (first.call, first.query, first.status) == ("confirming_list", "includeDeleted=true", 200)
+    assert (first.call, first.query, first.status) == ("project_list", "includeDeleted=true", 200)
     assert (first.trace, first.user_agent, first.cookie, first.authorization) == ("t/1", "u", True, True)
     assert (second.call, second.cookie, second.authorization, second.in_flight) == ("project_list", False, False, 1)
     assert (third.call, third.project, third.name, third.method) == ("get", "terra-1", "all-of-us-1", "GET")

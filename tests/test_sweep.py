@@ -5,8 +5,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import aclosing
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,10 +15,15 @@ from core.leonardo.client import LastExchange, Leonardo
 from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError
 from core.leonardo.exchange import MethodRefusedError
 from core.records import events
+from core.records.outcome import Severity
 from core.records.writer import AuditLog, RunIdentity, Sink
-from core.rules.decision import Decision
-from core.rules.deletion import DeletionPolicy, decide, explain
-from core.run.sweep import Bounds, Rule, Scope, Sweep
+from core.rules.deletion import DeletionPolicy
+from core.rules.guards import Expectations
+from core.run.account import Account
+from core.run.running import Nobody, Running
+from core.run.sweep import Bounds, Scope, Sweep
+from core.run.task import Task
+from core.run.treatment import Treatment
 from core.runtime import Runtime
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo as SandboxLeonardo
@@ -109,32 +113,27 @@ def sweep(
     beside: Callable[[SandboxServer], Coroutine[Any, Any, None]] = nothing,
 ) -> int:
     """A live sweep, and something that goes on beside it on the same loop; the exit code."""
-    settings = Settings(sandbox=True, max_act_share=1)
-    policy = settings.deletion_policy
-
-    def judge(runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision:
-        return decide(runtime, policy, instant, repeated=repeated, second_look=second_look)
+    settings = Settings(sandbox=True, max_act_share=1, write_concurrency=actors)
+    policy = settings.policy(DeletionPolicy)
 
     async def run() -> int:
-        running = clock or a_clock()
+        ticking = clock or a_clock()
         identity = RunIdentity(job="delete-old-runtimes", run_id="r", environment="test", dry_run=False)
-        async with a_client(server, running, credentials) as leonardo, asyncio.TaskGroup() as group:
+        async with a_client(server, ticking, credentials) as leonardo, asyncio.TaskGroup() as group:
             group.create_task(beside(server))
-            return await Sweep(
-                leonardo=leonardo,
-                audit=AuditLog(identity, sinks, now=utc_now),
-                clock=running,
-                scope=Scope(),
-                rule=Rule(judge=judge, explain=partial(explain, policy=policy), act=deletion(leonardo)),
-                bounds=Bounds(
-                    dry_run=False,
-                    caps=settings.caps(tasks=1),
-                    expectations=settings.expectations(tasks=1),
-                    readers=8,
-                    actors=actors,
-                ),
-                name_creator=True,
-            ).run(started(running, policy))
+            audit = AuditLog(identity, sinks, now=utc_now)
+            running = Running(settings, Task(), ticking, audit, leonardo, Nobody())
+            account = Account(audit, ticking, leonardo)
+            treatment = Treatment(running, account, policy, deletion(leonardo), dry_run=False)
+            bounds = Bounds(
+                dry_run=False,
+                caps=settings.caps,
+                expectations=Expectations(allow_empty=False, expect_at_least=0, max_shrink=0.25, allow_shrunken=False),
+                readers=8,
+                actors=actors,
+            )
+            sweeping = Sweep(running, account, treatment, scope=Scope(), policy=policy, bounds=bounds)
+            return await sweeping.run(started(ticking, policy))
 
     return asyncio.run(run())
 
@@ -162,9 +161,9 @@ def a_client(
 
 
 def started(clock: RunClock, policy: DeletionPolicy) -> events.RunStarted:
-    fields = policy.fields
+    fields = policy.written()
     return events.RunStarted(
-        severity=events.Severity.NOTICE,
+        severity=Severity.NOTICE,
         message="started",
         version="0",
         actor=None,
@@ -250,7 +249,10 @@ def test_a_list_that_takes_long_shows_no_skew_of_the_clocks() -> None:
         passed = timedelta(minutes=20)
         elapsing.pushed = passed.total_seconds()
 
-    faults = [Fault(call="list", delay=0.2, headers={"Date": f"{utc_now() + timedelta(minutes=10):{HTTP_DATE}}"})]
+    faults = [
+        Fault(call="list", delay=0.2, headers={"Date": f"{utc_now() + timedelta(minutes=10):{HTTP_DATE}}"}),
+        Fault(call="any", times=None, headers={"Date": f"{utc_now() + timedelta(minutes=20):{HTTP_DATE}}"}),
+    ]
     with serving(SandboxLeonardo([a_machine(1)]), faults=faults) as server:
         assert sweep(server, memory, clock=clock, beside=let_time_pass) == 0
     assert memory.records[-1]["clock_skew_s"] == 0

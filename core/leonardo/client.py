@@ -4,7 +4,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -143,20 +143,6 @@ class Leonardo:
     def list_disks(self, project: str | None = None) -> AsyncGenerator[list[PersistentDisk | MalformedDisk], None]:
         """Every persistent disk that the caller can see, as `list_runtimes`."""
         return self._list("disks", _path("disks", project), {}, disks_from_list)
-
-    async def find_runtimes(self, project: str, ids: Collection[str]) -> dict[str, Runtime]:
-        """These incarnations by id, as their project's list shows them, deleted ones included.
-
-        One that is not listed is not in the answer: a 404 to its name would prove nothing. Raises as `list_runtimes`.
-        """
-        listed = self._list("list", _path("runtimes", project), {"includeDeleted": "true"}, runtimes_from_list)
-        async with aclosing(listed) as batches:
-            return {
-                item.id: item
-                async for items in batches
-                for item in items
-                if isinstance(item, Runtime) and item.id in ids
-            }
 
     async def get_runtime(self, project: str, name: str, last: LastExchange) -> Look:
         """One runtime by name, whichever incarnation holds it now. Raises LeonardoError, OutOfTimeError."""

@@ -1,4 +1,4 @@
-"""Bearer tokens from Google; the only room that asks google-auth for them, imported where a run needs a token."""
+"""Bearer tokens from Google; the only module that asks google-auth for them, imported where a run needs a token."""
 
 import asyncio
 import re

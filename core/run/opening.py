@@ -1,4 +1,4 @@
-"""Opens the rooms for one run - clock, records, Leonardo, console - and closes them; what is done is the job's."""
+"""Opens the running for one run - clock, records, Leonardo, console - and closes them; what is done is the job's."""
 
 import asyncio
 import os
@@ -6,9 +6,7 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -16,10 +14,8 @@ from core import __version__
 from core.clock import RunClock, utc_now
 from core.leonardo.client import Credentials, Leonardo
 from core.leonardo.errors import CredentialsError
-from core.records import events
 from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
-from core.rules.exemptions import Exemption
-from core.rules.plan import Plan
+from core.run.running import Job, Nobody, Running, Watcher
 from core.run.task import Task, this_task
 from core.screen import diagnostics
 from core.screen.columns import View
@@ -28,54 +24,12 @@ from core.settings.fields import Settings
 
 log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a run says of itself, and what it may send."""
-
-    name: str
-    in_a_sentence: str
-    policy: dict[str, float | bool]
-    exemptions: tuple[Exemption, ...] = ()
-    method: str | None
-    """The HTTP method of its acts; no other but GET can leave. None where it does not act."""
-    view: View
+AUDIT_FOLDER = Path("audit")
+"""Where a person's runs keep their records, by run id, unless told otherwise."""
 
 
-class Watcher(Protocol):
-    """Somebody who watches the run."""
-
-    def seen(self, event: events.Event) -> None:
-        """A record was written."""
-
-    def expected(self, count: int) -> None:
-        """The list has ended, so many runtimes are left to treat."""
-
-
-class Nobody:
-    """Nobody watches: the records are the output."""
-
-    def seen(self, event: events.Event) -> None:
-        pass
-
-    def expected(self, count: int) -> None:
-        pass
-
-
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """What is open during a run."""
-
-    settings: Settings
-    task: Task
-    clock: RunClock
-    audit: AuditLog
-    leonardo: Leonardo
-    watcher: Watcher
-
-
-def run(job: Job, settings: Settings, task: Task, work: Callable[[Rooms], Awaitable[int]]) -> int:
-    """Whatever the job's work is, in open rooms; its exit code. Raises UsageError where it cannot begin."""
+def run(job: Job, settings: Settings, task: Task, work: Callable[[Running], Awaitable[int]]) -> int:
+    """Do the job's work with all open that it needs; its exit code. Raises UsageError where it cannot begin."""
     as_table = shows_table(settings.output)
     diagnostics.to_stderr(settings.log_level, as_json=not as_table)
     identity = RunIdentity(
@@ -95,7 +49,7 @@ def run(job: Job, settings: Settings, task: Task, work: Callable[[Rooms], Awaita
             sinks.append(in_file)
         kept_in = [place for place in (in_file and in_file.name, settings.audit_cloud_log) if place]
         watcher = opened.enter_context(watching(job.view, kept_in) if as_table else nullcontext(Nobody()))
-        return asyncio.run(_in_rooms(job, settings, task, identity, url, sinks, watcher, work))
+        return asyncio.run(_work(job, settings, task, identity, url, sinks, watcher, work))
 
 
 def task_of_environment() -> Task:
@@ -112,7 +66,7 @@ def new_run_id() -> str:
 
 
 def _audit_file(settings: Settings, run_id: str, *, as_table: bool) -> AuditFile | None:
-    path = settings.audit_file or (Path("audit") / f"{run_id}.jsonl" if as_table else None)
+    path = settings.audit_file or (AUDIT_FOLDER / f"{run_id}.jsonl" if as_table else None)
     try:
         return None if path is None else AuditFile(path)
     except OSError as error:
@@ -140,7 +94,7 @@ def _credentials(settings: Settings) -> Credentials | None:
         raise UsageError(f"auth: {error}") from None
 
 
-async def _in_rooms(
+async def _work(
     job: Job,
     settings: Settings,
     task: Task,
@@ -148,7 +102,7 @@ async def _in_rooms(
     url: str,
     sinks: list[Sink],
     watcher: Watcher,
-    work: Callable[[Rooms], Awaitable[int]],
+    work: Callable[[Running], Awaitable[int]],
 ) -> int:
     clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
     try:
@@ -171,7 +125,7 @@ async def _in_rooms(
             sinks.append(await opened.enter_async_context(cloud_log))
         audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
         await opened.enter_async_context(leonardo)
-        return await work(Rooms(settings, task, clock, audit, leonardo, watcher))
+        return await work(Running(settings, task, clock, audit, leonardo, watcher))
 
 
 def _methods(settings: Settings, job: Job) -> set[str]:
@@ -214,43 +168,3 @@ def watching(view: View, kept_in: list[str]) -> Iterator[Watcher]:
         raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
     with TableView(view, kept_in=kept_in) as watcher:
         yield watcher
-
-
-def run_started(job: Job, rooms: Rooms, plan: Plan | None = None) -> events.RunStarted:
-    """The first record of the job's run; its `now` is the instant that the list is judged by."""
-    settings, now = rooms.settings, rooms.clock.now()
-    caps = settings.caps(tasks=rooms.task.count)
-    for exemption in job.exemptions:
-        if exemption.lapsed(now):
-            log.warning("exemption has lapsed", reason=exemption.reason, until=exemption.until.isoformat())
-    swept = settings.swept
-    return events.RunStarted(
-        severity=events.Severity.NOTICE,
-        message=f"{'dry run' if settings.dry_run else 'live run'}: {job.in_a_sentence}",
-        version=__version__,
-        actor=rooms.leonardo.actor,
-        started_by=settings.started_by,
-        approved_by=settings.approved_by,
-        now=now,
-        policy=job.policy,
-        policy_digest=events.policy_digest(job.policy, job.exemptions),
-        exemptions=[events.exemption_detail(exemption, now) for exemption in job.exemptions],
-        limits={
-            "max_acts": caps.max_acts,
-            "max_act_share": caps.max_act_share,
-            "allow_empty": settings.allow_empty,
-            "expect_at_least": settings.expect_at_least,
-            "deadline_s": settings.deadline.total_seconds(),
-            "request_timeout_s": settings.request_timeout.total_seconds(),
-            "read_concurrency": settings.read_concurrency,
-            "write_concurrency": settings.write_concurrency,
-        },
-        scope={
-            "projects": None if swept is None else list(swept[: events.MOST_NAMES]),
-            "project_count": None if swept is None else len(swept),
-            "only": None if settings.only is None else list(settings.only[: events.MOST_NAMES]),
-            "as_of": settings.as_of,
-            "inventory": None if settings.inventory is None else str(settings.inventory),
-        },
-        plan=None if plan is None else {"run_id": plan.run_id, "digest": plan.digest},
-    )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,20 @@ from core.clock import OutOfTimeError, RunClock, utc_now
 from core.leonardo.client import Leonardo
 from core.leonardo.saved_list import SavedList
 from core.records import events
-from core.rules.decision import Decision
-from core.rules.guards import Refusal
+from core.records.reader import AuditRecords, Record
+from core.records.selection import Match
+from core.review.plan_reader import NoPlanError, read_plan
+from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
+from core.rules.guards import Expectations, Refusal
 from core.rules.plan import Plan
-from core.run.opening import Job, Rooms, run, run_started, task_of_environment
-from core.run.sweep import Act, Bounds, Explain, Judge, Rule, Scope, Sweep
+from core.rules.policy import RuntimePolicy
+from core.run.account import Account, opening_record
+from core.run.opening import AUDIT_FOLDER, run, shows_table, task_of_environment
+from core.run.previous import REACH, Earlier, Kind, earlier
+from core.run.running import Job, Running
+from core.run.sweep import Bounds, Scope, Sweep
 from core.run.task import Task
+from core.run.treatment import Act, Treatment
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
 
@@ -32,46 +40,98 @@ PLAN_REACH = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepingJob(Job):
-    """A job that judges every runtime: it hands the sweep a judge and an act."""
+    """A job that judges every runtime by its policy, and acts on some."""
 
-    judge: Judge
-    explain: Explain
+    policy: RuntimePolicy
     act: Callable[[Leonardo], Act]
-    look_first: Callable[[Decision], bool] = lambda _: False
-    plan: str | None = None
-    """The audit file of the dry run that it is held to."""
 
 
 def sweep(job: SweepingJob, settings: Settings) -> int:
     """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
     task = task_of_environment()
     scope = _scope(settings, task)
-    plan = None if job.plan is None else _plan(job.plan, settings)
+    plan = None if settings.plan is None else _plan(settings.plan, settings)
 
-    async def work(rooms: Rooms) -> int:
-        started = run_started(job, rooms, plan)
-        sweeping = Sweep(
-            leonardo=rooms.leonardo,
-            audit=rooms.audit,
-            clock=rooms.clock,
-            scope=scope,
-            rule=Rule(judge=job.judge, explain=job.explain, act=job.act(rooms.leonardo), look_first=job.look_first),
-            bounds=Bounds(
-                dry_run=settings.dry_run,
-                caps=settings.caps(tasks=task.count),
-                expectations=settings.expectations(tasks=task.count),
-                readers=settings.read_concurrency,
-                actors=settings.write_concurrency,
-                plan=plan,
-                refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
-                older_run=partial(_older_run, settings, task, rooms.clock),
-            ),
-            name_creator=settings.audit_creator == "plain",
-            expected=rooms.watcher.expected,
+    async def work(running: Running) -> int:
+        account = Account(running.audit, running.clock, running.leonardo)
+        known = await _earlier_runs(job, running)
+        if known.unread:
+            account.warnings.append(f"what earlier runs listed and failed at is not known: {known.unread}")
+        started = opening_record(job, running, plan=plan, expected=known.expected)
+        bounds = Bounds(
+            dry_run=settings.dry_run,
+            looks=scope.saved is None,
+            caps=settings.caps.divided(task.count),
+            expectations=_expectations(settings, task, known),
+            readers=settings.read_concurrency,
+            actors=settings.write_concurrency,
+            plan=plan,
+            refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
+            failed_before=known.failed_before,
+            accepted_last=known.accepted_last,
+            older_run=partial(_older_run, settings, task, running.clock),
         )
+        treatment = Treatment(running, account, job.policy, job.act(running.leonardo), dry_run=settings.dry_run)
+        sweeping = Sweep(running, account, treatment, scope=scope, policy=job.policy, bounds=bounds)
         return await sweeping.run(started)
 
     return run(job, settings, task, work)
+
+
+def _expectations(settings: Settings, task: Task, known: Earlier) -> Expectations:
+    """Nothing is expected of single runtimes; a task's share may hold nothing, if it did before."""
+    allow_empty = settings.allow_empty or settings.only is not None or (task.shared and known.listed_nothing)
+    return Expectations(
+        allow_empty=allow_empty,
+        expect_at_least=0 if settings.only or task.shared else settings.expect_at_least,
+        max_shrink=settings.max_shrink,
+        allow_shrunken=settings.allow_shrunken,
+        expected=known.expected,
+    )
+
+
+async def _earlier_runs(job: SweepingJob, running: Running) -> Earlier:
+    """What earlier runs of this environment lead to expect; nothing, and why, where they cannot be read."""
+    settings, task = running.settings, running.task
+    kind = Kind(
+        job=job.name,
+        leonardo_url=settings.leonardo_url,
+        of_projects=settings.swept is not None,
+        task_index=task.index,
+        task_count=task.count,
+    )
+    since = running.clock.wall() - REACH
+    try:
+        async with running.clock.bound(ASKING):
+            records, faults = await asyncio.to_thread(_runs_on_record, settings, since)
+    except (OSError, TimeoutError, OutOfTimeError, UsageError) as error:
+        reason = str(error) or "no answer in time"
+        log.warning("earlier runs cannot be read: going on", reason=reason)
+        return Earlier(unread=reason)
+    known = earlier(records, kind, live=not settings.dry_run)
+    narrowed = settings.only is not None or settings.as_of is not None or settings.inventory is not None
+    return replace(known, expected=None if narrowed else known.expected, unread=faults[0] if faults else None)
+
+
+def _runs_on_record(settings: Settings, since: datetime) -> tuple[list[Record], list[str]]:
+    """The opening and closing records of this environment since then, and why some could not be read."""
+    place = _log_of_earlier_runs(settings)
+    if place is None:
+        return [], []
+    source = open_places([place], since, settings)
+    records = AuditRecords(source, environment=settings.environment)
+    return records.runs(since), [f"{fault.place}: {fault.what}" for fault in records.faults]
+
+
+def _log_of_earlier_runs(settings: Settings) -> str | None:
+    """Where this run's own records go is where earlier ones are; None where there are none yet."""
+    if settings.audit_cloud_log is not None:
+        return CLOUD_LOGGING
+    path = settings.audit_file
+    if path is not None:
+        return str(path) if path.is_file() and path.stat().st_size > 0 else None
+    written = shows_table(settings.output) and any(file.stat().st_size for file in AUDIT_FOLDER.glob("*.jsonl"))
+    return str(AUDIT_FOLDER) if written else None
 
 
 def _scope(settings: Settings, task: Task) -> Scope:
@@ -93,11 +153,6 @@ def _saved_list(path: Path) -> SavedList:
 
 def _plan(place: str, settings: Settings) -> Plan:
     """From a file, or else from Cloud Logging where records are kept there."""
-    from core.records.reader import AuditRecords  # noqa: PLC0415
-    from core.records.selection import Match  # noqa: PLC0415
-    from core.review.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - needs none of these
-    from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places  # noqa: PLC0415 - a run without a plan
-
     now = utc_now()
     in_cloud = settings.audit_cloud_log is not None and not Path(place).exists()
     try:

@@ -1,68 +1,42 @@
-"""The only loop: list, decide, guard, then look again, record the intent, act and record the outcome, one by one.
+"""One run over one inventory: list, decide, guard, and treat the condemned in order, one by one.
 
-Which rule judges and which act follows is the job's matter; what Leonardo's answers look like is the client's.
+How a single one is treated lives in `treatment`, what the run comes to in `account`; which rule judges is the job's.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import Protocol
 
-from core.clock import OutOfTimeError, RunClock
+from core.clock import OutOfTimeError
 from core.exit_code import ExitCode
-from core.leonardo.client import LastExchange, Leonardo, Look
-from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
-from core.leonardo.saved_list import SavedList
+from core.leonardo.errors import ErrorKind, LeonardoError
 from core.leonardo.wire import Batch
 from core.records import events
-from core.records.events import Outcome
-from core.records.writer import AuditLog, RecordNotKeptError
-from core.rules.decision import Action, Decision
-from core.rules.guards import Caps, Expectations, FailureStreak, Refusal, clock_refusals
+from core.records.events import FailedBefore
+from core.records.outcome import OUTCOMES, Outcome
+from core.records.writer import RecordNotKeptError
+from core.rules.decision import Action, Decision, Reason
+from core.rules.evidence import Evidence, too_many_unlisted
+from core.rules.guards import Caps, Expectations, Inventory, Refusal, clock_refusals
 from core.rules.plan import Plan
+from core.rules.policy import RuntimePolicy
+from core.run.account import Account
 from core.run.concurrently import each
+from core.run.evidence import needs_disks, see_disks, see_runtimes
+from core.run.running import Running
 from core.run.seen_ids import SeenIds
+from core.run.treatment import Case, Treatment
 from core.runtime import MalformedRuntime, Runtime, RuntimeStatus
 
-MAYBE_DONE = (ErrorKind.UNAVAILABLE, ErrorKind.UNREADABLE)
-"""After such an answer to an act, only the state tells whether it was carried out."""
 
+class Lists(Protocol):
+    """Where runtimes come from: Leonardo, or a list that somebody saved."""
 
-class Judge(Protocol):
-    """A rule with its policy: a pure function of a runtime and an instant."""
-
-    def __call__(self, runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision: ...
-
-
-class Explain(Protocol):
-    """A judgement in words."""
-
-    def __call__(self, runtime: Runtime, decision: Decision) -> str: ...
-
-
-class Send(Protocol):
-    """The request that carries an act out; `core.leonardo.client` says what it raises."""
-
-    def __call__(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> Awaitable[None]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    """What to do with a condemned runtime, and how to read what became of it."""
-
-    intent: type[events.Requested]
-    send: Send
-    would: Outcome
-    accepted: Outcome
-    done: frozenset[str]
-    """Statuses that show the act accepted."""
-    conflict: Callable[[LeonardoError], Outcome]
-    """What a 409 means."""
-    hint: str = ""
-    """What to say where the act is refused with 403 or 404."""
+    def list_runtimes(self, project: str | None = None) -> AsyncGenerator[Batch, None]:
+        """Every runtime of one project or of all, as received. Raises LeonardoError, OutOfTimeError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,24 +46,8 @@ class Scope:
     projects: Sequence[str] | None = None
     only: Collection[str] | None = None
     """`PROJECT/NAME` of the runtimes to judge."""
-    saved: SavedList | None = None
-    """What stands in for Leonardo's answer; then nobody is asked, and there is no second look."""
-
-    @property
-    def nothing(self) -> bool:
-        """Whether there is no list to ask for: of several tasks, one may have no share."""
-        return self.projects is not None and not self.projects
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What a job hands to the sweep: who is condemned, why, and to what."""
-
-    judge: Judge
-    explain: Explain
-    act: Act
-    look_first: Callable[[Decision], bool] = lambda _: False
-    """Whether the list was not enough to judge by, so that the runtime is fetched and judged again."""
+    saved: Lists | None = None
+    """What is listed instead of asking Leonardo."""
 
 
 async def _nobody() -> None:
@@ -101,6 +59,8 @@ class Bounds:
     """How much a sweep may do, and how much at a time."""
 
     dry_run: bool
+    looks: bool = True
+    """Whether the condemned are looked at again; nobody can be asked about a saved list."""
     caps: Caps
     expectations: Expectations
     readers: int
@@ -111,27 +71,12 @@ class Bounds:
     """What the run is held to: it acts on nothing else."""
     refusals: Sequence[Refusal] = ()
     """Why the run must not act, as far as that is known before it begins."""
+    failed_before: Mapping[str, FailedBefore] = field(default_factory=dict)
+    """By `PROJECT/NAME`, from live runs of the last days: their turn comes last."""
+    accepted_last: datetime | None = None
+    """When an act was accepted last in these runs."""
     older_run: Callable[[], Awaitable[str | None]] = _nobody
     """Names a run that is still going and before which this one steps back."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Case:
-    """A runtime on its way through the run, condemned or still to be judged."""
-
-    runtime: Runtime
-    decision: Decision
-    last: LastExchange = field(default_factory=LastExchange)
-    maybe_done: bool = False
-    """An act left and its answer does not tell whether it was carried out."""
-    second_try: bool = False
-    token_renewed: bool = False
-    note: str = ""
-
-    def judged_again(self, looked: Runtime, decision: Decision) -> None:
-        if self.last.acts:  # a failed try may have detached the disk: the record tells of the one there was
-            looked = looked._replace(disk=self.runtime.disk, persistent_disk_id=self.runtime.persistent_disk_id)
-        self.runtime, self.decision = looked, decision
 
 
 class Sweep:
@@ -139,114 +84,76 @@ class Sweep:
 
     def __init__(
         self,
+        running: Running,
+        account: Account,
+        treatment: Treatment,
         *,
-        leonardo: Leonardo,
-        audit: AuditLog,
-        clock: RunClock,
         scope: Scope,
-        rule: Rule,
+        policy: RuntimePolicy,
         bounds: Bounds,
-        name_creator: bool,
-        expected: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`expected` is told how many runtimes are left to treat, once the list has ended."""
-        self._leonardo = leonardo
-        self._audit = audit
-        self._clock = clock
+        self._running = running
+        self._account = account
+        self._treatment = treatment
         self._scope = scope
-        self._judge = rule.judge
-        self._explain = rule.explain
-        self._act = rule.act
-        self._look_first = rule.look_first
+        self._policy = policy
         self._bounds = bounds
-        self._workers = bounds.readers if bounds.dry_run else bounds.actors
-        self._name_creator = name_creator
-        self._expected = expected
-        self._now: datetime
+        self._name_creator = running.settings.audit_creator == "plain"
         self._seen = SeenIds()
-        self._cases: list[Case] = []
-        self._unread: list[Case] = []
-        self._unsettled: list[Case] = []
-        self._second_tries: list[Case] = []
-        self._streak = FailureStreak()
-        self._refusals: list[Refusal] = []
-        self._caps_tripped: list[Refusal] = []
-        self._listed = 0
-        self._lists_read = 0
-        self._skipped = False
-        self._cut_short = False
-        self._failed: list[str] = []
-        self._ends: Counter[tuple[str, str, str]] = Counter()
-        """How many runtimes ended in which action, reason and outcome."""
+        self._not_deleting = 0
 
     async def run(self, started: events.RunStarted) -> ExitCode:
         """Sweep, from the first record to the closing one, judging the list by `started.now`; the exit code."""
-        self._now = started.now
-        self._record(started)
-        with suppress(RecordNotKeptError):
-            await self._audit.commit()  # that it has begun is known wherever it is followed from
-        await self._step_back()
-        if not self._skipped and self._audit.failure is None:
-            await self._list()
-        if self._lists_read:
-            self._guard(self._bounds.refusals)
-            self._guard(self._bounds.expectations.refusals(listed=self._listed))
-            self._guard(clock_refusals(self._leonardo.clock_skew))
-            self._expected(len(self._cases) + len(self._unread))
-            await each(self._unread, self._bounds.readers, self._read)
-            self._hold_to_plan()
-            self._guard_acts()
-            await self._treat()
-        self._record(self._finished(self._exit_code()))
-        with suppress(RecordNotKeptError):
-            await self._audit.commit()
-        return self._exit_code()
-
-    async def _step_back(self) -> None:
-        """Before an older run of the same job: what it does not get to, the next one will."""
+        await self._account.open(started)
         older = await self._bounds.older_run()
         if older is not None:
-            self._skipped = True
-            self._record(
-                events.RunSkipped(
-                    severity=events.Severity.NOTICE,
-                    message=f"skipped: {older}, an older run of this job, is still going",
-                    older_execution=older,
-                )
-            )
+            self._account.skipped(older)
+        elif self._running.audit.failure is None:
+            held = await self._list(started.now)
+            if self._account.lists["read"]:
+                await self._guard_and_treat(held)
+        return await self._account.close()
 
     # list -> decide
 
-    async def _list(self) -> None:
-        if self._scope.projects is None:
-            await self._list_one(None)
-        else:
-            await each(self._scope.projects, self._bounds.readers, self._list_one)
+    async def _list(self, now: datetime) -> list[Case]:
+        """Judge every list; the condemned, and those whose list was not enough to judge by."""
+        held: list[Case] = []
 
-    async def _list_one(self, project: str | None) -> None:
+        async def list_one(project: str | None) -> None:
+            held.extend(await self._list_one(project, now))
+
+        if self._scope.projects is None:
+            await list_one(None)
+        else:
+            await each(self._scope.projects, self._bounds.readers, list_one)
+        return held
+
+    async def _list_one(self, project: str | None, now: datetime) -> list[Case]:
         """Judge one list as it streams by; its condemned are only held, and released if it does not end well."""
         held: list[Case] = []
         listed: set[str] = set()
         try:
-            async with aclosing((self._scope.saved or self._leonardo).list_runtimes(project)) as batches:
+            async with aclosing((self._scope.saved or self._running.leonardo).list_runtimes(project)) as batches:
                 async for items in batches:
-                    held += self._take(self._wanted(items, listed))
-                    await self._audit.drain()
+                    held += self._take(self._wanted(items, listed), project, now)
+                    await self._running.audit.drain()
         except RecordNotKeptError:
-            self._close_all(held, Outcome.NOT_ATTEMPTED)
+            return self._release(held, Outcome.NOT_ATTEMPTED)
         except OutOfTimeError:
-            self._cut_short = True
-            why = "a signal" if self._clock.signalled else "the deadline"
-            self._unreadable(project, LeonardoError(ErrorKind.UNAVAILABLE, f"{why} came before the list had ended"))
-            self._close_all(held, Outcome.NOT_ATTEMPTED)
+            self._account.list_cut_off(project)
+            return self._release(held, Outcome.NOT_ATTEMPTED)
         except LeonardoError as error:
-            self._unreadable(project, error)
-            self._close_all(held, Outcome.WITHHELD)
-        else:
-            self._lists_read += 1
-            for case in held:
-                (self._unread if self._look_first(case.decision) else self._cases).append(case)
-            self._report_missing(project, listed)
+            self._account.list_unread(project, error)
+            return self._release(held, Outcome.WITHHELD)
+        self._account.list_read()
+        self._report_missing(project, listed)
+        return held
+
+    def _release(self, held: list[Case], outcome: Outcome) -> list[Case]:
+        for case in held:
+            self._close(case, outcome)
+        return []
 
     def _wanted(self, items: Batch, listed: set[str]) -> Batch:
         only = self._scope.only
@@ -256,270 +163,181 @@ class Sweep:
         listed.update(paths)
         return [item for item, path in zip(items, paths, strict=True) if path in only]
 
-    def _take(self, items: Batch) -> list[Case]:
+    def _take(self, items: Batch, project: str | None, now: datetime) -> list[Case]:
         """Judge what arrived together: the kept are recorded, in one write, and the others returned."""
-        self._listed += len(items)
+        self._account.listed += len(items)
         kept: list[events.RuntimeAudited] = []
         held: list[Case] = []
         for item in items:
             if isinstance(item, MalformedRuntime):
-                self._failed.append(f"{item.project or '?'}/{item.name or '?'}")
-                kept.append(events.malformed_audited(item, self._now))
+                self._account.malformed(item)
+                kept.append(events.malformed_audited(item, now))
                 continue
-            repeated = not self._seen.add(int(item.id))
-            decision = self._judge(item, self._now, repeated=repeated, second_look=False)
-            if decision.action is Action.KEEP and not self._look_first(decision):
-                why = self._explain(item, decision)
+            self._not_deleting += item.status != RuntimeStatus.DELETING
+            if project is not None and item.project != project:
+                self._account.foreign(item.path)
+                decision = Decision(Action.KEEP, Reason.FOREIGN_PROJECT, now)
+            else:
+                decision = self._policy.judge(item, now, repeated=not self._seen.add(int(item.id)))
+            if decision.action is Action.KEEP and not self._policy.needs_look(decision):
+                why = self._policy.explain(item, decision)
                 kept.append(events.runtime_audited(item, decision, Outcome.KEPT, why, name_creator=self._name_creator))
             else:
-                held.append(Case(runtime=item, decision=decision))
+                held.append(self._case(item, decision))
         if kept:
-            self._audited(*kept)
+            self._account.audited(*kept)
         return held
 
-    def _unreadable(self, project: str | None, error: LeonardoError) -> None:
-        self._failed.append(project or events.ALL_RUNTIMES)
-        self._record(events.project_unreadable(project, error))
+    def _case(self, runtime: Runtime, decision: Decision) -> Case:
+        failed_before = self._bounds.failed_before.get(runtime.path)
+        return Case(runtime=runtime, decision=decision, failed_before=failed_before)
 
     def _report_missing(self, project: str | None, listed: set[str]) -> None:
         for path in self._scope.only or ():
             owner, _, name = path.rpartition("/")
             if owner == project and path not in listed:
-                self._failed.append(path)
-                self._record(
-                    events.RuntimeMissing(
-                        severity=events.Severity.WARNING,
-                        message=f"{path} is not listed",
-                        project=owner,
-                        name=name,
-                    )
-                )
+                self._account.missing(owner, name)
 
     # guard
 
-    def _guard(self, refusals: Iterable[Refusal]) -> None:
-        for refusal in refusals:
-            self._refuse(refusal)
-
-    def _hold_to_plan(self) -> None:
-        plan = self._bounds.plan
-        if plan is not None:
-            self._close_all((case for case in self._cases if not plan.allows(case.runtime)), Outcome.NOT_IN_PLAN)
-            self._cases = [case for case in self._cases if plan.allows(case.runtime)]
-
-    def _guard_acts(self) -> None:
-        tripped = list(self._bounds.caps.refusals(acts=len(self._cases), listed=self._listed))
-        if self._bounds.dry_run:
-            self._caps_tripped = tripped
+    async def _guard_and_treat(self, held: list[Case]) -> None:
+        account, bounds = self._account, self._bounds
+        inventory = Inventory(listed=account.listed, living=self._not_deleting, lists=account.lists["read"])
+        for refusals in (
+            bounds.refusals,
+            bounds.expectations.refusals(inventory),
+            clock_refusals(self._running.leonardo.clock_skew),
+        ):
+            account.refuse(refusals, candidates=len(held))
+        self._running.watcher.expected(len(held))
+        self._treatment.candidates = len(held)
+        unsettled: list[Case] = []
+        condemned = await self._read(held, unsettled)
+        if bounds.plan is not None:
+            condemned = self._held_to(bounds.plan, condemned)
+        self._treatment.candidates = len(condemned)
+        tripped = list(bounds.caps.refusals(acts=len(condemned), listed=account.listed))
+        if bounds.dry_run:
+            account.caps_tripped = tripped
         else:
-            self._guard(tripped)
+            account.refuse(tripped, candidates=len(condemned))
+        await self._treat(condemned, unsettled, candidates=len(held))
 
-    def _refuse(self, refusal: Refusal) -> None:
-        self._refusals.append(refusal)
-        self._record(events.run_refused(refusal, candidates=len(self._cases), listed=self._listed))
+    async def _read(self, held: list[Case], unsettled: list[Case]) -> list[Case]:
+        """Fetch what the list did not tell; those that are condemned by now."""
+        condemned = [case for case in held if not self._policy.needs_look(case.decision)]
 
-    # look again -> record the intent -> act -> record the outcome
+        async def read(case: Case) -> None:
+            end = await self._treatment.read(case)
+            if end is None:
+                condemned.append(case)
+            elif isinstance(end, Outcome):
+                self._close(case, end)
+            else:
+                unsettled.append(case)
 
-    async def _treat(self) -> None:
+        await each((case for case in held if self._policy.needs_look(case.decision)), self._bounds.readers, read)
+        return condemned
+
+    def _held_to(self, plan: Plan, condemned: list[Case]) -> list[Case]:
+        for case in condemned:
+            if not plan.allows(case.runtime):
+                self._close(case, Outcome.NOT_IN_PLAN)
+        return [case for case in condemned if plan.allows(case.runtime)]
+
+    # treat
+
+    async def _treat(self, condemned: list[Case], unsettled: list[Case], *, candidates: int) -> None:
         """The most overdue first; what no answer settled is settled in a last pass, with at most one second try.
 
-        Where a cap would refuse the live run its rehearsal stops here too; where the list was saved nobody is asked.
+        Where a cap would refuse the live run its rehearsal stops here too, and nobody is asked about a saved list.
         """
-        self._cases.sort(key=_most_overdue)
-        if self._caps_tripped or self._scope.saved:
-            self._close_all(self._cases, self._act.would)
+        condemned.sort(key=_most_overdue)
+        if self._account.caps_tripped or not self._bounds.looks:
+            for case in condemned:
+                self._close(case, self._treatment.would)
         else:
-            await each(self._cases, self._workers, self._attempt)
-        while self._unsettled:
+            await self._attempt((case for case in condemned if case.failed_before is None), unsettled)
+            await self._attempt(self._known_to_fail(condemned), unsettled)
+        await self._settle_all(unsettled, candidates)
+
+    async def _settle_all(self, unsettled: list[Case], candidates: int) -> None:
+        """By one list of runtimes and at most one of disks a project each time, which is at most twice."""
+        unlisted: list[tuple[Case, Outcome]] = []
+        while unsettled:
             by_project: defaultdict[str, list[Case]] = defaultdict(list)
-            for case in self._unsettled:
+            for case in unsettled:
                 by_project[case.runtime.project].append(case)
-            self._unsettled, self._second_tries = [], []
-            await each(by_project.values(), self._bounds.readers, self._settle)
-            await each(sorted(self._second_tries, key=_most_overdue), self._workers, self._attempt)
+            again: list[Case] = []
+            unsettled = []
 
-    def _stopped(self) -> Outcome | None:
-        """What becomes of a runtime whose turn comes now, where the run does not act any more."""
-        if self._refusals:
-            return Outcome.WITHHELD
-        if self._audit.failure is not None or not self._clock.may_act:
-            return Outcome.NOT_ATTEMPTED
-        return None
+            async def settle(cases: list[Case], again: list[Case] = again) -> None:
+                await self._settle(cases, again, unlisted)
 
-    async def _look(self, case: Case) -> Look | None:
-        """The runtime as it is now; None where there was no answer, and the case is taken care of."""
-        try:
-            return await self._leonardo.get_runtime(case.runtime.project, case.runtime.name, case.last)
-        except OutOfTimeError:
-            self._give_up(case, Outcome.NOT_ATTEMPTED)
-            return None
-        except LeonardoError as error:
-            if error.http_status == HTTPStatus.NOT_FOUND or case.maybe_done:
-                self._unsettled.append(case)
+            await each(by_project.values(), self._bounds.readers, settle)
+            await self._attempt(sorted(again, key=_most_overdue), unsettled)
+        self._close_unlisted(unlisted, candidates)
+
+    def _known_to_fail(self, condemned: list[Case]) -> Iterable[Case]:
+        """They say nothing of Leonardo where other acts were accepted since: a few hopeless ones hold up nobody."""
+        accepted_now = self._account.accepted_any
+        for case in condemned:
+            if case.failed_before is not None:
+                last = self._bounds.accepted_last
+                case.hopeless = accepted_now or (last is not None and last > case.failed_before.since)
+                yield case
+
+    async def _attempt(self, cases: Iterable[Case], unsettled: list[Case]) -> None:
+        async def attempt(case: Case) -> None:
+            end = await self._treatment.attempt(case)
+            if isinstance(end, Outcome):
+                self._close(case, end)
             else:
-                self._close(case, Outcome.FAILED)
-            return None
+                unsettled.append(case)
+            with suppress(RecordNotKeptError):
+                await self._running.audit.drain()
 
-    async def _read(self, case: Case) -> None:
-        """Fetch what the list does not tell, and judge by it."""
-        if stopped := self._stopped():
-            self._give_up(case, stopped)
-        elif (look := await self._look(case)) and not self._kept(case, look.runtime, Outcome.KEPT):
-            self._cases.append(case)
+        await each(cases, self._bounds.readers if self._bounds.dry_run else self._bounds.actors, attempt)
 
-    async def _attempt(self, case: Case) -> None:
-        """Look, judge, and act while the look is fresh; as often as Leonardo asks to come back."""
-        while True:
-            if stopped := self._stopped():
-                self._give_up(case, stopped)
-                return
-            look = await self._look(case)
-            if look is None or self._kept(case, look.runtime, Outcome.SPARED):
-                return
-            if self._bounds.dry_run:
-                self._close(case, self._act.would)
-                with suppress(RecordNotKeptError):
-                    await self._audit.drain()
-                return
-            if await self._acted(case, look.sent):
-                return
-
-    def _kept(self, case: Case, looked: Runtime, outcome: Outcome) -> bool:
-        """Whether the look ends the case: done already, another incarnation, or nothing (more) to hold against it."""
-        if case.maybe_done and (looked.id != case.runtime.id or looked.status in self._act.done):
-            self._close(case, self._act.accepted)
-            return True
-        if looked.id != case.runtime.id:
-            self._close(case, Outcome.REPLACED)
-            return True
-        decision = self._judge(looked, self._clock.now(), repeated=False, second_look=True)
-        case.judged_again(looked, decision)
-        if decision.action is Action.KEEP:
-            self._close(case, outcome)
-            return True
-        return False
-
-    async def _acted(self, case: Case, looked_at: float) -> bool:
-        """Whether the case is through; False asks for a new look."""
-        acts_before = case.last.acts
+    async def _settle(self, cases: list[Case], again: list[Case], unlisted: list[tuple[Case, Outcome]]) -> None:
+        """Read what became of one project's unsettled runtimes from its lists: a 404 proves nothing."""
+        seen = None
         try:
-            self._audit.write(self._intent(case))
-            await self._audit.commit()
-            await self._act.send(case.runtime.project, case.runtime.name, case.last, looked_at=looked_at)
-        except (OutOfTimeError, RecordNotKeptError):
-            self._give_up(case, Outcome.NOT_ATTEMPTED)
-        except LookAgainError as again:
-            return self._refused_again(case, again.answer)
-        except LeonardoError as error:
-            self._act_failed(case, error, sent=case.last.acts > acts_before)
-        else:
-            self._count_answer(failed=False)
-            self._close(case, self._act.accepted)
-        return True
-
-    def _intent(self, case: Case) -> events.Event:
-        runtime, decision = case.runtime, case.decision
-        return self._act.intent(
-            severity=events.Severity.NOTICE,
-            message=f"about to {decision.action} {runtime.path}: {self._explain(runtime, decision)}",
-            runtime_id=runtime.id,
-            project=runtime.project,
-            name=runtime.name,
-            action=decision.action,
-            reason=decision.reason,
-            age_s=events.seconds(decision.age),
-            idle_s=events.seconds(decision.idle),
-            attempt=case.last.acts + 1,
-        )
-
-    def _refused_again(self, case: Case, answer: LeonardoError | None) -> bool:
-        """A renewed token that is refused too is a refusal; after anything else there is a new look."""
-        if answer is not None and answer.kind is ErrorKind.DENIED:
-            if case.token_renewed:
-                self._count_answer(failed=True)
-                self._close(case, Outcome.FAILED)
-                return True
-            case.token_renewed = True
-        if answer is not None and answer.kind in MAYBE_DONE:
-            case.maybe_done = True
-        return False
-
-    def _act_failed(self, case: Case, error: LeonardoError, *, sent: bool) -> None:
-        if error.http_status == HTTPStatus.CONFLICT:
-            self._count_answer(failed=False)
-            self._close(case, self._act.conflict(error))
-            return
-        self._count_answer(failed=True)
-        if error.http_status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
-            case.note = self._act.hint
-        if sent and error.kind in MAYBE_DONE:
-            case.maybe_done = True
-            self._unsettled.append(case)
-        elif sent and error.http_status == HTTPStatus.NOT_FOUND:
-            self._unsettled.append(case)
-        else:
-            self._close(case, Outcome.FAILED)
-
-    def _count_answer(self, *, failed: bool) -> None:
-        if self._clock.signalled:  # answers that were cut off say nothing of Leonardo
-            return
-        if refusal := self._streak.add(failed=failed):
-            self._refuse(refusal)
-
-    # the last pass
-
-    async def _settle(self, cases: list[Case]) -> None:
-        """Read what became of one project's unsettled runtimes from its list: a 404 proves nothing."""
-        found: dict[str, Runtime] = {}
-        try:
-            found = await self._leonardo.find_runtimes(cases[0].runtime.project, {case.runtime.id for case in cases})
+            runtimes = await see_runtimes(self._running.leonardo, cases[0].runtime.project)
+            if needs_disks(runtimes, [case.asked for case in cases]):
+                await see_disks(self._running.leonardo, runtimes)
+            seen = runtimes
         except OutOfTimeError:
-            self._cut_short = True
+            self._account.cut_short()
         except LeonardoError:
             pass  # each case says for itself what it means that its state cannot be read
         for case in cases:
-            self._settle_one(case, found.get(case.runtime.id))
-
-    def _settle_one(self, case: Case, state: Runtime | None) -> None:
-        if not case.maybe_done:
-            gone = state is not None and state.status == RuntimeStatus.DELETED
-            self._close(case, Outcome.GONE if gone else Outcome.FAILED)
-        elif state is None:
-            self._close(case, Outcome.IN_DOUBT)
-        elif state.status in self._act.done:
-            self._close(case, self._act.accepted)
-        else:
-            disk = case.runtime.persistent_disk_id
-            if disk is not None and state.persistent_disk_id is None:
-                case.note = f"the failed try has detached its disk {disk}, which is kept"
-            if case.second_try:
-                self._close(case, Outcome.FAILED)
+            end = self._treatment.settled(case, seen)
+            if not isinstance(end, Outcome):
+                again.append(case)
+            elif case.evidence is Evidence.UNLISTED:
+                unlisted.append((case, end))
             else:
-                case.second_try = True
-                self._second_tries.append(case)
+                self._close(case, end)
+
+    def _close_unlisted(self, unlisted: list[tuple[Case, Outcome]], candidates: int) -> None:
+        """Gone by the weakest evidence: believed, but not of many at once, which a lost role explains better."""
+        doubted = too_many_unlisted(len(unlisted), candidates)
+        for case, end in unlisted:
+            if doubted:
+                many = f"{len(unlisted)} of {candidates} are not listed any more: has the caller lost its role?"
+                case.evidence, case.note = None, ""
+                case.last.error = LeonardoError(ErrorKind.NOT_VISIBLE, many, case.last.http_status)
+            self._close(case, Outcome.FAILED if doubted else end)
 
     # record
 
-    def _give_up(self, case: Case, outcome: Outcome) -> None:
-        """The run does not get to this runtime any more; what an earlier try of an act has led to stands."""
-        if outcome is Outcome.NOT_ATTEMPTED and self._audit.failure is None:
-            self._cut_short = True
-        if case.second_try:
-            outcome = Outcome.FAILED
-        elif case.maybe_done:
-            outcome = Outcome.IN_DOUBT
-        self._close(case, outcome)
-
-    def _close_all(self, cases: Iterable[Case], outcome: Outcome) -> None:
-        for case in cases:
-            self._close(case, outcome)
-
     def _close(self, case: Case, outcome: Outcome) -> None:
         """The one record in which a judged runtime ends."""
-        if outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
-            self._failed.append(case.runtime.path)
-        explanation = self._explain(case.runtime, case.decision)
-        self._audited(
+        explanation = self._policy.explain(case.runtime, case.decision)
+        answer = case.answer if OUTCOMES[outcome].failed and case.last.error is None else None
+        error = answer or case.last.error
+        self._account.audited(
             events.runtime_audited(
                 case.runtime,
                 case.decision,
@@ -527,63 +345,17 @@ class Sweep:
                 f"{explanation}; {case.note}" if case.note else explanation,
                 name_creator=self._name_creator,
                 exchanged=events.Exchanged(
-                    http_status=case.last.http_status,
-                    error=None if case.last.error is None else events.error_detail(case.last.error),
+                    http_status=case.last.http_status if answer is None else answer.http_status,
+                    error=None if error is None else events.error_detail(error),
                     attempts=case.last.acts,
                     trace_id=case.last.trace_id,
+                    evidence=case.evidence,
+                    failed_before=case.failed_before,
                 ),
             )
-        )
-
-    def _audited(self, *records: events.RuntimeAudited) -> None:
-        self._ends.update((record.action, record.reason, record.outcome) for record in records)
-        self._record(*records)
-
-    def _record(self, *records: events.Event) -> None:
-        """Write where it can be written still; the audit log remembers a loss, and `_stopped` asks it."""
-        with suppress(RecordNotKeptError):
-            self._audit.write(*records)
-
-    def _exit_code(self) -> ExitCode:
-        unread = not (self._lists_read or self._skipped or self._scope.nothing)
-        if self._audit.failure is not None:
-            return ExitCode.UNRECORDED
-        if self._cut_short and (self._clock.signalled or not unread):
-            return ExitCode.STOPPED
-        if unread:
-            return ExitCode.UNREADABLE
-        if self._refusals:
-            return ExitCode.REFUSED
-        return ExitCode.FAILED if self._failed else ExitCode.DONE
-
-    def _finished(self, exit_code: ExitCode) -> events.RunFinished:
-        actions, reasons, outcomes = (Counter[str]() for _ in range(3))
-        for (action, reason, outcome), count in self._ends.items():
-            actions[action] += count
-            reasons[reason] += count
-            outcomes[outcome] += count
-        return events.RunFinished(
-            severity=events.Severity.NOTICE,
-            message=f"finished with exit code {exit_code}: {self._listed} listed, {_counts(outcomes)}",
-            listed=self._listed,
-            audited=self._ends.total(),
-            actions=dict(actions),
-            reasons=dict(reasons),
-            outcomes=dict(outcomes),
-            failed=self._failed[: events.MOST_NAMES],
-            calls=dict(self._leonardo.calls),
-            duration_s=round(self._clock.elapsed(), 3),
-            exit_code=exit_code,
-            refused_by=list(dict.fromkeys(refusal.guard for refusal in self._refusals)),
-            would_be_refused_by=[refusal.guard for refusal in self._caps_tripped],
-            clock_skew_s=events.seconds(self._leonardo.clock_skew),
         )
 
 
 def _most_overdue(case: Case) -> tuple[datetime, str]:
     due_at = case.decision.due_at or case.decision.judged_at - (case.decision.overdue or timedelta(0))
     return due_at, case.runtime.path
-
-
-def _counts(outcomes: Counter[str]) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()) or "none judged"

@@ -311,18 +311,15 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         question = await _question(scope, receive)
-        kind = self.kind
-        if kind == "project_list" and question.parameters.get("includeDeleted", "").lower() == "true":
-            kind = "confirming_list"
         entry: LoggedRequest = scope["state"]["entry"]
-        entry.call, entry.project, entry.name = kind, question.project, question.name
+        entry.call, entry.project, entry.name = self.kind, question.project, question.name
         token = (_header(scope, b"authorization") or "").removeprefix("Bearer ")
         if self.service.latency:
             await asyncio.sleep(self.service.latency)
-        if self.service.required_token not in (None, token) and kind not in ("metadata", "token"):
+        if self.service.required_token not in (None, token) and self.kind not in ("metadata", "token"):
             await _send(_refused_by_the_proxy(), scope, send)
             return
-        fault = self.service.faults.take(kind, question.project, question.name) or NO_FAULT
+        fault = self.service.faults.take(self.kind, question.project, question.name) or NO_FAULT
         self._befall(question, fault)
         answer = self._answer(question, token) if fault.act_first or not fault.instead else Answer()
         await asyncio.sleep(fault.delay)

@@ -8,7 +8,6 @@ import msgspec
 Kind = Literal[
     "list",
     "project_list",
-    "confirming_list",
     "disk_list",
     "project_disk_list",
     "get",

@@ -1,0 +1,267 @@
+"""The account of one run: what happened so far, how it is recorded, and with which exit code it ends.
+
+The sweep and the confirmation tell it what happened; nothing is asked of Leonardo and nothing is judged here.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from core import __version__
+from core.clock import RunClock
+from core.exit_code import ExitCode, exit_code_of
+from core.leonardo.client import Leonardo
+from core.leonardo.errors import ErrorKind, LeonardoError
+from core.records import events
+from core.records.outcome import ACCEPTED, CONFIRMATIONS, FAILED, LEAVING, Outcome, Severity
+from core.records.writer import AuditLog, RecordNotKeptError
+from core.rules.decision import Reason
+from core.rules.guards import Expected, Refusal
+from core.rules.plan import Plan
+from core.rules.policy import RuntimePolicy
+from core.run.running import Job, Running
+from core.runtime import MalformedRuntime, RuntimeStatus
+from core.settings.fields import Settings
+
+log = structlog.get_logger(__name__)
+
+UNJUDGEABLE = (Reason.CLOUD_NOT_SUPPORTED, Reason.STATUS_UNKNOWN, Reason.UNDATED, Reason.MALFORMED)
+"""Reasons that keep a runtime because of what is not understood; where most are kept so, the fault is not theirs."""
+ACTS, PROJECTS, ROWS = "acts", "projects", "rows"
+"""The kinds of what can fail, in the order in which the closing record names them."""
+
+
+class Account:
+    """Counts, refusals and failures of one run; `exit_code` says how it would end now."""
+
+    def __init__(self, audit: AuditLog, clock: RunClock, leonardo: Leonardo) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._leonardo = leonardo
+        self._ends: Counter[tuple[str, str, str]] = Counter()
+        """How many runtimes ended in which action, reason and outcome."""
+        self._failed: dict[str, list[str]] = {ACTS: [], PROJECTS: [], ROWS: []}
+        self.lists = {"read": 0, "unread": 0}
+        self.listed = 0
+        self.living = 0
+        """Of those on record."""
+        self.refusals: list[Refusal] = []
+        self.caps_tripped: list[Refusal] = []
+        """What would refuse the live run that this one rehearses."""
+        self.warnings: list[str] = []
+        self._cut_short = False
+
+    async def open(self, started: events.RunStarted) -> None:
+        """The first record, made durable at once: that the run has begun is known wherever it is followed from."""
+        self.record(started)
+        with suppress(RecordNotKeptError):
+            await self._audit.commit()
+
+    def record(self, *records: events.Event) -> None:
+        """Write where it can be written still; the audit log remembers a loss, for the exit code."""
+        with suppress(RecordNotKeptError):
+            self._audit.write(*records)
+
+    def audited(self, *records: events.RuntimeAudited) -> None:
+        """These runtimes have come to their end in this run."""
+        for record in records:
+            self._ends[record.action, record.reason, record.outcome] += 1
+            gone = record.outcome in LEAVING or record.outcome is Outcome.GONE
+            self.living += not (gone or record.status == RuntimeStatus.DELETING)
+            if record.outcome in FAILED:
+                self._failed[ACTS].append(f"{record.project}/{record.name}")
+        self.record(*records)
+
+    def confirmed(self, record: events.DeletionConfirmed) -> None:
+        """What became of a deletion is known, as far as it can be."""
+        self._ends["", "", record.outcome] += 1
+        if CONFIRMATIONS[record.outcome].failed:
+            self._failed[ACTS].append(f"{record.project}/{record.name}")
+        self.record(record)
+
+    def malformed(self, item: MalformedRuntime) -> None:
+        self._failed[ROWS].append(f"{item.project or '?'}/{item.name or '?'}")
+
+    def foreign(self, path: str) -> None:
+        self._failed[ROWS].append(path)
+
+    def missing(self, project: str, name: str) -> None:
+        """A runtime that was asked for by name is not listed."""
+        path = f"{project}/{name}"
+        self._failed[ACTS].append(path)
+        self.record(
+            events.RuntimeMissing(
+                severity=Severity.WARNING, message=f"{path} is not listed", project=project, name=name
+            )
+        )
+
+    def list_read(self) -> None:
+        self.lists["read"] += 1
+
+    def list_unread(self, project: str | None, error: LeonardoError) -> None:
+        self.lists["unread"] += 1
+        self.unreadable(project, error)
+
+    def list_cut_off(self, project: str | None) -> None:
+        """The deadline or a signal came before a list had ended."""
+        self._cut_short = True
+        why = "a signal" if self._clock.signalled else "the deadline"
+        self.list_unread(project, LeonardoError(ErrorKind.UNAVAILABLE, f"{why} came before the list had ended"))
+
+    def unreadable(self, project: str | None, error: LeonardoError) -> None:
+        """Something of this project could not be read."""
+        self._failed[PROJECTS].append(project or events.ALL_RUNTIMES)
+        self.record(events.project_unreadable(project, error))
+
+    def log_unread(self, what: str) -> None:
+        """A part of the log that the run goes by could not be read: it knows less than there is to know."""
+        self.warnings.append(f"the log was not read whole: {what}")
+        self._failed[ROWS].append(what)
+
+    def cut_short(self) -> None:
+        """There was no time left for something."""
+        self._cut_short = self._cut_short or self._audit.failure is None
+
+    def skipped(self, older: str) -> None:
+        """An older run goes on: what it does not get to, the next one will."""
+        self.record(
+            events.RunSkipped(
+                severity=Severity.NOTICE,
+                message=f"skipped: {older}, an older run of this job, is still going",
+                older_execution=older,
+            )
+        )
+
+    def refuse(self, refusals: Iterable[Refusal], *, candidates: int) -> None:
+        """Guards that stop every further act."""
+        for refusal in refusals:
+            self.refusals.append(refusal)
+            self.record(events.run_refused(refusal, candidates=candidates, listed=self.listed))
+
+    @property
+    def accepted_any(self) -> bool:
+        """Whether Leonardo said yes to an act of this run."""
+        return any(outcome in ACCEPTED for _, _, outcome in self._ends)
+
+    def exit_code(self) -> ExitCode:
+        return exit_code_of(
+            unrecorded=self._audit.failure is not None,
+            stopped=self._cut_short,
+            signalled=self._clock.signalled,
+            nothing_read=self.lists["unread"] > 0 and not self.lists["read"],
+            refused=bool(self.refusals),
+            failed=any(self._failed.values()),
+        )
+
+    async def close(self) -> ExitCode:
+        """The closing record, and the exit code: worse than it says only where it could not be kept itself."""
+        self._warn_of_what_is_not_understood()
+        self.record(self._finished())
+        with suppress(RecordNotKeptError):
+            await self._audit.commit()
+        return self.exit_code()
+
+    def _warn_of_what_is_not_understood(self) -> None:
+        counts = Counter({reason: self._reasons()[reason] for reason in UNJUDGEABLE})
+        if 2 * counts.total() > self.listed:
+            kinds = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common() if count)
+            self.warnings.append(
+                f"{counts.total():,} of {self.listed:,} runtimes are kept because they are not understood ({kinds}):"
+                " has Leonardo's answer changed?"
+            )
+
+    def _reasons(self) -> Counter[str]:
+        reasons: Counter[str] = Counter()
+        for (_, reason, _), count in self._ends.items():
+            reasons[reason] += count
+        return reasons
+
+    def _finished(self) -> events.RunFinished:
+        actions, outcomes = Counter[str](), Counter[str]()
+        for (action, _, outcome), count in self._ends.items():
+            actions[action] += count
+            outcomes[outcome] += count
+        exit_code = self.exit_code()
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+        judged = actions.total() - actions.pop("", 0)
+        reasons = self._reasons()
+        del reasons[""]
+        return events.RunFinished(
+            severity=Severity.NOTICE,
+            message=f"finished with exit code {exit_code}: {self.listed} listed, {counts or 'none judged'}",
+            listed=self.listed,
+            audited=judged,
+            actions=dict(actions),
+            reasons=dict(reasons),
+            outcomes=dict(outcomes),
+            failed=[name for names in self._failed.values() for name in names][: events.MOST_NAMES],
+            calls=dict(self._leonardo.calls),
+            lists=dict(self.lists),
+            living=self.living,
+            duration_s=round(self._clock.elapsed(), 3),
+            exit_code=exit_code,
+            refused_by=list(dict.fromkeys(refusal.guard for refusal in self.refusals)),
+            would_be_refused_by=[refusal.guard for refusal in self.caps_tripped],
+            clock_skew_s=events.seconds(self._leonardo.clock_skew),
+            warnings=self.warnings,
+        )
+
+
+def opening_record(
+    job: Job, running: Running, *, plan: Plan | None = None, expected: Expected | None = None
+) -> events.RunStarted:
+    """The first record of the job's run; its `now` is the instant that the list is judged by."""
+    settings, now, policy = running.settings, running.clock.now(), job.policy.written()
+    exemptions = job.policy.exemptions if isinstance(job.policy, RuntimePolicy) else ()
+    for exemption in exemptions:
+        if exemption.lapsed(now):
+            log.warning("exemption has lapsed", reason=exemption.reason, until=exemption.until.isoformat())
+    return events.RunStarted(
+        severity=Severity.NOTICE,
+        message=f"{'dry run' if settings.dry_run else 'live run'}: {job.policy}",
+        version=__version__,
+        actor=running.leonardo.actor,
+        started_by=settings.started_by,
+        approved_by=settings.approved_by,
+        now=now,
+        policy=policy,
+        policy_digest=events.policy_digest(policy, exemptions),
+        exemptions=[events.exemption_detail(exemption, now) for exemption in exemptions],
+        limits=_limits(settings, running.task.count),
+        scope=_scope(settings),
+        plan=None if plan is None else {"run_id": plan.run_id, "digest": plan.digest},
+        previous=None
+        if expected is None
+        else events.Previous(run_id=expected.run_id, living=expected.living, lists=expected.lists),
+    )
+
+
+def _limits(settings: Settings, tasks: int) -> dict[str, float | bool]:
+    caps = settings.caps.divided(tasks)
+    return {
+        "max_acts": caps.max_acts,
+        "max_act_share": caps.max_act_share,
+        "allow_empty": settings.allow_empty,
+        "expect_at_least": settings.expect_at_least,
+        "max_shrink": settings.max_shrink,
+        "allow_shrunken": settings.allow_shrunken,
+        "deadline_s": settings.deadline.total_seconds(),
+        "request_timeout_s": settings.request_timeout.total_seconds(),
+        "read_concurrency": settings.read_concurrency,
+        "write_concurrency": settings.write_concurrency,
+    }
+
+
+def _scope(settings: Settings) -> dict[str, Any]:
+    swept, only = settings.swept, settings.only
+    return {
+        "leonardo_url": settings.leonardo_url,
+        "projects": None if swept is None else list(swept[: events.MOST_NAMES]),
+        "project_count": None if swept is None else len(swept),
+        "only": None if only is None else list(only[: events.MOST_NAMES]),
+        "as_of": settings.as_of,
+        "inventory": None if settings.inventory is None else str(settings.inventory),
+    }

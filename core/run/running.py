@@ -1,0 +1,56 @@
+"""What a run is of, who watches it, and what is open during it; opening and closing that lives in `opening`."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.clock import RunClock
+from core.leonardo.client import Leonardo
+from core.records import events
+from core.records.writer import AuditLog
+from core.rules.policy import Policy
+from core.run.task import Task
+from core.screen.columns import View
+from core.settings.fields import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a run says of itself, and what it may send."""
+
+    name: str
+    policy: Policy
+    method: str | None
+    """The HTTP method of its acts; no other but GET can leave. None where it does not act."""
+    view: View
+
+
+class Watcher(Protocol):
+    """Somebody who watches the run."""
+
+    def seen(self, event: events.Event) -> None:
+        """A record was written."""
+
+    def expected(self, count: int) -> None:
+        """The list has ended, so many runtimes are left to treat."""
+
+
+class Nobody:
+    """Nobody watches: the records are the output."""
+
+    def seen(self, event: events.Event) -> None:
+        pass
+
+    def expected(self, count: int) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What is open during a run."""
+
+    settings: Settings
+    task: Task
+    clock: RunClock
+    audit: AuditLog
+    leonardo: Leonardo
+    watcher: Watcher
