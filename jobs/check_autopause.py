@@ -4,7 +4,8 @@ The findings, first match wins (idle: since last access):
 
 * Stopped: paused, as it should be; Error: errored;
 * in transition (Creating, Starting, Stopping, Updating, Deleting) for stuck-after (2 h) or longer: stuck;
-* Running, its threshold 0: autopause_off; above autopause-max-threshold (10 d): threshold_too_long;
+* Running, its threshold below 0: threshold_negative (paused at once); 0: autopause_off; above autopause-max-threshold
+  (10 d): threshold_too_long;
 * Running, idle for less than its threshold and autopause-margin (15 min): in_use;
 * Running, idle for less than kernel-busy-limit (24 h, or its threshold) and the margin: kernel_may_be_busy;
 * Running, idle for longer: autopause_overdue; with --stop-overdue and --no-dry-run it is stopped.
@@ -13,15 +14,15 @@ Findings alone are no failure: the exit code is 0.
 """
 
 import argparse
-from datetime import datetime
 
 from core.leonardo.client import Leonardo
-from core.records.events import Outcome, RunFinished, RuntimeAudited, StopRequested
-from core.rules.autopause import check, explain
-from core.rules.decision import Decision, Reason
+from core.records.events import RunFinished, RuntimeAudited, StopRequested
+from core.records.outcome import Outcome
+from core.rules.autopause import AutopausePolicy
+from core.rules.decision import Reason
 from core.run.prepare import SweepingJob, sweep
-from core.run.sweep import Act
-from core.runtime import Runtime, RuntimeStatus
+from core.run.treatment import Act
+from core.runtime import RuntimeStatus
 from core.screen.columns import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOLD, WHOSE, View
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
@@ -29,13 +30,8 @@ from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCO
 NAME = "check-autopause"
 FLAGS = (
     *SCOPE_FLAGS,
-    "stop_overdue",
-    "autopause_max_threshold",
-    "autopause_margin",
-    "kernel_busy_limit",
-    "stuck_after",
-    "plan",
-    "plan_max_age",
+    *AutopausePolicy.limits(),
+    "exemptions",
     *GUARD_FLAGS,
     *CONNECTION_FLAGS,
     *REPORT_FLAGS,
@@ -66,24 +62,9 @@ IN_WORDS = {
 
 
 def main(settings: Settings, _: argparse.Namespace) -> int:
-    policy = settings.autopause_policy
-
-    def judge(runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision:  # noqa: ARG001 - each look is judged alike
-        return check(runtime, runtime.autopause_threshold, policy, instant, repeated=repeated)
-
-    job = SweepingJob(
-        name=NAME,
-        in_a_sentence=str(policy),
-        judge=judge,
-        explain=explain,
-        act=stop,
-        method="POST" if policy.stop_overdue else None,
-        look_first=lambda decision: decision.reason is Reason.THRESHOLD_UNREAD,
-        policy=policy.fields,
-        plan=settings.plan,
-        view=VIEW,
-    )
-    return sweep(job, settings)
+    policy = settings.policy(AutopausePolicy)
+    method = "POST" if policy.stop_overdue else None
+    return sweep(SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW), settings)
 
 
 def stop(leonardo: Leonardo) -> Act:
@@ -93,8 +74,9 @@ def stop(leonardo: Leonardo) -> Act:
         would=Outcome.WOULD_STOP,
         accepted=Outcome.STOP_ACCEPTED,
         done=frozenset({RuntimeStatus.STOPPING, RuntimeStatus.STOPPED}),
+        gone=Outcome.GONE,
         conflict=lambda _: Outcome.CONFLICT,
-        hint="stopping may need the runtime's creator or the project action stop_start_notebook_cluster",
+        hint="stopping needs the action stop_start on the runtime, which owners of its billing project have since 2025",
     )
 
 

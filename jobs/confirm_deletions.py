@@ -1,25 +1,32 @@
 """Confirm what became of the deletions that earlier runs asked for, by their audit records: 202 is not gone.
 
-For each intent to delete that has no confirmed end yet, matched by id in its project's list, deleted ones included:
+For each deletion of this environment that has no confirmed end yet, by what its project's lists show:
 
-* Deleted: confirmed, and not asked again;
+* not listed any more: confirmed, with the evidence (its name is taken, its project is seen without it, or nothing of
+  its project is listed) and with the status of the disk that was kept;
 * Deleting for less than stuck-after (2 h): pending; for longer: stuck, and a person must see to it;
+* Error: errored, Leonardo failed to delete it and its machine may still cost money;
 * any other status: survived where the deletion had been accepted, else never_happened;
-* not listed at all: not_visible.
+* many gone without any evidence: not_visible, the caller may have lost its role; asked about for 3 days.
 
-Nothing is changed in Leonardo. Anything stuck, survived or not_visible makes the exit code 1. Nothing is confirmed by a
-clock that is more than 5 minutes ahead of Leonardo's or behind: the exit code is 3.
+Nothing is changed in Leonardo. Anything stuck, errored, survived or not_visible makes the exit code 1. Nothing is
+confirmed by a clock that is more than 5 minutes ahead of Leonardo's or behind: the exit code is 3.
 """
 
 import argparse
+from dataclasses import dataclass, field
 
 from core.clock import utc_now
 from core.records.events import RunFinished
 from core.records.reader import AuditRecords
+from core.records.selection import Match
 from core.review.sources import cannot_be_read, open_places
-from core.review.unconfirmed import TOLD, Unconfirmed, unconfirmed
+from core.review.unconfirmed import ABOUT_DELETIONS, Unconfirmed, kept_since, unconfirmed
+from core.rules.confirmation import ConfirmationPolicy
+from core.run.account import Account, opening_record
 from core.run.confirmation import Confirming
-from core.run.opening import Job, Rooms, run, run_started, task_of_environment
+from core.run.opening import run, task_of_environment
+from core.run.running import Job, Running
 from core.screen.columns import View
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
@@ -27,47 +34,66 @@ from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, REPORT_FLAGS, add_places
 
 NAME = "confirm-deletions"
-FLAGS = ("leonardo_url", "sandbox", "stuck_after", *CONNECTION_FLAGS, *REPORT_FLAGS)
+FLAGS = ("leonardo_url", "sandbox", *ConfirmationPolicy.limits(), *CONNECTION_FLAGS, *REPORT_FLAGS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
     parser.add_argument(
-        "--since", default="48h", metavar="DURATION", help="how far back deletions are asked about (duration) [48h]"
+        "--since", default="30d", metavar="DURATION", help="how far back the log is read (duration) [30d]"
     )
+
+
+@dataclass(slots=True)
+class _Read:
+    """What the log told of deletions, and where it could not be read."""
+
+    deletions: list[Unconfirmed] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
 
 
 def main(settings: Settings, arguments: argparse.Namespace) -> int:
-    deletions = _unconfirmed(settings, arguments.places, arguments.since)
-    job = Job(
-        name=NAME,
-        in_a_sentence="a deletion that was asked for has happened when Leonardo lists the runtime as deleted",
-        policy={"stuck_after_s": settings.stuck_after.total_seconds()},
-        method=None,
-        view=VIEW,
-    )
+    told = _read(settings, arguments.places, arguments.since)
+    job = Job(name=NAME, policy=settings.policy(ConfirmationPolicy), method=None, view=VIEW)
 
-    async def work(rooms: Rooms) -> int:
-        confirming = Confirming(rooms, stuck_after=settings.stuck_after)
-        return await confirming.run(run_started(job, rooms), deletions)
+    async def work(running: Running) -> int:
+        account = Account(running.audit, running.clock, running.leonardo)
+        for damage in told.damage:
+            account.log_unread(damage)
+        confirming = Confirming(running, account, settings.policy(ConfirmationPolicy))
+        return await confirming.run(opening_record(job, running), told.deletions)
 
     return run(job, settings, task_of_environment(), work)
 
 
-def _unconfirmed(settings: Settings, places: list[str], since: str) -> list[Unconfirmed]:
+def _read(settings: Settings, places: list[str], since: str) -> _Read:
+    """Raises UsageError where nothing is known of any deletion because the log could not be read."""
     try:
         begin = utc_now() - parse_duration(since)
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     try:
-        return unconfirmed(AuditRecords(open_places(places, begin, settings), lambda _: TOLD), begin)
+        source = open_places(places, begin, settings)
+        records = AuditRecords(source, lambda _: ABOUT_DELETIONS, environment=settings.environment)
+        open_cases = unconfirmed(records, begin)
+        damage = [f"{fault.place}: {fault.what}" for fault in (*records.faults, *records.torn)]
+        if not records.records and not records.elsewhere:
+            damage = damage or [f"there is no audit record in {', '.join(places)}"]
+        if damage and not open_cases:
+            raise UsageError(*(f"--from: {what}" for what in damage))
+        survived = tuple(Match(path=case.path) for case in open_cases if case.survived_at is not None)
+        if survived:
+            judged = AuditRecords(source, lambda _: survived, environment=settings.environment)
+            ended = kept_since(open_cases, judged)
+            open_cases = [case for case in open_cases if case.runtime_id not in ended]
     except OSError as error:
         raise UsageError(f"--from: {cannot_be_read(error)}") from None
+    return _Read(open_cases, damage)
 
 
 def _verdict(finished: RunFinished) -> str:
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
-    return f"{counts or 'Nothing confirmed'}."
+    return f"{counts or 'Nothing to confirm'}."
 
 
 VIEW = View(

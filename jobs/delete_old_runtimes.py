@@ -3,8 +3,8 @@
 The rule, first match wins (age: since creation; idle: since last access; both at one instant, to the millisecond):
 
 * not on Google Cloud, or listed before: kept;
-* any status but Running and Stopped: kept;
-* a date that is missing, unreadable or in the future: kept;
+* any status but Running and Stopped (and Error, with delete-errored): kept;
+* a date that is missing, unreadable, impossible or in the future: kept;
 * an exemption that has not lapsed: kept;
 * older than max-age (14 d): deleted;
 * idle for idle-after (4 h) or longer, and older than max-age-if-idle (7 d): deleted,
@@ -17,16 +17,15 @@ The disk is always kept; a runtime without a persistent disk loses its local dat
 import argparse
 import re
 from datetime import datetime
-from functools import partial
 
 from core.leonardo.client import Leonardo
 from core.leonardo.errors import LeonardoError
-from core.records.events import DeletionRequested, Outcome, RunFinished, RuntimeAudited
-from core.rules.decision import Decision
-from core.rules.deletion import decide, explain
+from core.records.events import DeletionRequested, RunFinished, RuntimeAudited
+from core.records.outcome import Outcome
+from core.rules.deletion import DeletionPolicy
 from core.run.prepare import SweepingJob, sweep
-from core.run.sweep import Act
-from core.runtime import Runtime, RuntimeStatus
+from core.run.treatment import Act
+from core.runtime import RuntimeStatus
 from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
@@ -35,15 +34,8 @@ NAME = "delete-old-runtimes"
 FLAGS = (
     *SCOPE_FLAGS,
     "inventory",
-    "max_age",
-    "max_age_if_idle",
-    "idle_after",
-    "spare_possibly_busy",
-    "kernel_busy_limit",
-    "autopause_margin",
+    *DeletionPolicy.limits(),
     "exemptions",
-    "plan",
-    "plan_max_age",
     *GUARD_FLAGS,
     *CONNECTION_FLAGS,
     *REPORT_FLAGS,
@@ -69,24 +61,8 @@ VIEW = View(
 
 
 def main(settings: Settings, _: argparse.Namespace) -> int:
-    policy = settings.deletion_policy
-
-    def judge(runtime: Runtime, instant: datetime, *, repeated: bool, second_look: bool) -> Decision:
-        return decide(runtime, policy, instant, repeated=repeated, second_look=second_look)
-
-    job = SweepingJob(
-        name=NAME,
-        in_a_sentence=str(policy),
-        judge=judge,
-        explain=partial(explain, policy=policy),
-        act=deletion,
-        method="DELETE",
-        policy=policy.fields,
-        exemptions=settings.exemptions,
-        plan=settings.plan,
-        view=VIEW,
-    )
-    return sweep(job, settings)
+    policy = settings.policy(DeletionPolicy)
+    return sweep(SweepingJob(name=NAME, policy=policy, act=deletion, method="DELETE", view=VIEW), settings)
 
 
 def deletion(leonardo: Leonardo) -> Act:
@@ -96,6 +72,7 @@ def deletion(leonardo: Leonardo) -> Act:
         would=Outcome.WOULD_DELETE,
         accepted=Outcome.DELETION_ACCEPTED,
         done=frozenset({RuntimeStatus.DELETING, RuntimeStatus.DELETED}),
+        gone=Outcome.DELETION_ACCEPTED,
         conflict=_meaning_of_conflict,
     )
 

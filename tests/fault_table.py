@@ -13,7 +13,7 @@ KINDS = {
     "look": "get",
     "DELETE": "delete",
     "stop": "stop",
-    "confirming list": "confirming_list",
+    "confirming list": "project_list",
     "token": "token",
 }
 """The README's words for calls, and the sandbox's."""

@@ -131,7 +131,7 @@ def test_what_has_changed_since_the_list_is_judged_as_it_is_now(run: Run) -> Non
     assert ended.outcome(paths(2)[0]) == ("keep", "threshold_unread", "replaced")
 
 
-HINT = "stopping may need the runtime's creator or the project action stop_start_notebook_cluster"
+HINT = "stopping needs the action stop_start on the runtime"
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -168,7 +168,7 @@ def test_a_get_that_fails_leaves_the_threshold_unread(run: Run) -> None:
     faults = [Fault(call="get", name="all-of-us-1", status=400), Fault(call="get", name="all-of-us-2", status=404)]
     with serving(Leonardo([overdue(1), overdue(2), overdue(3, idle_hours=0.1)]), faults=faults) as server:
         ended = run(*check(server))
-        assert "confirming_list terra-2" in calls(server)
+        assert "project_list terra-2" in calls(server)
     assert ended.code == 1
     assert [ended.outcome(path)[1:] for path in paths(1, 2, 3)] == [
         ("threshold_unread", "failed"),

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core.rules.confirmation import Confirmation, confirm
+from core.rules.confirmation import Confirmation, ConfirmationPolicy
 from core.runtime import Runtime
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
-from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import Ended, a_machine, calls, delete, finish, start
 
@@ -39,20 +38,23 @@ def confirmed(ended: Ended) -> list[tuple[str, str, str | None]]:
 @pytest.mark.parametrize(
     ("state", "accepted", "expected"),
     [
-        (None, True, Confirmation.NOT_VISIBLE),
+        (None, True, Confirmation.CONFIRMED),
+        (None, False, Confirmation.CONFIRMED),
         (STATE._replace(status="Deleted"), False, Confirmation.CONFIRMED),
         (STATE, True, Confirmation.STUCK),
         (STATE._replace(date_accessed=NOW - 2 * HOUR + MS), True, Confirmation.PENDING),
         (STATE._replace(date_accessed=None), True, Confirmation.PENDING),
         (STATE._replace(status="Stopped"), True, Confirmation.SURVIVED),
-        (STATE._replace(status="Error"), False, Confirmation.NEVER_HAPPENED),
+        (STATE._replace(status="Error"), True, Confirmation.ERRORED),
+        (STATE._replace(status="Error"), False, Confirmation.ERRORED),
+        (STATE._replace(status="Running"), False, Confirmation.NEVER_HAPPENED),
         (STATE._replace(status=None), False, Confirmation.NEVER_HAPPENED),
     ],
 )
 def test_a_deletion_is_judged_by_what_its_project_lists(
     *, state: Runtime | None, accepted: bool, expected: Confirmation
 ) -> None:
-    assert confirm(state, accepted=accepted, instant=NOW, stuck_after=2 * HOUR) is expected
+    assert ConfirmationPolicy(stuck_after=2 * HOUR).judge(state, accepted=accepted, instant=NOW) is expected
 
 
 def test_an_accepted_deletion_is_pending_then_confirmed_and_not_asked_again(run: Run) -> None:
@@ -60,7 +62,7 @@ def test_an_accepted_deletion_is_pending_then_confirmed_and_not_asked_again(run:
         accepting = run(*live(server))
         server.log.reset()
         pending = run(*confirming(server))
-        assert calls(server) == ["confirming_list terra-1"]
+        assert calls(server) == ["project_list terra-1"]
         assert (pending.code, sorted(confirmed(pending))) == (
             0,
             [("all-of-us-1", "pending", "Deleting"), ("all-of-us-2", "pending", "Deleting")],
@@ -79,7 +81,7 @@ def test_a_new_incarnation_does_not_hide_that_the_old_one_is_gone(run: Run) -> N
         run(*live(server))
         server.leonardo.settle()
         server.leonardo.add(a_machine(9, project="terra-1", name="all-of-us-1", days=0.1, idle_hours=0))
-        assert confirmed(run(*confirming(server))) == [("all-of-us-1", "confirmed", "Deleted")]
+        assert confirmed(run(*confirming(server))) == [("all-of-us-1", "confirmed", None)]
 
 
 def test_an_accepted_deletion_that_was_lost_has_survived(run: Run) -> None:
@@ -99,14 +101,6 @@ def test_a_deletion_that_never_ends_is_stuck(run: Run) -> None:
         ended = run(*confirming(server))
         assert (ended.code, confirmed(ended)) == (1, [("all-of-us-1", "stuck", "Deleting")])
         assert run(*confirming(server, "--stuck-after", "4h")).code == 0
-
-
-def test_a_runtime_that_no_list_shows_is_not_visible(run: Run) -> None:
-    with serving(Leonardo([a_machine(1), a_machine(2, project="terra-1", days=1)])) as server:
-        run(*live(server))
-    with serving(Leonardo([a_machine(2, project="terra-1", days=1)])) as server:
-        ended = run(*confirming(server))
-    assert (ended.code, confirmed(ended)) == (1, [("all-of-us-1", "not_visible", None)])
 
 
 def test_a_failed_deletion_that_still_stands_never_happened(run: Run) -> None:
@@ -141,7 +135,7 @@ def test_a_run_killed_between_intent_and_outcome_is_settled(run: Run, tmp_path: 
         verified = run("review-audit-log", "verify", "--from", "audit", "--output", "json")
         (killed,) = json.loads(verified.out)["runs"]
         assert (killed["state"], killed["in_doubt"]) == ("open", ["terra-1/all-of-us-1 (1)"])
-        assert confirmed(run(*confirming(server))) == [("all-of-us-1", "confirmed", "Deleted")]
+        assert confirmed(run(*confirming(server))) == [("all-of-us-1", "confirmed", None)]
 
 
 def test_deletions_of_long_ago_are_not_asked_about(run: Run) -> None:
@@ -154,11 +148,9 @@ def test_deletions_of_long_ago_are_not_asked_about(run: Run) -> None:
 def test_a_project_that_cannot_be_listed_does_not_keep_the_others(run: Run) -> None:
     with serving(Leonardo([a_machine(1), a_machine(2)], deletion_takes=timedelta(0))) as server:
         run(*live(server))
-        server.leonardo.roles["terra-1"] = Role.NONE
+        server.faults.add(Fault(call="project_list", project="terra-1", status=403, times=None))
         ended = run(*confirming(server))
         assert (ended.code, ended.finished["outcomes"], ended.finished["failed"]) == (1, {"confirmed": 1}, ["terra-1"])
-        server.leonardo.roles["terra-2"] = Role.NONE
-    with serving(Leonardo([], roles=dict.fromkeys(("terra-1", "terra-2"), Role.NONE))) as server:
         assert run(*confirming(server)).code == 4
 
 
@@ -167,7 +159,7 @@ def test_the_records_of_a_confirmation_are_whole(run: Run) -> None:
     with serving(Leonardo(fleet, deletion_takes=None)) as server:
         run(*live(server))
         server.leonardo.machine("terra-2", "all-of-us-2").status = TrueStatus.STOPPED
-        server.leonardo.roles["terra-3"] = Role.NONE
+        server.faults.add(Fault(call="project_list", project="terra-3", status=403))
         assert run(*confirming(server)).code == 1
     ended = run("review-audit-log", "verify", "--from", "audit", "--output", "json")
     assert (ended.code, [verdict["faults"] for verdict in json.loads(ended.out)["runs"]]) == (0, [[], []])
@@ -178,7 +170,7 @@ def test_by_a_clock_that_differs_from_leonardos_nothing_is_confirmed(run: Run, m
     with serving(Leonardo([a_machine(1), a_machine(2)], deletion_takes=timedelta(0))) as server:
         run(*live(server))
         then = f"{datetime.now(UTC) + timedelta(minutes=minutes):%a, %d %b %Y %H:%M:%S GMT}"
-        server.faults.add(Fault(call="confirming_list", project="terra-2", headers={"Date": then}))
+        server.faults.add(Fault(call="project_list", project="terra-2", headers={"Date": then}))
         refused = run(*confirming(server))
         assert (refused.code, confirmed(refused), refused.finished["refused_by"]) == (3, [], ["clock_skew"])
         (record,) = refused.events("run_refused")
@@ -191,7 +183,7 @@ def test_a_smaller_skew_is_recorded_and_keeps_nothing_from_being_confirmed(run: 
     with serving(Leonardo([a_machine(1)], deletion_takes=timedelta(0))) as server:
         run(*live(server))
         then = f"{datetime.now(UTC) + timedelta(minutes=4):%a, %d %b %Y %H:%M:%S GMT}"
-        server.faults.add(Fault(call="confirming_list", headers={"Date": then}))
+        server.faults.add(Fault(call="project_list", headers={"Date": then}))
         ended = run(*confirming(server))
     assert (ended.code, ended.finished["outcomes"]) == (0, {"confirmed": 1})
     assert ended.finished["clock_skew_s"] == pytest.approx(-240, abs=60)
@@ -200,11 +192,11 @@ def test_a_smaller_skew_is_recorded_and_keeps_nothing_from_being_confirmed(run: 
 def test_a_wait_that_does_not_fit_ends_the_run_early(run: Run) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
         run(*live(server))
-        server.faults.add(Fault(call="confirming_list", status=503, headers={"Retry-After": "7200"}))
+        server.faults.add(Fault(call="project_list", status=503, headers={"Retry-After": "7200"}))
         ended = run(*confirming(server))
-    assert (ended.code, ended.finished["failed"], confirmed(ended)) == (5, ["terra-1"], [])
+    assert (ended.code, ended.finished["failed"], confirmed(ended)) == (4, ["terra-1"], [])
     (unreadable,) = ended.events("project_unreadable")
-    assert unreadable["error"]["message"] == "there was no time left to ask"
+    assert unreadable["error"]["message"] == "the deadline came before the list had ended"
 
 
 def test_a_record_that_cannot_be_kept_is_told_by_the_exit_code(run: Run) -> None:
@@ -220,7 +212,7 @@ def test_a_person_sees_what_needs_one(run: Run) -> None:
         server.leonardo.machine("terra-1", "all-of-us-1").accessed -= 3 * HOUR
         ended = run(*(word if word != "json" else "table" for word in confirming(server)))
     seen = " ".join(ended.out.split())
-    assert "stuck terra-1/all-of-us-1: it is being deleted for too long, a person must see to it" in seen
+    assert "Leonardo will neither end that nor take another deletion: have Leonardo's operators end it" in seen
     assert "1 stuck. Exit code 1 after" in seen
 
 

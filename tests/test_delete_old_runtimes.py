@@ -120,6 +120,7 @@ def test_the_records_of_a_run_tell_it_from_first_to_last(run: Run) -> None:
         "spare_possibly_busy": False,
         "kernel_busy_limit_s": 86400,
         "autopause_margin_s": 900,
+        "delete_errored": False,
     }
     assert requested["attempt"] == 1
     assert (requested["runtime_id"], requested["action"], requested["reason"]) == ("1", "delete", "max_age")
@@ -188,8 +189,8 @@ def test_projects_are_listed_one_by_one_and_each_once(run: Run, tmp_path: Path) 
 
 
 def test_a_project_that_cannot_be_listed_does_not_keep_the_others(run: Run) -> None:
-    leonardo = Leonardo([a_machine(1), a_machine(2)], roles={"terra-1": Role.NONE})
-    with serving(leonardo) as server:
+    faults = [Fault(call="project_list", project="terra-1", status=403)]
+    with serving(Leonardo([a_machine(1), a_machine(2)]), faults=faults) as server:
         ended = run(*delete(server, LIVE, "--project", "terra-1", "--project", "terra-2"))
     assert ended.code == 1
     (unreadable,) = ended.events("project_unreadable")
@@ -199,8 +200,15 @@ def test_a_project_that_cannot_be_listed_does_not_keep_the_others(run: Run) -> N
 
 
 def test_when_no_project_can_be_listed_the_inventory_is_unread(run: Run) -> None:
-    with serving(Leonardo([a_machine(1)], roles={"terra-1": Role.NONE})) as server:
+    with serving(Leonardo([a_machine(1)]), faults=[Fault(call="project_list", status=403)]) as server:
         assert run(*delete(server, LIVE, "--project", "terra-1")).code == 4
+
+
+def test_a_project_without_a_role_is_an_empty_list_and_an_empty_inventory_is_refused(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)], roles={"terra-1": Role.NONE})) as server:
+        ended = run(*delete(server, LIVE, "--project", "terra-1"))
+    assert (ended.code, ended.finished["refused_by"]) == (3, ["empty_inventory"])
+    assert ended.finished["lists"] == {"read": 1, "unread": 0}
 
 
 def test_an_unreadable_list_touches_nothing(run: Run) -> None:
@@ -428,21 +436,45 @@ def test_a_404_is_not_believed_where_the_list_still_shows_the_runtime(
     ended, made = settled(run, [Fault(call=call, status=404, body=body)])
     assert (ended.code, ended.audited["terra-1/all-of-us-1"]["outcome"]) == (1, "failed")
     assert ended.audited["terra-1/all-of-us-1"]["error"]["kind"] == kind
-    assert made == (
-        ["list", "get", "confirming_list"] if call == "get" else ["list", "get", "delete", "confirming_list"]
-    )
+    looked = ["list", "get"] if call == "get" else ["list", "get", "delete"]
+    assert made == (looked if kind == "denied" else [*looked, "project_list"])  # Sam's fault says nothing to settle
 
 
-def test_a_404_is_gone_where_the_list_shows_this_id_deleted(run: Run) -> None:
+@pytest.mark.parametrize(
+    ("others", "disks", "evidence", "made"),
+    [
+        ([a_machine(2, project="terra-1", days=1)], False, "project_seen", ["project_list"]),
+        ([], True, "project_seen", ["project_list", "project_disk_list"]),
+        ([], False, "unlisted", ["project_list", "project_disk_list"]),
+    ],
+)
+def test_a_404_is_gone_where_the_list_does_not_show_this_id_with_what_proves_it(
+    run: Run, others: list[Machine], evidence: str, made: list[str], *, disks: bool
+) -> None:
     machine = a_machine(1)
     faults = [Fault(call="get", user="delete", status=404, body=NOT_FOUND)]
-    with serving(Leonardo([machine], deletion_takes=timedelta(0)), faults=faults) as server:
+    with serving(Leonardo([machine, *others], deletion_takes=timedelta(0)), faults=faults) as server:
+        if not disks:
+            server.leonardo.disks.clear()
         ended = run(*delete(server, LIVE))
+        asked = [request.call for request in server.requests]
     assert (ended.code, ended.outcome("terra-1/all-of-us-1")) == (0, ("delete", "max_age", "gone"))
+    assert ended.audited["terra-1/all-of-us-1"]["evidence"] == evidence
+    assert asked == ["list", "get", *made]
+    assert ended.finished["calls"]["disks"] == made.count("project_disk_list")
+
+
+def test_a_404_that_comes_while_the_name_is_another_runtimes_is_gone_by_its_name(run: Run) -> None:
+    faults = [Fault(call="get", user="reset", status=404, body=NOT_FOUND)]
+    with serving(Leonardo([a_machine(1)]), faults=faults) as server:
+        ended = run(*delete(server, LIVE))
+        assert calls(server)[2:] == ["project_list terra-1"]
+    assert ended.outcome("terra-1/all-of-us-1") == ("delete", "max_age", "gone")
+    assert ended.audited["terra-1/all-of-us-1"]["evidence"] == "name_taken"
 
 
 def test_a_404_that_no_list_can_settle_has_failed(run: Run) -> None:
-    faults = [Fault(call="get", status=404), Fault(call="confirming_list", status=403)]
+    faults = [Fault(call="get", status=404), Fault(call="project_list", status=403)]
     ended, _ = settled(run, faults)
     assert (ended.code, ended.audited["terra-1/all-of-us-1"]["error"]["kind"]) == (1, "not_visible")
 
@@ -467,7 +499,7 @@ MAYBE = [Fault(call="delete", status=500), Fault(call="delete", status=503), Fau
 def test_a_failed_delete_that_took_effect_is_accepted(run: Run, fault: Fault) -> None:
     ended, made = settled(run, [replace(fault, act_first=True)])
     assert (ended.code, ended.outcome("terra-1/all-of-us-1")) == (0, ("delete", "max_age", ACCEPTED))
-    assert made == ["list", "get", "delete", "confirming_list"]
+    assert made == ["list", "get", "delete", "project_list"]
     record = ended.audited["terra-1/all-of-us-1"]
     assert (record["disk"], record["persistent_disk_id"]) == ("kept", "1001")
 
@@ -476,7 +508,7 @@ def test_a_failed_delete_that_took_effect_is_accepted(run: Run, fault: Fault) ->
 def test_a_failed_delete_that_changed_nothing_gets_a_new_look_and_one_second_try(run: Run, fault: Fault) -> None:
     ended, made = settled(run, [fault])
     assert (ended.code, ended.outcome("terra-1/all-of-us-1")) == (0, ("delete", "max_age", ACCEPTED))
-    assert made == ["list", "get", "delete", "confirming_list", "get", "delete"]
+    assert made == ["list", "get", "delete", "project_list", "get", "delete"]
     assert [r["attempt"] for r in ended.events("deletion_requested")] == [1, 2]
     assert ended.audited["terra-1/all-of-us-1"]["attempts"] == 2
 
@@ -484,7 +516,7 @@ def test_a_failed_delete_that_changed_nothing_gets_a_new_look_and_one_second_try
 def test_a_second_try_that_changes_nothing_either_has_failed(run: Run) -> None:
     ended, made = settled(run, [Fault(call="delete", status=500, body="<title>Bad\nGateway</title>", times=None)])
     assert (ended.code, ended.audited["terra-1/all-of-us-1"]["outcome"]) == (1, "failed")
-    assert made == ["list", "get", "delete", "confirming_list", "get", "delete", "confirming_list"]
+    assert made == ["list", "get", "delete", "project_list", "get", "delete", "project_list"]
     assert ended.audited["terra-1/all-of-us-1"]["error"] == {
         "kind": "unavailable",
         "message": "Bad Gateway",
@@ -494,7 +526,7 @@ def test_a_second_try_that_changes_nothing_either_has_failed(run: Run) -> None:
 
 
 def test_a_failed_delete_whose_state_cannot_be_read_is_in_doubt(run: Run) -> None:
-    ended, _ = settled(run, [Fault(call="delete", status=500), Fault(call="confirming_list", status=403)])
+    ended, _ = settled(run, [Fault(call="delete", status=500), Fault(call="project_list", status=403)])
     assert (ended.code, ended.audited["terra-1/all-of-us-1"]["outcome"]) == (1, "in_doubt")
     assert ended.audited["terra-1/all-of-us-1"]["severity"] == "ERROR"
 
@@ -502,14 +534,14 @@ def test_a_failed_delete_whose_state_cannot_be_read_is_in_doubt(run: Run) -> Non
 def test_a_failed_delete_that_was_reset_by_its_user_meanwhile_is_not_tried_again(run: Run) -> None:
     faults = [Fault(call="delete", status=500), Fault(call="get", skip=1, user="reset")]
     ended, made = settled(run, faults)
-    assert made == ["list", "get", "delete", "confirming_list", "get"]
+    assert made == ["list", "get", "delete", "project_list", "get"]
     assert ended.audited["terra-1/all-of-us-1"]["outcome"] == ACCEPTED  # the old one had to go for the new one to come
 
 
 def test_an_answer_other_than_202_is_not_taken_for_a_promise(run: Run) -> None:
     ended, made = settled(run, [Fault(call="delete", status=200, body="<html>sign in</html>", times=None)])
     assert (ended.code, ended.audited["terra-1/all-of-us-1"]["outcome"]) == (1, "failed")
-    assert made[3] == "confirming_list"
+    assert made[3] == "project_list"
 
 
 @pytest.mark.parametrize("status", [400, 403, 412, 418])

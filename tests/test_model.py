@@ -123,7 +123,7 @@ class Installation(RuleBasedStateMachine):
 
     @rule(
         fault=st.sampled_from(QUICK),
-        call=st.sampled_from(("list", "confirming_list", "get", "delete")),
+        call=st.sampled_from(("list", "project_list", "get", "delete")),
         times=st.sampled_from((1, 2, None)),
         place=st.integers(0),
     )

@@ -13,10 +13,10 @@ from msgspec.structs import fields
 
 from core.exit_code import ExitCode
 from core.records.events import EVENTS, Common, Event, schema
+from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import ENVIRONMENT, LOG, Google, environment_file, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse
-from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import GoogleSettings, Settings
 from core.settings.flags import default_text
@@ -186,7 +186,7 @@ def entries() -> list[dict[str, Any]]:
         patch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", f"projects/p-1/logs/{LOG}")
         for fleet, projects in ((a_fleet(), PROJECTS), (Leonardo([]), ())):
             with serving(fleet) as server:
-                server.leonardo.roles["terra-30"] = Role.NONE
+                server.faults.add(Fault(call="project_list", project="terra-30", status=403))
                 main(("delete-old-runtimes", "--leonardo-url", server.url, "--auth", "none", "--no-dry-run", *projects))
         return [shown for _, shown in google.entries]
 

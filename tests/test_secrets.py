@@ -53,7 +53,7 @@ def test_no_secret_is_in_anything_that_a_run_leaves_behind(run: Run, tmp_path: P
             replace(fault, call="delete", name=f"all-of-us-{3 * n + 1}", times=None)
             for n, fault in enumerate(faults, 1)
         ),
-        Fault(call="confirming_list", status=403, body=TOLD, headers=COOKIE, times=3),
+        Fault(call="project_list", status=403, body=TOLD, headers=COOKIE, times=3),
     ]
     audit_file, report = tmp_path / "audit.jsonl", tmp_path / "report.html"
     with serving(Leonardo(fleet, deletion_takes=timedelta(0)), faults=befalls) as server:

@@ -19,6 +19,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import Google, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
+from core.sandbox.roles import Role
 from core.sandbox.server import serving
 from core.settings.deployment import read_cron, read_environment
 from core.settings.durations import parse_duration
@@ -157,7 +158,16 @@ def bad_days(run: Callable[..., Ended]) -> Iterator[Ended]:
     old[1].status = TrueStatus.STOPPED
     with serving(Leonardo([*old[:2], young], deletion_takes=None)) as server:
         yield run("confirm-deletions", *delete(server)[1:], "--from", "audit")
-    doubtful = [Fault(call="delete", status=500, project="terra-1"), Fault(call="confirming_list", status=403)]
+    lost = {f"terra-{number}": Role.NONE for number in (1, 2, 3)}
+    with serving(Leonardo([a_machine(number) for number in (1, 2, 3)])) as server:
+        yield run(*delete(server, "--no-dry-run", "--audit-file", "lost.jsonl"))
+        server.leonardo.roles.update(lost)
+        yield run("confirm-deletions", *delete(server)[1:], "--from", "lost.jsonl")
+    with serving(Leonardo([a_machine(1), a_machine(2)], deletion_takes=timedelta(0))) as server:
+        server.leonardo.machine("terra-1", "all-of-us-1").deletion_ends_in = "error"
+        yield run(*delete(server, "--no-dry-run", "--audit-file", "errored.jsonl"))
+        yield run("confirm-deletions", *delete(server)[1:], "--from", "errored.jsonl")
+    doubtful = [Fault(call="delete", status=500, project="terra-1"), Fault(call="project_list", status=403)]
     denied = Fault(call="delete", status=403, times=None)
     with serving(Leonardo([a_machine(1), a_machine(2)]), faults=[*doubtful, denied]) as server:
         yield run(*delete(server, "--no-dry-run"))
@@ -194,7 +204,7 @@ def test_every_field_and_value_that_is_counted_or_alerted_on_is_really_written(
     deployed: Resources, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = [*bad_days(run), cut_short(), skipped(run, monkeypatch)]
-    assert [one.code for one in ended] == [0, 1, 1, 6, 3, 4, 0, 5, 0]
+    assert [one.code for one in ended] == [0, 1, 0, 1, 0, 1, 1, 6, 3, 4, 0, 5, 0]
     written = {
         (record["event"], path, value)
         for one in ended

@@ -1,4 +1,4 @@
-"""How Google's own client libraries are reached, and how they fail; what they are asked lives in the rooms that ask."""
+"""How Google's own client libraries are reached, and how they fail; what they are asked lives beside."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

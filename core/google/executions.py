@@ -1,4 +1,4 @@
-"""Executions of a Cloud Run job: listed, started, watched, cancelled; the only room that knows google-cloud-run."""
+"""Executions of a Cloud Run job: listed, started, watched, cancelled; the only module that knows google-cloud-run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ locals {
     "A deletion did not happen" = {
       severity = "WARNING", metric = "confirmations", runs = 1, by = ["metric.label.outcome"]
       jobs     = ["confirm-deletions"]
-      filter   = "metric.label.outcome=one_of(\"stuck\",\"survived\",\"not_visible\")"
+      filter   = "metric.label.outcome=one_of(\"stuck\",\"errored\",\"survived\",\"not_visible\")"
     }
     "Autopause is overdue for many" = { severity = "WARNING", metric = "finding_overdue", runs = 1, jobs = ["check-autopause"] }
     "Many runtimes are stuck"       = { severity = "WARNING", metric = "finding_stuck", runs = 1, jobs = ["check-autopause"] }
