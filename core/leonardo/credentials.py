@@ -11,6 +11,7 @@ import google.auth.impersonated_credentials
 import requests
 from google.auth.transport.requests import Request
 
+from core.background import in_background
 from core.leonardo.errors import CredentialsError
 
 SCOPES = (
@@ -43,7 +44,7 @@ class GoogleCredentials:
         async with self._lock:
             if not self._credentials.valid or self._credentials.token == refused:
                 try:
-                    await asyncio.to_thread(self._credentials.refresh, self._request)
+                    await in_background(self._credentials.refresh, self._request)
                 except NO_TOKEN as error:
                     raise CredentialsError(f"no access token: {type(error).__name__}: {_sentence(error)}") from None
             return str(self._credentials.token)
@@ -64,7 +65,7 @@ def google_credentials(impersonate: str | None) -> GoogleCredentials:
 
 
 class _Impatient(Request):
-    """A refresh runs on a thread that nothing can stop, and the program cannot end before it does."""
+    """A refresh runs on a thread that nothing can stop, and others wait for its token."""
 
     def __call__(
         self,

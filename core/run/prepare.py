@@ -1,6 +1,5 @@
 """Prepares a job's sweep from its settings: how far it goes, what holds it back, before whom it steps back."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from core.clock import OutOfTimeError, RunClock, utc_now
+from core.background import in_background
+from core.clock import RunClock, utc_now
 from core.leonardo.client import Leonardo
 from core.leonardo.saved_list import SavedList
 from core.records import events
@@ -126,8 +126,8 @@ async def _older_run(settings: Settings, task: Task, clock: RunClock) -> str | N
         return None
     try:
         async with clock.bound(ASKING):
-            return await asyncio.to_thread(_ask_for_older_run, settings, task.job, task.execution, clock.wall())
-    except (OSError, TimeoutError, OutOfTimeError) as error:
+            return await in_background(_ask_for_older_run, settings, task.job, task.execution, clock.wall())
+    except Exception as error:  # noqa: BLE001 - whatever is answered there, the run goes on
         log.warning("cannot tell whether an older run is still going: going on", reason=str(error) or "no answer")
         return None
 
