@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from core import __version__
 from core.exit_code import ExitCode
+from core.screen.standard_output import open_standard_streams
 from core.settings.faults import PREFIX, UsageError
 
 PROGRAM = "leo-lifecycle"
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None, *, may_act: bool = True) -> int:
     # Hardly a cycle is made here: to look for them takes 15 ms at the start, and 30 at the end, when all is given back.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
+    if not open_standard_streams():
+        print(f"{PROGRAM}: standard output is closed: nothing could be kept or shown", file=sys.stderr)
+        return ExitCode.UNRECORDED
     try:
         return _main(sys.argv[1:] if argv is None else argv, may_act=may_act)
     except UsageError as error:
