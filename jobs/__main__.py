@@ -132,9 +132,10 @@ def _add_jobs(program: argparse.ArgumentParser) -> None:
 
 
 def _run_job(job: ModuleType, parsed: argparse.Namespace, *, may_act: bool) -> int:
-    from core.clock import utc_now  # noqa: PLC0415 - what help and the jobs without settings do without
+    from core.clock import deadline_counts_from, monotonic, utc_now  # noqa: PLC0415 - help does without
     from core.settings.reading import load_settings, origins  # noqa: PLC0415
 
+    began = monotonic()
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
     settings = load_settings(flags, parsed.config, utc_now())
     if not (may_act or settings.dry_run):
@@ -144,7 +145,8 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace, *, may_act: bool) -> i
 
         print(shown(settings, job.FLAGS, origins(flags, parsed.config)), end="")
         return 0
-    return int(job.main(settings, parsed))
+    with deadline_counts_from(began):
+        return int(job.main(settings, parsed))
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -252,7 +252,7 @@ class Leonardo:
             token = await self._token()
             last.trace_id = secrets.token_hex(16)
             request = self._request(call, token, last.trace_id, looked_at)
-            async with self._clock.bound(self._request_timeout):
+            async with self._clock.bound(self._request_timeout, act=looked_at is not None):
                 self.calls[call.kind] += 1
                 last.acts += looked_at is not None
                 began, sent = self._clock.monotonic(), self._clock.wall()
