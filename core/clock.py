@@ -1,11 +1,12 @@
-"""A run's instant, deadline and signals; the one place that reads its clocks."""
+"""A run's instant, its deadline, and what a stop leaves of it; the one place that reads its clocks."""
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 
 from core.rules.decision import to_millisecond
 
@@ -13,21 +14,45 @@ SETTLING = 15.0
 """Seconds beside the request timeout that must be left for an act to start, so that it can be settled."""
 CLOSING = 2.0
 """Seconds before the deadline in which no request runs, so that the closing record is written in time."""
-GRACE = 8.0
-"""Seconds that requests in flight get after a signal; Cloud Run kills 10 s after SIGTERM."""
+GRACE = 7.5
+"""Seconds after a stop in which acts in flight may still be answered; Cloud Run kills 10 s after SIGTERM."""
+LAST_WORDS = 1.0
+"""Seconds beyond these two in which records may still be kept."""
+LEAVING = 0.4
+"""Seconds beyond that for the process to end; then nothing is waited for any more."""
+
+_began: ContextVar[float | None] = ContextVar("_began", default=None)
 
 
 class OutOfTimeError(Exception):
     """The deadline or a signal leaves no time for what was asked."""
 
 
+class _For(Enum):
+    """What a bound is for."""
+
+    READ = auto()
+    ACT = auto()
+    RECORDS = auto()
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def seconds_since_boot() -> float:
-    """A clock that nobody sets and that also runs while the machine sleeps, where the system has one (Linux has)."""
+def monotonic() -> float:
+    """Seconds on a clock that nobody sets and that also runs while the machine sleeps, where there is one (Linux)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@contextmanager
+def deadline_counts_from(began: float) -> Iterator[None]:
+    """For every clock that is made in it: a run's time is that of its process."""
+    token = _began.set(began)
+    try:
+        yield
+    finally:
+        _began.reset(token)
 
 
 class RunClock:
@@ -40,16 +65,19 @@ class RunClock:
         request_timeout: timedelta,
         as_of: datetime | None = None,
         wall: Callable[[], datetime] = utc_now,
-        monotonic: Callable[[], float] = seconds_since_boot,
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self._as_of = as_of
         self._wall = wall
         self.monotonic = monotonic
-        self._start = monotonic()
+        began = _began.get()
+        self._start = monotonic() if began is None else began
         self._end = self._start + deadline.total_seconds()
+        self._closes = self._end - CLOSING
         self._request_timeout = request_timeout.total_seconds()
         self._signalled = asyncio.Event()
-        self._bounds: set[asyncio.Timeout] = set()
+        self._bounds: dict[asyncio.Timeout, _For] = {}
+        self._acted = False
 
     def now(self) -> datetime:
         """The instant to judge by, to the millisecond as every comparison is."""
@@ -75,24 +103,58 @@ class RunClock:
         """Whether an act that starts now can be answered and settled in time."""
         return self.left() >= self._request_timeout + SETTLING
 
-    @asynccontextmanager
-    async def bound(self, seconds: float, *, at_least: float = 0.0) -> AsyncIterator[None]:
-        """Raise TimeoutError after `seconds`, or when the closing time comes, or `GRACE` after a signal.
+    @property
+    def ends_in(self) -> float:
+        """Seconds until the process must have ended, whatever hangs."""
+        return self._closes + LAST_WORDS + LEAVING - self.monotonic()
 
-        Raises OutOfTimeError at once where nothing may start any more; `at_least` are seconds given all the same.
+    @property
+    def waits_for(self) -> str | None:
+        """What a stop waits for; None where that is nothing."""
+        kinds = list(self._bounds.values())
+        if acts := kinds.count(_For.ACT):
+            return f"the answers to {acts} acts" if acts > 1 else "the answer to 1 act"
+        if self._acted and _For.READ in kinds:
+            return "what became of the acts"
+        return "records to be kept" if _For.RECORDS in kinds else None
+
+    @asynccontextmanager
+    async def bound(self, seconds: float, *, act: bool = False) -> AsyncIterator[None]:
+        """Raise TimeoutError after `seconds`, or when the closing time comes.
+
+        A stop cuts it too: an act `GRACE` later, and a read where an act has left, since it may tell what became of
+        that; any other read at once. Raises OutOfTimeError where it cuts a read, and where nothing may start any more.
         """
-        given = max(self.left() - CLOSING, at_least)
+        given = 0.0 if self.signalled else self._closes - self.monotonic()
         if given <= 0:
             raise OutOfTimeError
-        async with asyncio.timeout(min(seconds, given)) as timeout:
-            self._bounds.add(timeout)
+        self._acted |= act
+        try:
+            async with self._limit(min(seconds, given), _For.ACT if act else _For.READ):
+                yield
+        except TimeoutError:
+            if self.signalled and not act:
+                raise OutOfTimeError from None
+            raise
+
+    @asynccontextmanager
+    async def for_records(self) -> AsyncIterator[None]:
+        """Raise TimeoutError when the closing time comes, or a stop's; what is kept then gets the last words' time."""
+        left = self._closes - self.monotonic()
+        async with self._limit(max(left, min(LAST_WORDS, left + LAST_WORDS)), _For.RECORDS):
+            yield
+
+    @asynccontextmanager
+    async def _limit(self, seconds: float, purpose: _For) -> AsyncIterator[None]:
+        async with asyncio.timeout(seconds) as timeout:
+            self._bounds[timeout] = purpose
             try:
                 yield
             finally:
-                self._bounds.discard(timeout)
+                del self._bounds[timeout]
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; raises OutOfTimeError at once where the wait does not fit, or when a signal cuts it short."""
+        """Wait; raises OutOfTimeError at once where the wait does not fit, or when a stop cuts it short."""
         if seconds >= self.left() - CLOSING:
             raise OutOfTimeError
         try:
@@ -102,23 +164,21 @@ class RunClock:
         raise OutOfTimeError
 
     def stop(self) -> None:
-        """Start nothing more; what is in flight gets `GRACE` seconds, and none when told twice."""
-        grace = 0.0 if self._signalled.is_set() else GRACE
-        self._signalled.set()
-        cut = asyncio.get_running_loop().time() + grace
-        for timeout in self._bounds:
-            if not timeout.expired():
-                timeout.reschedule(min(timeout.when() or cut, cut))
+        """Start nothing more, and give acts in flight `GRACE` seconds; told twice, the same."""
+        if not self.signalled:
+            self._signalled.set()
+            self._close_in(GRACE)
 
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop the run while this is open (without a handler PID 1 would ignore them)."""
-        loop = asyncio.get_running_loop()
-        caught = (signal.SIGTERM, signal.SIGINT)
-        for number in caught:
-            loop.add_signal_handler(number, self.stop)
-        try:
-            yield
-        finally:
-            for number in caught:
-                loop.remove_signal_handler(number)
+    def stop_now(self) -> None:
+        """Start nothing more, and wait for nothing."""
+        self._signalled.set()
+        self._close_in(0)
+
+    def _close_in(self, seconds: float) -> None:
+        now = self.monotonic()
+        self._closes = min(self._closes, now + seconds)
+        for timeout, purpose in self._bounds.items():
+            given = 0 if purpose is _For.READ and not self._acted else self._closes - now
+            at = asyncio.get_running_loop().time() + given
+            if not timeout.expired():
+                timeout.reschedule(min(timeout.when() or at, at))

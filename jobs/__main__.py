@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from core import __version__
 from core.exit_code import ExitCode
+from core.screen.standard_output import open_standard_streams
 from core.settings.faults import PREFIX, UsageError
 from core.settings.pins import FLAG, Pins, drop_variables, take_pins
 
@@ -57,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Hardly a cycle is made here: to look for them takes 15 ms at the start, and 30 at the end, when all is given back.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
+    if not open_standard_streams():
+        print(f"{PROGRAM}: standard output is closed: nothing could be kept or shown", file=sys.stderr)
+        return ExitCode.UNRECORDED
     try:
         pins, words = take_pins(sys.argv[1:] if argv is None else argv)
         drop_variables(pins, os.environ)
@@ -136,9 +140,10 @@ def _add_jobs(program: argparse.ArgumentParser) -> None:
 
 
 def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
-    from core.clock import utc_now  # noqa: PLC0415 - what help and the jobs without settings do without
+    from core.clock import deadline_counts_from, monotonic, utc_now  # noqa: PLC0415 - help does without
     from core.settings.reading import load_settings, origins  # noqa: PLC0415
 
+    began = monotonic()
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
     settings = load_settings(flags, parsed.config, utc_now(), pins=parsed.pins)
     if parsed.show_config:
@@ -146,7 +151,8 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
 
         print(shown(settings, job.FLAGS, origins(flags, parsed.config, pins=parsed.pins)), end="")
         return 0
-    return int(job.main(settings, parsed))
+    with deadline_counts_from(began):
+        return int(job.main(settings, parsed))
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,16 +1,24 @@
 """A run's time: what it judges by, what is left of it, and what a signal cuts short."""
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.clock import CLOSING, GRACE, SETTLING, OutOfTimeError, RunClock, utc_now
+from core.clock import (
+    CLOSING,
+    GRACE,
+    LAST_WORDS,
+    LEAVING,
+    SETTLING,
+    OutOfTimeError,
+    RunClock,
+    deadline_counts_from,
+    utc_now,
+)
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
 
@@ -64,8 +72,13 @@ async def endless() -> None:
     await asyncio.Event().wait()
 
 
-async def bounded(clock: RunClock, seconds: float) -> None:
-    async with clock.bound(seconds):
+async def bounded(clock: RunClock, seconds: float, *, act: bool = False) -> None:
+    async with clock.bound(seconds, act=act):
+        await endless()
+
+
+async def keeping(clock: RunClock) -> None:
+    async with clock.for_records():
         await endless()
 
 
@@ -76,15 +89,6 @@ def ended(task: asyncio.Task[None]) -> type[BaseException] | None:
     error = task.exception()
     assert error is not None
     return type(error)
-
-
-@pytest.fixture
-def _handlers_as_before() -> Iterator[None]:
-    """The handlers of whoever runs the tests."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 # Instants
@@ -132,9 +136,18 @@ def test_time_runs_from_the_start_to_the_deadline() -> None:
     assert not clock.signalled
 
 
+def test_a_deadline_may_count_from_before_the_clock_was_made() -> None:
+    watch = Watch()
+    with deadline_counts_from(900.0):
+        clock = a_clock(watch)
+    assert (clock.elapsed(), clock.left()) == (100.0, 2600.0)
+    assert a_clock(watch).left() == 2700.0
+
+
 def test_the_margins_are_the_designs() -> None:
     assert SETTLING == 15.0
-    assert GRACE + CLOSING <= 10.0
+    assert GRACE + LAST_WORDS + LEAVING <= 9.0  # after a signal
+    assert LAST_WORDS + LEAVING < CLOSING  # before the deadline
 
 
 def test_an_act_starts_only_while_its_answer_can_be_settled() -> None:
@@ -201,13 +214,16 @@ def test_nothing_begins_in_closing_time() -> None:
     run(work)
 
 
-def test_what_is_in_flight_gets_a_grace_after_a_stop() -> None:
+def test_an_act_in_flight_gets_a_grace_after_a_stop_which_a_second_stop_does_not_change() -> None:
     async def work(loop: LeapingLoop) -> None:
-        clock = a_clock()
-        task = asyncio.create_task(bounded(clock, 75))
+        watch = Watch()
+        clock = a_clock(watch)
+        task = asyncio.create_task(bounded(clock, 75, act=True))
         await settle(loop)
         clock.stop()
+        watch.seconds += GRACE - 0.5
         await settle(loop, GRACE - 0.5)
+        clock.stop()
         assert ended(task) is None
         await settle(loop, 1)
         assert ended(task) is TimeoutError
@@ -215,15 +231,45 @@ def test_what_is_in_flight_gets_a_grace_after_a_stop() -> None:
     run(work)
 
 
-def test_a_second_stop_ends_the_grace() -> None:
+def test_what_is_read_is_cut_at_once_by_a_stop_where_no_act_has_left() -> None:
     async def work(loop: LeapingLoop) -> None:
         clock = a_clock()
-        tasks = [asyncio.create_task(bounded(clock, seconds)) for seconds in (75, 20)]
+        task = asyncio.create_task(bounded(clock, 75))
+        await settle(loop)
+        assert clock.waits_for is None
+        clock.stop()
+        await settle(loop)
+        assert ended(task) is OutOfTimeError
+
+    run(work)
+
+
+def test_what_is_read_after_an_act_gets_its_grace_since_it_may_tell_what_became_of_it() -> None:
+    async def work(loop: LeapingLoop) -> None:
+        clock = a_clock()
+        async with clock.bound(10, act=True):
+            pass
+        task = asyncio.create_task(bounded(clock, 75))
+        await settle(loop)
+        clock.stop()
+        await settle(loop, GRACE - 0.5)
+        assert ended(task) is None
+        assert clock.waits_for == "what became of the acts"
+        await settle(loop, 1)
+        assert ended(task) is OutOfTimeError
+
+    run(work)
+
+
+def test_told_to_wait_for_nothing_it_cuts_what_is_in_flight_at_once() -> None:
+    async def work(loop: LeapingLoop) -> None:
+        clock = a_clock()
+        tasks = [asyncio.create_task(bounded(clock, seconds, act=True)) for seconds in (75, 20)]
         await settle(loop)
         clock.stop()
         await settle(loop)
         assert [ended(task) for task in tasks] == [None, None]
-        clock.stop()
+        clock.stop_now()
         await settle(loop)
         assert [ended(task) for task in tasks] == [TimeoutError, TimeoutError]
 
@@ -233,7 +279,7 @@ def test_a_second_stop_ends_the_grace() -> None:
 def test_a_stop_lengthens_no_bound() -> None:
     async def work(loop: LeapingLoop) -> None:
         clock = a_clock()
-        task = asyncio.create_task(bounded(clock, 3))
+        task = asyncio.create_task(bounded(clock, 3, act=True))
         await settle(loop)
         clock.stop()
         await settle(loop, 3.5)
@@ -248,15 +294,116 @@ def test_a_stop_does_not_touch_bounds_that_are_over() -> None:
         async with clock.bound(10):
             pass
         clock.stop()
-        clock.stop()
+        clock.stop_now()
         await settle(loop, 100)
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("begun", "said"),
+    [([], None), ([False], None), ([True], "the answer to 1 act"), ([True, False, True], "the answers to 2 acts")],
+)
+def test_it_says_what_a_stop_waits_for(begun: list[bool], said: str | None) -> None:
+    async def work(loop: LeapingLoop) -> None:
+        clock = a_clock()
+        tasks = [asyncio.create_task(bounded(clock, 75, act=act)) for act in begun]
+        await settle(loop)
+        assert clock.waits_for == said
+        for task in tasks:
+            task.cancel()
+        tasks = [asyncio.create_task(keeping(clock))]
+        await settle(loop)
+        assert clock.waits_for == "records to be kept"
+        tasks[0].cancel()
+        await settle(loop)
+        assert clock.waits_for is None
+
+    run(work)
+
+
+# Records
+
+
+def test_records_may_be_kept_until_the_closing_time() -> None:
+    async def work(loop: LeapingLoop) -> None:
+        task = asyncio.create_task(keeping(a_clock(deadline=60)))
+        await settle(loop)
+        await settle(loop, 60 - CLOSING - 0.5)
+        assert ended(task) is None
+        await settle(loop, 1)
+        assert ended(task) is TimeoutError
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("left", "given"), [(CLOSING + 0.5, LAST_WORDS), (CLOSING, LAST_WORDS), (CLOSING - 0.75, 0.25)]
+)
+def test_near_the_end_records_have_the_time_of_the_last_words(left: float, given: float) -> None:
+    async def work(loop: LeapingLoop) -> None:
+        watch = Watch()
+        clock = a_clock(watch, deadline=60)
+        watch.seconds += 60 - left
+        task = asyncio.create_task(keeping(clock))
+        await settle(loop)
+        await settle(loop, given - 0.125)
+        assert ended(task) is None
+        await settle(loop, 0.25)
+        assert ended(task) is TimeoutError
+
+    run(work)
+
+
+def test_records_have_no_time_when_the_last_words_are_over() -> None:
+    async def work(loop: LeapingLoop) -> None:
+        watch = Watch()
+        clock = a_clock(watch)
+        watch.seconds += 2700 - CLOSING + LAST_WORDS
+        task = asyncio.create_task(keeping(clock))
+        await settle(loop)
+        assert ended(task) is TimeoutError
+
+    run(work)
+
+
+@pytest.mark.parametrize("before_the_stop", [True, False])
+def test_after_a_stop_records_may_be_kept_as_long_as_acts_may_be_answered(*, before_the_stop: bool) -> None:
+    async def work(loop: LeapingLoop) -> None:
+        clock = a_clock()
+        if not before_the_stop:
+            clock.stop()
+        task = asyncio.create_task(keeping(clock))
+        await settle(loop)
+        clock.stop()
+        await settle(loop, GRACE - 0.5)
+        assert ended(task) is None
+        await settle(loop, 1)
+        assert ended(task) is TimeoutError
+
+    run(work)
+
+
+def test_it_says_when_the_process_must_have_ended() -> None:
+    async def work(_: LeapingLoop) -> None:
+        watch = Watch()
+        clock = a_clock(watch)
+        beyond = LAST_WORDS + LEAVING
+        assert clock.ends_in == pytest.approx(2700 - CLOSING + beyond)
+        clock.stop()
+        assert clock.ends_in == pytest.approx(GRACE + beyond)
+        watch.seconds += 3
+        clock.stop()
+        assert clock.ends_in == pytest.approx(GRACE + beyond - 3)
+        clock.stop_now()
+        assert clock.ends_in == pytest.approx(beyond)
 
     run(work)
 
 
 def test_a_stop_while_a_bound_is_ending_changes_nothing() -> None:
     async def stopping(clock: RunClock) -> None:
-        async with clock.bound(0):
+        async with clock.bound(0, act=True):
             try:
                 await endless()
             finally:
@@ -307,46 +454,11 @@ def test_a_stop_cuts_every_wait() -> None:
     run(work)
 
 
-# Signals
-
-
-@pytest.mark.usefixtures("_handlers_as_before")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_run(number: signal.Signals) -> None:
-    async def work(loop: LeapingLoop) -> None:
-        clock = a_clock()
-        with clock.signals():
-            in_flight = asyncio.create_task(bounded(clock, 75))
-            waiting = asyncio.create_task(clock.sleep(1000))
-            await settle(loop)
-            os.kill(os.getpid(), number)
-            with pytest.raises(OutOfTimeError):
-                await waiting
-            assert (clock.signalled, clock.left(), ended(in_flight)) == (True, 0.0, None)
-            os.kill(os.getpid(), number)
-            with pytest.raises(TimeoutError):
-                await in_flight
-
-    run(work)
-
-
-@pytest.mark.usefixtures("_handlers_as_before")
-def test_signals_are_caught_only_while_the_run_goes_on() -> None:
-    async def work(loop: LeapingLoop) -> None:
-        clock = a_clock()
-        with pytest.raises(ZeroDivisionError), clock.signals():
-            raise ZeroDivisionError
-        assert not loop.remove_signal_handler(signal.SIGTERM)
-        assert not loop.remove_signal_handler(signal.SIGINT)
-
-    run(work)
-
-
 def test_a_sleep_of_the_machine_counts() -> None:
     """In a namespace of its own, whose machine has slept for 5,000 seconds since it was started."""
     slept = ("unshare", "--time", "--boottime", "5000")
     if subprocess.run([*slept, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this system or user cannot make a namespace of time")
-    script = "import time; from core.clock import seconds_since_boot; print(seconds_since_boot() - time.monotonic())"
+    script = "import time; from core.clock import monotonic; print(monotonic() - time.monotonic())"
     told = subprocess.run([*slept, sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert float(told.stdout) > 4999

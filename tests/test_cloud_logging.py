@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from core.clock import RunClock
 from core.google.api import GoogleError
 from core.google.log_entries import PAGE, READS_A_MINUTE, CloudLogEntries
 from core.google.log_entry import to_entry, to_record
-from core.google.log_sink import MOST_ENTRIES, CloudLog, open_log
+from core.google.log_sink import MOST_ENTRIES, TOKEN_TRIES, CloudLog, open_log
 from core.records.events import RuntimeMissing, record_of
 from core.records.outcome import Severity
 from core.records.selection import EVERYTHING, RUNS, Match
@@ -62,9 +63,9 @@ def with_log(google: Google, work: Callable[[AuditLog, CloudLog], Awaitable[None
         clock = RunClock(deadline=timedelta(seconds=seconds), request_timeout=timedelta(seconds=1))
         labels = {"run.googleapis.com/execution_name": "run-1"}
         place = {"project_id": "p", "location": "us-central1", "job_name": "delete-old-runtimes"}
-        opening = open_log(LOG, clock, emulator=google.address, cloud_run=place, labels=labels)
+        opening = open_log(LOG, emulator=google.address, cloud_run=place, labels=labels)
         async with opening as sink:
-            await work(AuditLog(IDENTITY, [sink], now=clock.wall), sink)
+            await work(AuditLog(IDENTITY, [sink], now=clock.wall, in_time=clock.for_records), sink)
 
     asyncio.run(run())
 
@@ -142,10 +143,10 @@ def test_an_entry_is_what_the_log_agent_would_make_of_the_line(google: Google) -
 def test_records_go_in_batches_and_in_order(google: Google) -> None:
     async def work(log: AuditLog, sink: CloudLog) -> None:
         for number in range(2 * MOST_ENTRIES + 1):
+            assert sink.full == (number >= MOST_ENTRIES)
             log.write(missing(number))
-        assert sink.waiting == 2 * MOST_ENTRIES + 1
         await log.commit()
-        assert sink.waiting == 0
+        assert not sink.full
 
     with_log(google, work)
     assert google.writes == [MOST_ENTRIES, MOST_ENTRIES, 1]
@@ -183,7 +184,19 @@ def test_those_who_wait_together_share_one_write(google: Google) -> None:
     assert google.writes == [1, 9]
 
 
-@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.INTERNAL, Code.DEADLINE_EXCEEDED])
+MAY_PASS = [
+    Code.UNAVAILABLE,
+    Code.RESOURCE_EXHAUSTED,
+    Code.INTERNAL,
+    Code.DEADLINE_EXCEEDED,
+    Code.ABORTED,
+    Code.UNKNOWN,
+    Code.CANCELLED,
+    Code.UNAUTHENTICATED,
+]
+
+
+@pytest.mark.parametrize("code", MAY_PASS)
 @pytest.mark.parametrize("act_first", [False, True])
 def test_what_may_pass_is_sent_again_as_it_was(google: Google, code: Code, *, act_first: bool) -> None:
     google.faults.append(GoogleFault(method="WriteLogEntries", code=code, times=2, act_first=act_first))
@@ -199,7 +212,7 @@ def test_what_may_pass_is_sent_again_as_it_was(google: Google, code: Code, *, ac
     assert len(list(shown.lines(EVERYTHING))) == 1
 
 
-@pytest.mark.parametrize("code", [Code.PERMISSION_DENIED, Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.UNAUTHENTICATED])
+@pytest.mark.parametrize("code", [Code.PERMISSION_DENIED, Code.INVALID_ARGUMENT, Code.NOT_FOUND])
 def test_a_refusal_is_not_sent_again_and_nothing_counts_as_kept(google: Google, code: Code) -> None:
     google.faults.append(GoogleFault(method="WriteLogEntries", code=code, times=9))
 
@@ -213,23 +226,39 @@ def test_a_refusal_is_not_sent_again_and_nothing_counts_as_kept(google: Google, 
     assert google.calls["WriteLogEntries"] == 1
 
 
-def test_when_time_is_over_a_write_gets_one_last_try(google: Google) -> None:
-    google.faults.append(GoogleFault(method="WriteLogEntries", times=10**6))
+@pytest.mark.parametrize(("times", "kept"), [(TOKEN_TRIES - 1, True), (TOKEN_TRIES, False)])
+def test_a_token_that_is_refused_again_and_again_is_a_refusal(google: Google, times: int, *, kept: bool) -> None:
+    google.faults.append(GoogleFault(method="WriteLogEntries", code=Code.UNAUTHENTICATED, times=times))
 
     async def work(log: AuditLog, _: CloudLog) -> None:
         log.write(missing())
-        with pytest.raises(RecordNotKeptError):
+        with nullcontext() if kept else pytest.raises(RecordNotKeptError, match="UNAUTHENTICATED"):
+            await log.commit()
+
+    with_log(google, work)
+    assert (google.calls["WriteLogEntries"], len(google.entries)) == (TOKEN_TRIES, kept)
+
+
+@pytest.mark.parametrize("fault", [{"times": 10**6}, {"code": None, "times": 10**6, "held_until": threading.Event()}])
+def test_what_is_not_acknowledged_in_time_is_lost(google: Google, fault: dict[str, Any]) -> None:
+    """Whether it is refused again and again, or never answered."""
+    google.faults.append(GoogleFault(method="WriteLogEntries", **fault))
+
+    async def work(log: AuditLog, _: CloudLog) -> None:
+        log.write(missing())
+        with pytest.raises(RecordNotKeptError, match=rf"^{LOG}: not kept in time$"):
             await log.commit()
 
     with_log(google, work, seconds=2.5)
-    assert google.calls["WriteLogEntries"] >= 2
-    google.faults.clear()
+    fault.get("held_until", threading.Event()).set()
 
-    async def too_late(log: AuditLog, _: CloudLog) -> None:
+
+def test_when_time_is_over_a_record_is_still_tried(google: Google) -> None:
+    async def work(log: AuditLog, _: CloudLog) -> None:
         log.write(missing(2))
         await log.commit()
 
-    with_log(google, too_late, seconds=0.1)
+    with_log(google, work, seconds=1.5)
     assert [entry["jsonPayload"]["name"] for _, entry in google.entries] == ["x-2"]
 
 

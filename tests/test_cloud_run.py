@@ -197,6 +197,21 @@ def test_a_place_that_nobody_tells_is_an_error_in_one_line(monkeypatch: pytest.M
         place_of("mine", None)
 
 
+@pytest.mark.parametrize("answer", ["", "<html>a page</html>", "two\nlines", "x" * 101])
+@pytest.mark.usefixtures("metadata")
+def test_an_answer_that_is_no_name_is_an_error_in_one_line(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METADATA, "instance/region", answer)
+    with pytest.raises(OSError, match=r"^the metadata server does not tell instance/region: '.{,50}' is no name$"):
+        place_of("mine", None)
+
+
+@pytest.mark.parametrize("host", ["[::1]evil.com", "127.0.0.1:x", "127.0.0.1:99999"])
+def test_a_metadata_server_at_no_address_is_an_error_in_one_line(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCE_METADATA_HOST", host)
+    with pytest.raises(OSError, match=r"^the metadata server does not tell instance/region: .+$"):
+        place_of("mine", None)
+
+
 # Before whom it steps back
 
 
@@ -324,6 +339,35 @@ def test_where_nobody_tells_of_older_runs_a_live_run_says_so_and_goes_on(
     assert (ended.code, ended.finished["outcomes"]) == (0, {"deletion_accepted": 1})
     assert "cannot tell whether an older run is still going: going on" in ended.err
     assert "PERMISSION_DENIED" in ended.err
+
+
+def without_containers(google: Google) -> None:
+    google.executions[f"{JOB}/executions/first"].message.template = run_v2.TaskTemplate()
+
+
+def in_the_year_zero(google: Google) -> None:
+    message = run_v2.Execution.pb(google.executions[f"{JOB}/executions/first"].message)
+    message.create_time.seconds = -(10**11)
+
+
+@pytest.mark.parametrize("odd", [without_containers, in_the_year_zero])
+def test_an_answer_about_older_runs_that_makes_no_sense_is_told_and_the_run_goes_on(
+    odd: Callable[[Google], None], run: Run, monkeypatch: pytest.MonkeyPatch, google: Google
+) -> None:
+    google.add_execution(f"{JOB}/executions/first", LIVE, created=datetime.now(UTC) - MINUTE)
+    odd(google)
+    on_cloud_run(monkeypatch, google, "second")
+    with serving(Leonardo([a_machine(1)])) as server:
+        ended = run(*delete(server, "--no-dry-run"))
+    assert (ended.code, ended.finished["outcomes"]) == (0, {"deletion_accepted": 1})
+    assert "cannot tell whether an older run" in ended.err
+
+
+def test_an_execution_without_a_container_hides_no_other(google: Google) -> None:
+    for name, created in (("first", NOW - 2 * MINUTE), ("second", NOW - MINUTE)):
+        google.add_execution(f"{JOB}/executions/{name}", LIVE, created=created)
+    without_containers(google)
+    assert older(google) == "second"
 
 
 def test_two_live_runs_at_once_delete_each_runtime_once() -> None:

@@ -249,20 +249,6 @@ def test_a_standard_error_that_nobody_reads_does_not_stop_the_run() -> None:
 # signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_run_with_every_runtime_accounted_for(number: signal.Signals) -> None:
-    fleet = [a_machine(n, days=60 - n) for n in range(1, 7)]
-    with serving(Leonardo(fleet), faults=[Fault(call="delete", hang=True, times=None)]) as server:
-        process = start(*delete(server, "--no-dry-run", "--write-concurrency", "2"))
-        wait_for_deletes(server, 2, process)
-        process.send_signal(number)
-        process.send_signal(signal.SIGTERM if number == signal.SIGINT else signal.SIGINT)
-        ended = finish(process)
-    assert ended.code == 5
-    assert ended.finished["outcomes"] == {"in_doubt": 2, "not_attempted": 4}
-    assert (ended.finished["listed"], ended.finished["audited"], ended.finished["exit_code"]) == (6, 6, 5)
-
-
 def wait_for_deletes(server: SandboxServer, count: int, process: subprocess.Popen[str]) -> None:
     while [r.call for r in list(server.requests)].count("delete") < count:
         assert process.poll() is None

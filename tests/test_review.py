@@ -18,7 +18,7 @@ from core.records import events
 from core.records.files import AuditFiles
 from core.records.outcome import Outcome, Severity
 from core.records.reader import AuditRecords, Record
-from core.records.writer import AuditFile, AuditLog, RunIdentity
+from core.records.writer import AuditLog, RunIdentity
 from core.review.rejudge import rules_of
 from core.review.verify import Verdict, verify
 from core.rules.decision import Action
@@ -31,6 +31,7 @@ from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
 from tests.conftest import LEO, Ended, a_machine, delete, paths
 from tests.test_check_autopause import check, overdue
+from tests.test_writer import Memory
 
 Run = Callable[..., Ended]
 Line = dict[str, Any]
@@ -504,7 +505,7 @@ def kept_by_days(tmp_path: Path, *ages: timedelta, created: datetime = INSTANT -
     path = tmp_path / "daily.jsonl"
     for number, age in enumerate(ages):
         at = created + age
-        sink = AuditFile(path)
+        sink = Memory()
         log = AuditLog(
             RunIdentity(job="delete-old-runtimes", run_id=f"run-{number}", environment="test", dry_run=True),
             [sink],
@@ -532,7 +533,8 @@ def kept_by_days(tmp_path: Path, *ages: timedelta, created: datetime = INSTANT -
         outcome = Outcome.KEPT if decision.action is Action.KEEP else Outcome.WOULD_DELETE
         words = policy.explain(runtime, decision)
         log.write(events.runtime_audited(runtime, decision, outcome, words, name_creator=True))
-        sink.close()
+        with path.open("ab") as file:
+            file.writelines(sink.lines)
     return path
 
 

@@ -16,7 +16,8 @@ from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError
 from core.leonardo.exchange import MethodRefusedError
 from core.records import events
 from core.records.outcome import Severity
-from core.records.writer import AuditLog, RunIdentity, Sink
+from core.records.sinks import Sink
+from core.records.writer import AuditLog, RunIdentity
 from core.rules.deletion import DeletionPolicy
 from core.rules.guards import Expectations
 from core.run.account import Account
@@ -37,7 +38,7 @@ class Memory:
     """A sink that remembers, and does what a test wants done when an intent is to be made durable."""
 
     name = "memory"
-    waiting = 0
+    full = False
 
     def __init__(self, on_durable: Callable[[], None] = lambda: None, *, fails_at: int | None = None) -> None:
         self.lines: list[bytes] = []
@@ -49,6 +50,9 @@ class Memory:
         if len(self.lines) == self._fails_at:
             raise OSError(28, "No space left on device")
         self.lines.extend(lines)
+
+    async def catch_up(self) -> None:
+        pass
 
     async def make_durable(self) -> None:
         if b"_requested" in self.lines[-1]:
@@ -315,8 +319,7 @@ def test_what_is_in_flight_at_a_signal_is_in_doubt_and_the_rest_not_attempted() 
 
     async def interrupt(server: SandboxServer) -> None:
         await until(lambda: any(r.call == "delete" for r in server.requests))
-        clock.stop()
-        clock.stop()  # told twice, it does not wait for what is in flight
+        clock.stop_now()
 
     with serving(SandboxLeonardo(fleet), faults=[Fault(call="delete", hang=True)]) as server:
         assert sweep(server, memory, clock=clock, actors=1, beside=interrupt) == 5
@@ -329,8 +332,7 @@ def test_acts_that_a_signal_cuts_off_do_not_count_as_failures_of_leonardo() -> N
 
     async def interrupt(server: SandboxServer) -> None:
         await until(lambda: [r.call for r in server.requests].count("delete") == 12)
-        clock.stop()
-        clock.stop()
+        clock.stop_now()
 
     fleet = [a_machine(n) for n in range(1, 13)]
     with serving(SandboxLeonardo(fleet), faults=[Fault(call="delete", hang=True, times=None)]) as server:
@@ -357,8 +359,7 @@ def test_a_delete_that_was_told_to_come_back_and_then_cut_off_is_in_doubt() -> N
 
     async def interrupt(server: SandboxServer) -> None:
         await until(lambda: [r.call for r in server.requests].count("get") == 2)
-        clock.stop()
-        clock.stop()
+        clock.stop_now()
 
     faults = [
         Fault(call="delete", status=503, headers={"Retry-After": "1"}),
@@ -375,8 +376,7 @@ def test_a_signal_while_listing_touches_nothing(fault: Fault) -> None:
 
     async def interrupt(server: SandboxServer) -> None:
         await until(lambda: bool(server.requests))
-        clock.stop()
-        clock.stop()
+        clock.stop_now()
 
     with serving(SandboxLeonardo([a_machine(n) for n in range(1, 9)]), faults=[fault]) as server:
         assert sweep(server, memory, clock=clock, beside=interrupt) == 5

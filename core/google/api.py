@@ -5,9 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import google.api_core.exceptions as failures
+import google.auth
 import grpc
 import grpc.aio
 from google.auth.exceptions import GoogleAuthError
+
+from core.background import in_background
 
 MAY_PASS = (
     failures.ServiceUnavailable,
@@ -41,12 +44,13 @@ def client(kind: Any, emulator: str | None) -> Any:
     return kind(transport=kind.get_transport_class("grpc")(channel=grpc.insecure_channel(emulator, CHANNEL)))
 
 
-def async_client(kind: Any, emulator: str | None) -> Any:
-    """The same for a class that is awaited."""
+async def async_client(kind: Any, emulator: str | None) -> Any:
+    """The same for a class that is awaited; the metadata server, which may not answer, holds up nobody else."""
+    transport = kind.get_transport_class("grpc_asyncio")
     if emulator is None:
-        return kind()
-    channel = grpc.aio.insecure_channel(emulator, CHANNEL)
-    return kind(transport=kind.get_transport_class("grpc_asyncio")(channel=channel))
+        credentials, _ = await in_background(google.auth.default, default_scopes=transport.AUTH_SCOPES)
+        return kind(credentials=credentials)
+    return kind(transport=transport(channel=grpc.aio.insecure_channel(emulator, CHANNEL)))
 
 
 @contextmanager

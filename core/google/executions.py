@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud import run_v2
 from pydantic import TypeAdapter, ValidationError
 
 from core.google.api import MAY_PASS, client, told
+
+log = structlog.get_logger(__name__)
 
 TIMEOUT = 20.0
 """Seconds for one call; the library knows neither a timeout nor a retry of its own for Cloud Run."""
@@ -104,7 +107,7 @@ class CloudRunJob:
             if _short(execution.name) != own
             and (ours is None or _order(execution) < ours)
             and now - execution.create_time < deadline + LATE
-            and _may_act(execution.template.containers[0])
+            and _may_act(execution)
         )
         return _short(older[0][1]) if older else None
 
@@ -120,8 +123,12 @@ def _short(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _may_act(container: Any) -> bool:
+def _may_act(execution: Any) -> bool:
     """Whether the run was told to act, by its arguments or else by its variables."""
+    if not execution.template.containers:
+        log.warning("cannot tell whether an older run may act: going on", execution=_short(execution.name))
+        return False
+    container = execution.template.containers[0]
     told_by_flag = [word for word in container.args if word in ("--dry-run", "--no-dry-run")]
     if told_by_flag:
         return bool(told_by_flag[-1] == "--no-dry-run")

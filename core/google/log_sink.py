@@ -3,17 +3,18 @@
 The library's own handlers send from a background thread, which drops what it holds when the process ends: not used.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
+import google.api_core.exceptions as failures
 import tenacity
 from google.api.monitored_resource_pb2 import MonitoredResource
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2AsyncClient
 from google.cloud.logging_v2.types import WriteLogEntriesRequest
 
-from core.clock import OutOfTimeError, RunClock
-from core.google.api import MAY_PASS, GoogleError, async_client, told
+from core.google.api import MAY_PASS, async_client, told
 from core.google.log_entry import to_entry
 
 MOST_ENTRIES = 500
@@ -21,34 +22,40 @@ MOST_BYTES = 5 * 2**20
 """Of one write; the API takes 10 MB, and a record grows a little on its way into an entry."""
 TIMEOUT = 20.0
 """Seconds for one try of a write."""
-LAST_TRY = 1.0
-"""Seconds for a write when the run's time is over: after SIGTERM, Cloud Run leaves that much beside `GRACE`."""
-WAITS = tenacity.wait_random_exponential(multiplier=0.2, max=10)
+ALSO_PASS = (failures.Aborted, failures.Cancelled, failures.Unknown)
+"""An entry that is written twice is one entry, so that whatever does not refuse a write is reason to repeat it."""
+TOKEN_TRIES = 5
+"""Writes in a row that may be answered with UNAUTHENTICATED: a token expires on its way, and the library renews it."""
+WAITS = tenacity.wait_random_exponential(multiplier=0.2, max=3)
+"""Short enough for another try between a signal and the end of the process."""
 
 
 class CloudLog:
     """A log of Cloud Logging that takes the lines of one run."""
 
-    def __init__(
-        self, log: str, client: Any, clock: RunClock, *, resource: MonitoredResource, labels: Mapping[str, str]
-    ) -> None:
+    def __init__(self, log: str, client: Any, *, resource: MonitoredResource, labels: Mapping[str, str]) -> None:
         """`log` is `projects/P/logs/NAME`; `labels` stand on every entry beside the record's own."""
         self.name = log
         self._client = client
-        self._clock = clock
         self._resource = resource
         self._labels = labels
         self._lines: list[bytes] = []
 
     @property
-    def waiting(self) -> int:
-        return len(self._lines)
+    def full(self) -> bool:
+        return len(self._lines) >= MOST_ENTRIES
 
     def write(self, *lines: bytes) -> None:
         self._lines += lines
 
+    async def catch_up(self) -> None:
+        await self.make_durable()
+
     async def make_durable(self) -> None:
-        """Send what waits; a request is made once, and sent again as it is. Raises GoogleError where one is refused."""
+        """Send what waits; a request is made once, and sent again as it is. Raises GoogleError where one is refused.
+
+        It is tried as often as it takes: how long that may be is for whoever waits to say.
+        """
         while batch := self._batch():
             request = WriteLogEntriesRequest.wrap(
                 WriteLogEntriesRequest.pb()(
@@ -74,43 +81,32 @@ class CloudLog:
         return batch
 
     async def _send(self, request: WriteLogEntriesRequest) -> None:
-        """As often as it takes, while there is time; once more when there is none."""
-        tries = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type((*MAY_PASS, TimeoutError)),
-            wait=WAITS,
-            sleep=self._clock.sleep,
-        )
-        try:
-            async for attempt in tries:
-                with attempt:
-                    await self._try(request)
-        except OutOfTimeError:
-            try:
-                await self._try(request)
-            except TimeoutError:
-                raise GoogleError("not acknowledged in time") from None
-
-    async def _try(self, request: WriteLogEntriesRequest) -> None:
-        async with self._clock.bound(TIMEOUT, at_least=LAST_TRY):
-            await self._client.write_log_entries(request, timeout=TIMEOUT, retry=None)
+        tries = tenacity.AsyncRetrying(retry=_may_pass, wait=WAITS, sleep=asyncio.sleep, reraise=True)
+        async for attempt in tries:
+            with attempt:
+                async with asyncio.timeout(TIMEOUT):
+                    await self._client.write_log_entries(request, timeout=TIMEOUT, retry=None)
 
 
-def open_log(
-    log: str, clock: RunClock, *, emulator: str | None, cloud_run: Mapping[str, str], labels: Mapping[str, str]
-) -> AbstractAsyncContextManager[CloudLog]:
+def _may_pass(state: tenacity.RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, failures.Unauthenticated):
+        return state.attempt_number < TOKEN_TRIES
+    return isinstance(error, (*MAY_PASS, *ALSO_PASS, TimeoutError))
+
+
+@asynccontextmanager
+async def open_log(
+    log: str, *, emulator: str | None, cloud_run: Mapping[str, str], labels: Mapping[str, str]
+) -> AsyncIterator[CloudLog]:
     """A log to write to; `cloud_run` are the labels of the resource that a Cloud Run job is, if the process is one.
 
-    Raises GoogleError at once where there are no credentials.
+    Raises GoogleError where there are no credentials.
     """
     with told("no client for Cloud Logging"):
-        client = async_client(LoggingServiceV2AsyncClient, emulator)
+        client = await async_client(LoggingServiceV2AsyncClient, emulator)
     kind, about = ("cloud_run_job", cloud_run) if cloud_run else ("global", {"project_id": log.split("/")[1]})
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[CloudLog]:
-        try:
-            yield CloudLog(log, client, clock, resource=MonitoredResource(type=kind, labels=about), labels=labels)
-        finally:
-            await client.transport.close()
-
-    return opened()
+    try:
+        yield CloudLog(log, client, resource=MonitoredResource(type=kind, labels=about), labels=labels)
+    finally:
+        await client.transport.close()

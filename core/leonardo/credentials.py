@@ -12,6 +12,7 @@ import google.auth.impersonated_credentials
 import requests
 from google.auth.transport.requests import Request
 
+from core.background import in_background
 from core.leonardo.errors import CredentialsError
 from core.leonardo.redaction import hide_quotes
 
@@ -68,7 +69,7 @@ class GoogleCredentials:
         async with self._lock:
             if not self._credentials.valid or self._credentials.token == refused:
                 try:
-                    await asyncio.to_thread(self._credentials.refresh, self._request)
+                    await in_background(self._credentials.refresh, self._request)
                 except NO_TOKEN as error:
                     said = _sentence(error, self._request.answered)
                     raise CredentialsError(f"no access token: {type(error).__name__}: {said}") from None
@@ -94,7 +95,7 @@ def google_credentials(impersonate: str | None) -> GoogleCredentials:
 
 
 class _Impatient(Request):
-    """A refresh runs on a thread that nothing can stop, and the program cannot end before it does.
+    """A refresh runs on a thread that nothing can stop, and others wait for its token.
 
     It goes past the proxies of the environment: none may see a call to the metadata server.
     """

@@ -134,7 +134,7 @@ class Connections:
         connection = await self._idle.get()
         try:
             with self._translated(question.method):
-                async with self._clock.bound(self._timeout):
+                async with self._clock.bound(self._timeout, act=question.method != "GET"):
                     answer, response = await self._answer(connection, question, whole=whole)
             try:
                 yield answer

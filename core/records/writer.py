@@ -1,23 +1,19 @@
-"""Keeps audit records: one line each, made durable before an act; what they say lives in `events`."""
+"""Keeps audit records: one line each, made durable before an act; what they say and where they go lives beside."""
 
 import asyncio
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import structlog
 
 from core.records.events import SCHEMA, Common, Event, Stamp
 from core.records.fitting import LARGEST, fitted
+from core.records.sinks import Sink
 
 log = structlog.get_logger(__name__)
-
-MOST_WAITING = 500
-"""Lines that a sink may hold back before whoever writes many waits for it."""
 
 _encode = msgspec.json.Encoder().encode
 BEFORE_SEQ = b'","seq":'
@@ -40,68 +36,6 @@ class RunIdentity:
     task_count: int = 1
 
 
-class Sink(Protocol):
-    """Where lines go, until whoever opened it closes it; its methods raise OSError."""
-
-    name: str
-
-    def write(self, *lines: bytes) -> None:
-        """Take these lines, at once and whole."""
-
-    @property
-    def waiting(self) -> int:
-        """Lines taken that are held back until they are made durable."""
-
-    async def make_durable(self) -> None:
-        """Return when every line taken so far outlives this process and its machine."""
-
-
-class Stdout:
-    """Lines for Cloud Run's log agent, which reads them as they are written: there is nothing to wait for."""
-
-    name = "stdout"
-    waiting = 0
-
-    def __init__(self, descriptor: int = 1) -> None:
-        self._descriptor = descriptor
-        os.set_blocking(descriptor, True)
-
-    def write(self, *lines: bytes) -> None:
-        _write_whole(self._descriptor, b"".join(lines))
-
-    async def make_durable(self) -> None:
-        pass
-
-
-class AuditFile:
-    """A file of JSON Lines, appended to and fsynced."""
-
-    waiting = 0
-
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            _write_whole(self._descriptor, b"\n")  # a killed run's torn line must not swallow our first one
-
-    def write(self, *lines: bytes) -> None:
-        _write_whole(self._descriptor, b"".join(lines))
-
-    async def make_durable(self) -> None:
-        await asyncio.to_thread(os.fsync, self._descriptor)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-def _write_whole(descriptor: int, content: bytes) -> None:
-    written = os.write(descriptor, content)
-    while written < len(content):
-        written += os.write(descriptor, content[written:])
-
-
 class AuditLog:
     """The records of one run, in order. `failure` says whether one could not be kept."""
 
@@ -112,19 +46,34 @@ class AuditLog:
         *,
         now: Callable[[], datetime],
         seen_by: Callable[[Event], None] = lambda _: None,
+        in_time: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
+        """`in_time` raises TimeoutError where what is done in it takes longer than the run can wait for a record."""
         self._insert_id = f"{identity.run_id}-{identity.task_index}-"
         self._same_on_all = _same_on_all(identity)
         self._sinks = list(sinks)
         self._now = now
         self._seen_by = seen_by
+        self._in_time = in_time
         self._lock = asyncio.Lock()
         self._durable = 0
         self.written = 0
         self.failure: str | None = None
 
+    def also_keep_in(self, sink: Sink) -> None:
+        """Call it before the first record."""
+        self._sinks.append(sink)
+
+    @property
+    def kept_in(self) -> list[str]:
+        """Where every record is that was written so far."""
+        return [sink.name for sink in self._sinks]
+
     def write(self, *records: Event) -> None:
-        """Write records, together, to every sink that still works. Raises RecordNotKeptError where one does not."""
+        """Give records, together, to every sink that still works. Raises RecordNotKeptError where one does not.
+
+        What a sink cannot keep of them is known once `commit` or `drain` returns.
+        """
         stamp = self._stamp(self._now())
         lines = [self._line(event, stamp, seq) for seq, event in enumerate(records, self.written)]
         self.written += len(lines)
@@ -137,36 +86,51 @@ class AuditLog:
             self._seen_by(event)
         self.check()
 
-    async def commit(self) -> None:
-        """Return when all that is written is durable; those who wait together share one effort.
+    async def commit(self) -> float:
+        """Return when all that is written is durable, with the seconds that it took; those who wait share one effort.
 
-        Raises RecordNotKeptError where it cannot be made so.
+        Raises RecordNotKeptError where it cannot be made so, or not in time.
         """
-        wanted = self.written
+        loop = asyncio.get_running_loop()
+        began, wanted = loop.time(), self.written
         async with self._lock:
             if self._durable < wanted:
                 covered = self.written
-                for sink in tuple(self._sinks):
-                    try:
-                        await sink.make_durable()
-                    except OSError as error:
-                        self._drop(sink, error)
+                await self._all({sink: sink.make_durable() for sink in self._sinks})
                 self._durable = covered
         self.check()
+        return loop.time() - began
 
     async def drain(self) -> None:
-        """Return at once unless a sink holds many lines back; call it where many are written in a row.
+        """Return at once unless a sink holds much back; call it where many are written in a row.
 
         Raises RecordNotKeptError where any record was lost so far.
         """
-        if any(sink.waiting >= MOST_WAITING for sink in self._sinks):
-            await self.commit()
+        if full := [sink for sink in self._sinks if sink.full]:
+            async with self._lock:
+                await self._all({sink: sink.catch_up() for sink in full})
         self.check()
 
     def give_up(self, why: str) -> None:
         """No record counts as kept any more. Raises RecordNotKeptError."""
         self.failure = self.failure or why
         self.check()
+
+    async def _all(self, efforts: Mapping[Sink, Awaitable[None]]) -> None:
+        """At once, so that a sink that hangs keeps no record from the others."""
+        futures = {sink: asyncio.ensure_future(effort) for sink, effort in efforts.items()}
+        if unfinished := [future for future in futures.values() if not future.done()]:
+            with suppress(TimeoutError):
+                async with self._in_time():
+                    await asyncio.wait(unfinished)
+        for sink, future in futures.items():
+            if not future.done():
+                future.cancel()
+                self._drop(sink, OSError("not kept in time"))
+            elif isinstance(error := future.exception(), OSError):
+                self._drop(sink, error)
+            else:
+                future.result()
 
     def check(self) -> None:
         """Raises RecordNotKeptError where any record was lost so far."""

@@ -4,18 +4,22 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 import structlog
 
 from core import __version__
-from core.clock import RunClock, utc_now
+from core.background import in_background
+from core.clock import OutOfTimeError, RunClock, utc_now
+from core.exit_code import ExitCode
 from core.leonardo.client import Credentials, Leonardo
 from core.leonardo.errors import CredentialsError
-from core.records.writer import AuditFile, AuditLog, RunIdentity, Sink, Stdout
+from core.records.sinks import AuditFile, InThread, Sink, Stdout
+from core.records.writer import AuditLog, RunIdentity
 from core.run.running import Job, Nobody, Running, Watcher
+from core.run.signals import Ending
 from core.run.task import Task, this_task
 from core.screen import diagnostics
 from core.screen.columns import View
@@ -26,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 AUDIT_FOLDER = Path("audit")
 """Where a person's runs keep their records, by run id, unless told otherwise."""
+ASKING = 60.0
+"""Seconds for Google to say who this process is: google-auth tries several times."""
 
 
 def run(job: Job, settings: Settings, task: Task, work: Callable[[Running], Awaitable[int]]) -> int:
@@ -40,16 +46,28 @@ def run(job: Job, settings: Settings, task: Task, work: Callable[[Running], Awai
         task_index=task.index,
         task_count=task.count,
     )
+    clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
     with ExitStack() as opened:
+        ending = opened.enter_context(Ending(clock))
         url = opened.enter_context(_sandbox()) if settings.sandbox else settings.leonardo_url or ""
-        in_file = _audit_file(settings, identity.run_id, as_table=as_table)
-        sinks: list[Sink] = [] if as_table else [Stdout()]
-        if in_file is not None:
-            opened.callback(in_file.close)
-            sinks.append(in_file)
-        kept_in = [place for place in (in_file and in_file.name, settings.audit_cloud_log) if place]
-        watcher = opened.enter_context(watching(job.view, kept_in) if as_table else nullcontext(Nobody()))
-        return asyncio.run(_work(job, settings, task, identity, url, sinks, watcher, work))
+        sinks = [] if as_table else [InThread(Stdout())]
+        if (in_file := _audit_file(settings, identity.run_id, as_table=as_table)) is not None:
+            sinks.append(InThread(in_file))
+        for sink in sinks:
+            opened.callback(sink.close)
+        watcher = opened.enter_context(watching(job.view, []) if as_table else nullcontext(Nobody()))
+        audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen, in_time=clock.for_records)
+
+        async def go() -> None:
+            ending.begin()
+            ending.code = await _work(job, settings, task, url, clock, audit, watcher, work)
+            watcher.recorded(audit.kept_in, audit.failure)
+
+        try:
+            asyncio.run(go())
+        except OutOfTimeError:  # before the first record
+            ending.code = ExitCode.STOPPED
+    return ending.code
 
 
 def task_of_environment() -> Task:
@@ -83,13 +101,13 @@ def _sandbox() -> Iterator[str]:
         yield server.url
 
 
-def _credentials(settings: Settings) -> Credentials | None:
+async def _credentials(settings: Settings) -> Credentials | None:
     if not settings.needs_token:
         return None
     from core.leonardo.credentials import google_credentials  # noqa: PLC0415 - 200 ms that other runs do without
 
     try:
-        return google_credentials(settings.impersonate_service_account)
+        return await in_background(google_credentials, settings.impersonate_service_account)
     except CredentialsError as error:
         raise UsageError(f"auth: {error}") from None
 
@@ -98,34 +116,45 @@ async def _work(
     job: Job,
     settings: Settings,
     task: Task,
-    identity: RunIdentity,
     url: str,
-    sinks: list[Sink],
+    clock: RunClock,
+    audit: AuditLog,
     watcher: Watcher,
     work: Callable[[Running], Awaitable[int]],
 ) -> int:
-    clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
-    try:
-        leonardo = Leonardo(
-            url,
-            clock=clock,
-            credentials=_credentials(settings),
-            request_timeout=settings.request_timeout.total_seconds(),
-            read_concurrency=settings.read_concurrency,
-            write_concurrency=settings.write_concurrency,
-            methods=_methods(settings, job),
-            user_agent=f"leo-lifecycle/{__version__} ({job.name})",
-        )
-    except ValueError as error:
-        raise UsageError(f"leonardo-url: {error}") from None
     async with AsyncExitStack() as opened:
-        opened.enter_context(clock.signals())
+        async with _asking(clock, "auth"):
+            credentials = await _credentials(settings)
         if settings.audit_cloud_log is not None:
-            cloud_log = _cloud_log(settings.audit_cloud_log, settings, task, clock)
-            sinks.append(await opened.enter_async_context(cloud_log))
-        audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen)
+            async with _asking(clock, "audit-cloud-log"):
+                audit.also_keep_in(
+                    await opened.enter_async_context(_cloud_log(settings.audit_cloud_log, settings, task))
+                )
+        try:
+            leonardo = Leonardo(
+                url,
+                clock=clock,
+                credentials=credentials,
+                request_timeout=settings.request_timeout.total_seconds(),
+                read_concurrency=settings.read_concurrency,
+                write_concurrency=settings.write_concurrency,
+                methods=_methods(settings, job),
+                user_agent=f"leo-lifecycle/{__version__} ({job.name})",
+            )
+        except ValueError as error:
+            raise UsageError(f"leonardo-url: {error}") from None
         await opened.enter_async_context(leonardo)
         return await work(Running(settings, task, clock, audit, leonardo, watcher))
+
+
+@asynccontextmanager
+async def _asking(clock: RunClock, setting: str) -> AsyncIterator[None]:
+    """For what the setting needs before a run can begin. Raises UsageError where it takes too long."""
+    try:
+        async with clock.bound(ASKING):
+            yield
+    except TimeoutError:
+        raise UsageError(f"{setting}: Google did not say within {ASKING:.0f} s who this process is") from None
 
 
 def _methods(settings: Settings, job: Job) -> set[str]:
@@ -135,7 +164,8 @@ def _methods(settings: Settings, job: Job) -> set[str]:
     return {"GET"} if settings.dry_run or job.method is None else {"GET", job.method}
 
 
-def _cloud_log(log_name: str, settings: Settings, task: Task, clock: RunClock) -> AbstractAsyncContextManager[Sink]:
+@asynccontextmanager
+async def _cloud_log(log_name: str, settings: Settings, task: Task) -> AsyncIterator[Sink]:
     """Raises UsageError where there are no credentials."""
     from core.google.log_sink import open_log  # noqa: PLC0415 - 400 ms that other runs do without
     from core.google.region import place_of  # noqa: PLC0415
@@ -144,14 +174,17 @@ def _cloud_log(log_name: str, settings: Settings, task: Task, clock: RunClock) -
     if task.job and task.execution:  # so that the console shows the records beside the execution
         labels = {"run.googleapis.com/execution_name": task.execution}
         try:
-            project, region = place_of(settings.google_project, settings.google_region)
+            project, region = await in_background(place_of, settings.google_project, settings.google_region)
             place = {"project_id": project, "location": region, "job_name": task.job}
         except OSError as error:
             log.warning("records in Cloud Logging will not name the job as their resource", reason=str(error))
-    try:
-        return open_log(log_name, clock, emulator=settings.google_emulator, cloud_run=place, labels=labels)
-    except OSError as error:
-        raise UsageError(f"audit-cloud-log: {error}") from None
+    opening = open_log(log_name, emulator=settings.google_emulator, cloud_run=place, labels=labels)
+    async with AsyncExitStack() as opened:
+        try:
+            sink = await opened.enter_async_context(opening)
+        except OSError as error:
+            raise UsageError(f"audit-cloud-log: {error}") from None
+        yield sink
 
 
 def shows_table(output: str) -> bool:

@@ -1,6 +1,5 @@
 """Prepares a job's sweep from its settings: how far it goes, what holds it back, before whom it steps back."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from core.background import in_background
 from core.clock import OutOfTimeError, RunClock, utc_now
 from core.leonardo.client import Leonardo
 from core.leonardo.saved_list import SavedList
@@ -103,7 +103,7 @@ async def _earlier_runs(job: SweepingJob, running: Running) -> Earlier:
     since = running.clock.wall() - REACH
     try:
         async with running.clock.bound(ASKING):
-            records, faults = await asyncio.to_thread(_runs_on_record, settings, since)
+            records, faults = await in_background(_runs_on_record, settings, since)
     except (OSError, TimeoutError, OutOfTimeError, UsageError) as error:
         reason = str(error) or "no answer in time"
         log.warning("earlier runs cannot be read: going on", reason=reason)
@@ -181,8 +181,8 @@ async def _older_run(settings: Settings, task: Task, clock: RunClock) -> str | N
         return None
     try:
         async with clock.bound(ASKING):
-            return await asyncio.to_thread(_ask_for_older_run, settings, task.job, task.execution, clock.wall())
-    except (OSError, TimeoutError, OutOfTimeError) as error:
+            return await in_background(_ask_for_older_run, settings, task.job, task.execution, clock.wall())
+    except Exception as error:  # noqa: BLE001 - whatever is answered there, the run goes on
         log.warning("cannot tell whether an older run is still going: going on", reason=str(error) or "no answer")
         return None
 

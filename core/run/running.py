@@ -1,5 +1,6 @@
 """What a run is of, who watches it, and what is open during it; opening and closing that lives in `opening`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,9 @@ class Watcher(Protocol):
     def expected(self, count: int) -> None:
         """The list has ended, so many runtimes are left to treat."""
 
+    def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
+        """The run has ended, and its records are kept there; `lost` says where one could not be kept, and why."""
+
 
 class Nobody:
     """Nobody watches: the records are the output."""
@@ -41,6 +45,9 @@ class Nobody:
         pass
 
     def expected(self, count: int) -> None:
+        pass
+
+    def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
         pass
 
 

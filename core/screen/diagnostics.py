@@ -5,23 +5,58 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import TextIO, cast
 
 import structlog
 
+PATIENCE = 0.5
+"""Seconds that whoever says something waits for it to be written; after that a terminal or a pipe hangs."""
+MOST_WAITING = 1000
+"""Texts that wait for one that hangs; those that come then are lost."""
+
 
 class _Stderr:
-    """Standard error, unbuffered; that nobody reads it any more must neither stop a run nor change its exit code."""
+    """Standard error, unbuffered; that nobody reads it any more must neither stop a run nor change its exit code.
+
+    A daemon thread writes, and while it hangs nobody waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._todo: SimpleQueue[tuple[str, Event]] = SimpleQueue()
+        self._last_written = Event()
+        self._last_written.set()
+        self._thread: Thread | None = None
 
     def write(self, text: str) -> None:
-        with suppress(OSError):
-            if sys.stderr is sys.__stderr__:
-                os.write(2, text.encode())
-            else:  # somebody draws there, and lets lines pass without harm to the drawing
-                sys.stderr.write(text)
+        caught_up = self._last_written.is_set()
+        if not caught_up and self._todo.qsize() >= MOST_WAITING:
+            return
+        self._last_written = written = Event()
+        self._todo.put((text, written))
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="writes stderr", daemon=True)
+            self._thread.start()
+        if caught_up:
+            written.wait(PATIENCE)
 
     def flush(self) -> None:
         pass
+
+    def _work(self) -> None:
+        while True:
+            text, written = self._todo.get()
+            stderr: TextIO = sys.stderr
+            with suppress(OSError, ValueError):
+                if stderr is sys.__stderr__:
+                    os.write(2, text.encode(stderr.encoding, "backslashreplace"))
+                else:  # somebody draws there, and lets lines pass without harm to the drawing
+                    stderr.write(text)
+            written.set()
+
+
+_stderr = _Stderr()
 
 
 def to_stderr(level: str, *, as_json: bool) -> None:
@@ -34,7 +69,7 @@ def to_stderr(level: str, *, as_json: bool) -> None:
         if as_json
         else [render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _stderr)),
         cache_logger_on_first_use=False,
     )
 
@@ -51,17 +86,16 @@ EVERY_SO_MANY = 20_000
 @contextmanager
 def reading() -> Iterator[Callable[[int], None]]:
     """While this is open, what it gives is told how many records a long read has brought so far."""
-    stderr = _Stderr()
     terminal = sys.stderr.isatty()
 
     def show(count: int) -> None:
         if terminal:
-            stderr.write(f"\r{count:,} records read")
+            _stderr.write(f"\r{count:,} records read")
         elif count % EVERY_SO_MANY == 0 and count:
-            stderr.write(f"{count:,} records read\n")
+            _stderr.write(f"{count:,} records read\n")
 
     try:
         yield show
     finally:
         if terminal:
-            stderr.write("\r\x1b[K")
+            _stderr.write("\r\x1b[K")

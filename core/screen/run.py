@@ -1,7 +1,10 @@
 """What a person at a terminal sees of a run: progress on stderr, a table and a verdict on stdout."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from threading import Event as Flag
+from threading import Thread
 from types import TracebackType
 from typing import Self
 
@@ -23,31 +26,72 @@ from core.records.events import (
 from core.records.outcome import NEEDS_A_PERSON
 from core.rules.decision import Reason
 from core.screen.columns import View, calls_made, together
+from core.screen.standard_output import goes_nowhere
 from core.screen.terminal import FAULT, WARNING, Terminal, printable
 
 MOST_NAMES = 10
 """Of what failed; the closing record has more."""
+REFRESHES_EVERY = 0.1
+"""Seconds between two pictures of the progress."""
+
+
+class ProgressLine:
+    """How far a run has come, on stderr, drawn by a thread: a terminal that hangs (Ctrl-S) holds up no run."""
+
+    def __init__(self) -> None:
+        self.listed = 0
+        self.treated = 0
+        self.to_treat: int | None = None
+        """Unknown until the list has ended."""
+        self._ended = Flag()
+        self._thread = Thread(target=self._draw, name="draws progress", daemon=True)
+
+    def start(self) -> None:
+        if sys.stderr.isatty():  # a colour that is asked for makes no terminal of a log
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def count(self) -> None:
+        if self.to_treat is None:
+            self.listed += 1
+        else:
+            self.treated += 1
+
+    def _draw(self) -> None:
+        progress = Progress(
+            SpinnerColumn(style=""),
+            TextColumn("{task.description} {task.completed:,}{task.fields[of]}"),
+            console=Console(stderr=True),
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+        )
+        listing = progress.add_task("listing", total=None, of="")
+        treating = progress.add_task("looking", total=None, visible=False, of="")
+        with suppress(OSError), progress:
+            while not self._ended.wait(REFRESHES_EVERY):
+                progress.update(listing, completed=self.listed)
+                if self.to_treat is not None:
+                    progress.update(listing, total=self.listed)
+                    of = f" of {self.to_treat:,}"
+                    progress.update(treating, completed=self.treated, total=self.to_treat, visible=True, of=of)
+                progress.refresh()
 
 
 class TableView:
     """Watches the records of one run and shows them as a table in the end."""
 
-    def __init__(self, view: View, *, kept_in: Iterable[str]) -> None:
+    def __init__(self, view: View, *, kept_in: Sequence[str]) -> None:
         self._rule = ""
         self._view = view
-        self._kept_in = list(kept_in)
+        self._kept_in = kept_in
+        self._lost: str | None = None
         self._out = Terminal(elsewhere="all are on record")
-        stderr = Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(style=""),
-            TextColumn("{task.description} {task.completed:,}{task.fields[of]}"),
-            console=stderr,
-            transient=True,
-            disable=not sys.stderr.isatty(),  # a colour that is asked for makes no terminal of a log
-        )
-        self._listing = self._progress.add_task("listing", total=None, of="")
-        self._treating = self._progress.add_task("looking", total=None, visible=False, of="")
-        self._listed = False
+        self._progress = ProgressLine()
         self._rows: list[RuntimeAudited] = []
         self._remarks: list[tuple[str, str]] = []
         self._refusals: list[str] = []
@@ -62,17 +106,21 @@ class TableView:
     ) -> None:
         self._progress.stop()
         if error is None:
-            self._show()
+            try:
+                self._show()
+            except OSError:  # the terminal was closed, the disk is full: the records are elsewhere
+                goes_nowhere()
 
     def expected(self, count: int) -> None:
-        self._listed = True
-        self._progress.update(self._listing, total=self._progress.tasks[self._listing].completed)
-        self._progress.update(self._treating, total=count, visible=True, of=f" of {count:,}")
+        self._progress.to_treat = count
+
+    def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
+        self._kept_in, self._lost = kept_in, lost
 
     def seen(self, event: Event) -> None:
         match event:
             case RuntimeAudited():
-                self._progress.advance(self._treating if self._listed else self._listing)
+                self._progress.count()
                 if self._view.is_row(event):
                     self._rows.append(event)
                 if event.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
@@ -87,7 +135,7 @@ class TableView:
             case ProjectUnreadable():
                 self._remarks.append((FAULT, event.message))
             case DeletionConfirmed():
-                self._progress.advance(self._treating)
+                self._progress.count()
                 self._remarks.append((WARNING if event.outcome in NEEDS_A_PERSON else "", event.message))
             case RuntimeMissing():
                 self._remarks.append((WARNING, event.message))
@@ -132,5 +180,7 @@ class TableView:
                 yield printable(f"Failed: {', '.join(failed)}{others}", FAULT)
             yield Text(self._view.verdict(finished), style="bold")
             yield Text(calls_made(finished), style="bold")
+        if self._lost:
+            yield printable(f"Not every decision is on record: {self._lost}", FAULT)
         for place in self._kept_in:  # a path is never broken, so that it can be copied
             yield Text(f"Every decision is on record in {place}", overflow="ignore")

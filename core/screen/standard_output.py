@@ -1,7 +1,25 @@
-"""Standard output for answers, whose reader may have seen enough; audit records have a writer of their own."""
+"""Standard output for answers, whose reader may have seen enough; audit records have sinks of their own."""
 
+import io
 import os
 import sys
+
+
+def open_standard_streams() -> bool:
+    """Open what is closed of the three, or the next file or socket would be taken for it; False where stdout was.
+
+    What the encoding of a terminal lacks is shown as a question mark, and ends no run.
+    """
+    for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free is this one
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return sys.stdout is not None
 
 
 def say(answer: bytes) -> None:
