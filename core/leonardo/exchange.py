@@ -48,7 +48,7 @@ class NarrowTransport(httpx.AsyncBaseTransport):
         await self._wrapped.aclose()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
     """One request."""
 
@@ -60,7 +60,7 @@ class Question:
     """Awaited when the first byte is about to leave; where it raises, none does."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What came back; it can be read as long as its exchange is open."""
 
@@ -85,17 +85,20 @@ class Answer:
 class _Departure:
     """What httpcore tells of a request until its first byte is about to leave."""
 
-    def __init__(self, leaving: Callable[[], Awaitable[None]], clock: RunClock) -> None:
+    def __init__(self, request: httpx.Request, leaving: Callable[[], Awaitable[None]], clock: RunClock) -> None:
+        self._request = request
         self._leaving = leaving
         self._clock = clock
         self._socket: Any = None
         self.sent = clock.monotonic()
+        request.extensions["trace"] = self.trace
 
     async def trace(self, event: str, told: Mapping[str, Any]) -> None:
         if event == CONNECTED:
             self._socket = told["return_value"]
         elif event == FIRST_BYTE:
             self._socket = None  # a connection's by now
+            self._request.extensions.pop("trace")  # what follows need not be told
             await self._leaving()
             self.sent = self._clock.monotonic()
 
@@ -146,14 +149,14 @@ class Connections:
     async def _answer(
         self, connection: NarrowTransport, question: Question, *, whole: bool
     ) -> tuple[Answer, httpx.Response]:
-        departure = _Departure(question.leaving, self._clock)
         request = httpx.Request(
             question.method,
             self._url + question.path,
             params=question.params or None,
             headers=question.headers,
-            extensions={"timeout": {}, "trace": departure.trace},  # `RunClock.bound` cuts the exchange as a whole
+            extensions={"timeout": {}},  # `RunClock.bound` cuts the exchange as a whole
         )
+        departure = _Departure(request, question.leaving, self._clock)
         try:
             response = await connection.handle_async_request(request)
         except BaseException:
