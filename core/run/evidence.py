@@ -4,14 +4,21 @@ from collections.abc import Iterable
 from contextlib import aclosing
 
 from core.leonardo.client import Leonardo
+from core.leonardo.errors import ErrorKind, LeonardoError
 from core.rules.evidence import Evidence, Incarnation, Sighting
+from core.runtime import MalformedRuntime
 
 
 async def see_runtimes(leonardo: Leonardo, project: str) -> Sighting:
-    """What the caller sees of a project by its list of runtimes. Raises LeonardoError, OutOfTimeError."""
+    """What the caller sees of a project by its list of runtimes.
+
+    Raises LeonardoError, OutOfTimeError; the first also where a row cannot be read, which may be any runtime.
+    """
     seen = Sighting(project, leonardo.actor)
     async with aclosing(leonardo.list_runtimes(project)) as batches:
         async for runtimes in batches:
+            if any(isinstance(runtime, MalformedRuntime) for runtime in runtimes):
+                raise LeonardoError(ErrorKind.UNREADABLE, "a row of the list cannot be read, and may be any runtime")
             seen.see_runtimes(runtimes)
     return seen
 
