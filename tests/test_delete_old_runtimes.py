@@ -464,6 +464,18 @@ def test_a_404_is_gone_where_the_list_does_not_show_this_id_with_what_proves_it(
     assert ended.finished["calls"]["disks"] == made.count("project_disk_list")
 
 
+def test_a_404_is_not_believed_where_a_row_of_the_projects_list_cannot_be_read(run: Run) -> None:
+    """It may be this very runtime."""
+    faults = [Fault(call="get", user="delete", status=404, body=NOT_FOUND)]
+    fleet = [a_machine(1), a_machine(2, project="terra-1", days=1)]
+    with serving(
+        Leonardo(fleet, raw_rows=[("terra-1", b"null")], deletion_takes=timedelta(0)), faults=faults
+    ) as server:
+        ended = run(*delete(server, LIVE))
+    record = ended.audited["terra-1/all-of-us-1"]
+    assert (ended.code, record["outcome"], record["evidence"]) == (1, "failed", None)
+
+
 def test_a_404_that_comes_while_the_name_is_another_runtimes_is_gone_by_its_name(run: Run) -> None:
     faults = [Fault(call="get", user="reset", status=404, body=NOT_FOUND)]
     with serving(Leonardo([a_machine(1)]), faults=faults) as server:
