@@ -71,10 +71,17 @@ def test_all_given_fields_must_match(chosen: dict[str, bool]) -> None:
 
 
 @pytest.mark.parametrize("glob", ["*", "?*", "", "None"])
-def test_a_runtime_without_a_creator_matches_no_creator(glob: str) -> None:
+def test_a_runtime_whose_creator_cannot_be_read_matches_every_creator(glob: str) -> None:
     nobodys = Runtime(id="1", project="terra-1", name="x", creator=None, labels={})
-    assert not matches(runtime=nobodys, creator=glob)
-    assert matches(runtime=nobodys, project="*")
+    assert matches(runtime=nobodys, creator=glob)
+    assert not matches(runtime=nobodys, creator=glob, project="other")
+
+
+@pytest.mark.parametrize("label", ["tool=Jupyter", "missing=*", "a=b=c"])
+def test_labels_that_cannot_be_read_match_every_pattern(label: str) -> None:
+    unread = Runtime(id="1", project="terra-1", name="x", labels=None)
+    assert matches(runtime=unread, label=(label, "keep=yes"))
+    assert not matches(runtime=unread, label=(label,), name="other")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ LONGEST = timedelta(days=180)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exemption:
-    """Spares every runtime that all given fields match (case-sensitive globs), until an instant, exclusive."""
+    """Spares every runtime that all given fields match (case-sensitive globs), until an instant, exclusive.
+
+    Labels or a creator that could not be read match every pattern: doubt keeps.
+    """
 
     until: datetime
     reason: str
@@ -36,12 +39,12 @@ class Exemption:
 
 
 def _matches(glob: str | None, value: str | None) -> bool:
-    return glob is None or (value is not None and fnmatchcase(value, glob))
+    return glob is None or value is None or fnmatchcase(value, glob)
 
 
 def _has_label(runtime: Runtime, wanted: str) -> bool:
     key, _, glob = wanted.partition("=")
-    return runtime.labels is None or _matches(glob, runtime.labels.get(key))
+    return runtime.labels is None or (key in runtime.labels and fnmatchcase(runtime.labels[key], glob))
 
 
 def longest_match(exemptions: Iterable[Exemption], runtime: Runtime) -> Exemption | None:
