@@ -14,11 +14,11 @@ SETTLING = 15.0
 """Seconds beside the request timeout that must be left for an act to start, so that it can be settled."""
 CLOSING = 2.0
 """Seconds before the deadline in which no request runs, so that the closing record is written in time."""
-GRACE = 7.5
+GRACE = 7.0
 """Seconds after a stop in which acts in flight may still be answered; Cloud Run kills 10 s after SIGTERM."""
 LAST_WORDS = 1.0
 """Seconds beyond these two in which records may still be kept."""
-LEAVING = 0.4
+LEAVING = 0.9
 """Seconds beyond that for the process to end; then nothing is waited for any more."""
 
 _began: ContextVar[float | None] = ContextVar("_began", default=None)
