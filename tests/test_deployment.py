@@ -200,9 +200,10 @@ def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_p
         (":1.2.3", "", "image: string should match pattern"),
         (": scheduler@", ": runner@", "-: runner and scheduler must be two accounts"),
         ("deadline: 45m", "deadline: PT45M", "settings: deadline must be there in whole minutes (45m)"),
+        ("deadline: 45m}", "deadline: 45m, projects: [terra-1]}", "settings: not said here but derived: projects"),
         ("deadline: 45m", "max_age: 14d", "settings: deadline must be there in whole minutes (45m)"),
         ("45m}", "45m, dry_run: false}", "settings: not said here but derived: dry_run"),
-        ("settings:", "tasks: 3\nsettings:", "-: several tasks need a list of projects"),
+        ("settings:", "tasks: 3\nsettings:", "-: several tasks need prod.projects.txt"),
         ("/12]", "]", "alerts.channels.0: string should match pattern"),
         ("_overdue: 10", "_overdue: 0", "alerts.autopause_overdue: input should be greater than or equal to 1"),
         ("days: 400", "days: 10y", "retention.days: input should be a valid integer"),
@@ -218,9 +219,11 @@ def test_a_fault_in_an_environment_is_told_in_one_line(tmp_path: Path, was: str,
     assert "\n" not in str(raised.value)
 
 
-def test_several_tasks_share_a_list_of_projects(tmp_path: Path) -> None:
-    text = ENVIRONMENT.replace("{deadline: 45m}", "{deadline: 45m, projects: [terra-1, terra-2]}\ntasks: 2")
-    assert read_environment(the_file(tmp_path, text)).settings["projects"] == ("terra-1", "terra-2")
+def test_several_tasks_share_the_projects_of_the_file_beside(tmp_path: Path) -> None:
+    listed = tmp_path / "prod.projects.txt"
+    listed.write_text("terra-1\nterra-2\n")
+    environment = read_environment(the_file(tmp_path, ENVIRONMENT + "tasks: 2\n"))
+    assert (environment.tasks, environment.projects_file) == (2, listed)
 
 
 def test_an_environment_overrides_or_skips_a_scheduled_job(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +20,12 @@ from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.roles import Role
 from core.sandbox.server import serving
-from core.settings.deployment import read_cron, read_environment
-from core.settings.durations import parse_duration
+from core.settings.deployment import read_cron
 from core.settings.exemptions import read_exemptions
 from core.settings.fields import Settings
 from core.settings.yaml_text import load_yaml
 from tests.conftest import Ended, a_machine, delete, start
-from tests.terraform import DEPLOYED, ENVIRONMENTS, ROOT, SCHEMA, copied, initialised, needs_terraform
+from tests.terraform import ENVIRONMENTS, ROOT, SCHEMA, copied, initialised, needs_terraform
 
 RUNBOOK = (ROOT / "deploy/RUNBOOK.md").read_text()
 TEXT = "\n".join(path.read_text() for path in sorted((ROOT / "deploy/terraform").glob("*.tf")))
@@ -425,46 +423,3 @@ def test_the_runbook_opens_with_links_to_all_of_its_chapters_and_each_of_its_lin
     index, in_alerts = (re.findall(r"\[([^]]+)\]\(#([^)]+)\)", part) for part in parts)
     assert all(anchor(heading) == link for heading, link in [*index, *in_alerts]), "an alert shows the words alone"
     assert {*headings["##"], *sections()} == {heading for heading, _ in index}
-
-
-WORKSHOP = """\
-- match: {project: "terra-workshop-*", label: "purpose=teaching*"}
-  until: 2026-12-01
-  reason: genomics workshop
-"""
-
-
-@needs_terraform
-@pytest.mark.parametrize("name", DEPLOYED)
-def test_the_jobs_of_an_environment_say_what_its_files_say(tmp_path: Path, name: str) -> None:
-    with copied(initialised(tmp_path / "terraform"), tmp_path / "tree") as tree:
-        path = tree.root / f"deploy/environments/{name}.yaml"
-        path.write_text(path.read_text().replace("  deadline", "  projects: [terra-1, terra-2]\n  deadline"))
-        path.with_suffix(".exemptions.yaml").write_text(WORKSHOP)
-        planned = tree.planned(name)["planned_values"]["root_module"]["resources"]
-        environment, exemptions = read_environment(path), read_exemptions(str(path.with_suffix(".exemptions.yaml")))
-    jobs = [job for entry in read_cron(ROOT / "cron.yaml").cron if (job := entry.at(name)) is not None]
-    made = {r["index"]: r["values"]["template"][0] for r in planned if r["type"] == "google_cloud_run_v2_job"}
-    assert made.keys() == {one for job in jobs for one in (job.job, job.rehearsal)}
-    for job in jobs:
-        (live,), (rehearsal,) = (made[n]["template"][0]["containers"] for n in (job.job, job.rehearsal))
-        assert (live["command"], live["args"]) == (["leo-lifecycle"], [job.job, *job.args])
-        assert rehearsal["command"] == ["leo-lifecycle-dry-run"]
-        assert rehearsal["args"] == [job.job, *(arg for arg in job.args if arg != "--no-dry-run")]
-    for template in made.values():
-        (task,) = template["template"]
-        assert parse_duration(task["timeout"]) == parse_duration(environment.settings["deadline"]) + timedelta(
-            minutes=2
-        )
-        given = {one["name"]: one["value"] for one in task["containers"][0]["env"]}
-        assert read_exemptions(given.pop("LIFECYCLE_EXEMPTIONS")) == exemptions
-        assert given == {
-            "LIFECYCLE_ENVIRONMENT": name,
-            "LIFECYCLE_GOOGLE_PROJECT": environment.project,
-            "LIFECYCLE_GOOGLE_REGION": environment.region,
-            "LIFECYCLE_AUDIT_CLOUD_LOG": environment.audit_log,
-            "LIFECYCLE_OUTPUT": "json",
-        } | {
-            f"LIFECYCLE_{key.upper()}": value if isinstance(value, str) else ",".join(value)
-            for key, value in environment.settings.items()
-        }

@@ -53,14 +53,16 @@ def test_where_nothing_is_scheduled_there_is_nothing_to_deploy(tree: Tree) -> No
 
 JOB, SCHEDULE, ALERT = "google_cloud_run_v2_job", "google_cloud_scheduler_job", "google_monitoring_alert_policy"
 METRIC, GRANT = "google_logging_metric", "google_cloud_run_v2_job_iam_member"
+FILE = "google_storage_bucket_object"
 UPDATE, CREATE, DELETE = ("update",), ("create",), ("delete",)
 RETAINED = {("google_logging_project_bucket_config", UPDATE), ("google_storage_bucket", UPDATE)}
 SKIPPED = 'timezone: Etc/UTC\n    args: []\n    environments:\n      prod: {skip: "not now"}'
 EDITS = [
     ("the image", PROD, "leo-lifecycle:0.1.0", f"leo-lifecycle@sha256:{'0' * 64}", {(JOB, UPDATE)}),
-    ("a limit", PROD, "max_age: 14d", "max_age: 21d", {(JOB, UPDATE)}),
-    ("the deadline", PROD, "deadline: 45m", "deadline: 60m", {(JOB, UPDATE)}),
-    ("tasks", PROD, "settings:", "tasks: 3\nsettings:\n  projects: [terra-1, terra-2]", {(JOB, UPDATE)}),
+    ("a limit", PROD, "max_age: 14d", "max_age: 21d", {(FILE, UPDATE)}),
+    ("the deadline", PROD, "deadline: 45m", "deadline: 60m", {(JOB, UPDATE), (FILE, UPDATE)}),
+    ("tasks", PROD, "settings:", "tasks: 3\nsettings:", {(JOB, UPDATE)}),
+    ("Leonardo", PROD, "notebooks.firecloud.org", "notebooks.example.org", {(JOB, UPDATE), (FILE, UPDATE)}),
     ("a channel", PROD, "Channels/12]", f"Channels/12, {CHANNEL}3]", {(ALERT, UPDATE)}),
     ("what is too many", PROD, "stuck: 10", "stuck: 40", {(METRIC, UPDATE)}),
     ("a share", PROD, "busy_share: 0.5", "busy_share: 0.7", {(ALERT, UPDATE)}),
@@ -75,7 +77,7 @@ EDITS = [
         "deploy/environments/prod.exemptions.yaml",
         "[]",
         '- {match: {project: "terra-1"}, until: 2026-12-24, reason: a workshop}',
-        {(JOB, UPDATE)},
+        {(FILE, UPDATE)},
     ),
     (
         "a job that is skipped",
@@ -93,6 +95,15 @@ def test_an_edit_changes_in_place_what_it_is_about_and_nothing_else(
 ) -> None:
     applied.edit(path, was, becomes)
     assert applied.changes("prod") == changed
+
+
+def test_projects_are_listed_and_changed_without_a_new_image(applied: Tree) -> None:
+    listed = applied.root / "deploy/environments/prod.projects.txt"
+    listed.write_text("terra-1\n")
+    assert applied.changes("prod") == {(FILE, CREATE), (FILE, UPDATE)}
+    applied.apply()
+    listed.write_text("terra-1\nterra-2\n")
+    assert applied.changes("prod") == {(FILE, UPDATE)}
 
 
 def test_a_schedule_that_somebody_resumed_or_paused_by_hand_stays_so(applied: Tree) -> None:

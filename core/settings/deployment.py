@@ -18,9 +18,20 @@ from core.settings.yaml_text import load_yaml, read_text
 AUDIT_LOG = "leo-lifecycle-audit"
 CRON = Path("cron.yaml")
 DERIVED_SETTINGS = frozenset(
-    {"environment", "google_project", "google_region", "audit_cloud_log", "exemptions", "output", "dry_run"}
+    {
+        "environment",
+        "google_project",
+        "google_region",
+        "google_emulator",
+        "audit_cloud_log",
+        "exemptions",
+        "projects",
+        "projects_file",
+        "output",
+        "dry_run",
+    }
 )
-"""What Terraform sets from the rest of the file, from the file beside it, or from the schedule's own arguments."""
+"""What Terraform sets from the rest of the file, from the files beside it, or from the schedule's own arguments."""
 
 Text = Annotated[str, Field(min_length=1)]
 JobName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,53}$")]
@@ -156,6 +167,8 @@ class Environment(_Written):
     tasks: int = Field(default=1, ge=1, le=100)
     settings: dict[str, str | tuple[str, ...]]
     """The program's own, by their names."""
+    projects_file: Path | None = None
+    """The file beside it with the projects that are swept, one a line, where there is one."""
 
     @property
     def audit_log(self) -> str:
@@ -177,8 +190,8 @@ class Environment(_Written):
             raise ValueError(f"not an account of {self.project}: {', '.join(foreign)}")
         if self.accounts.runner == self.accounts.scheduler:
             raise ValueError("runner and scheduler must be two accounts: the scheduler's may only start jobs")
-        if self.tasks > 1 and "projects" not in self.settings:
-            raise ValueError("several tasks need a list of projects, of which each takes its share")
+        if self.tasks > 1 and self.projects_file is None:
+            raise ValueError(f"several tasks need {self.name}.projects.txt, of which each takes its share")
         return self
 
 
@@ -189,7 +202,8 @@ def read_cron(path: Path) -> Cron:
 
 def read_environment(path: Path) -> Environment:
     """`deploy/environments/NAME.yaml`. Raises ValueError with what is wrong in it."""
-    return _read(Environment, path, name=path.stem)
+    projects = path.with_suffix(".projects.txt")
+    return _read(Environment, path, name=path.stem, projects_file=projects if projects.exists() else None)
 
 
 def environment_of(arguments: argparse.Namespace) -> Environment:
@@ -215,7 +229,7 @@ def deployed_job(job: str, environment: str) -> ScheduledJob:
     return there
 
 
-def _read(model: type[Written], path: Path, **implied: str) -> Written:
+def _read(model: type[Written], path: Path, **implied: object) -> Written:
     written = load_yaml(read_text(path), str(path))
     if not isinstance(written, dict):
         raise ValueError(f"{path} must be a mapping of names to values")  # noqa: TRY004 - a bad file

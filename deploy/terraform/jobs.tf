@@ -13,6 +13,36 @@ resource "google_project_service" "needed" {
   disable_on_destroy = false
 }
 
+resource "google_storage_bucket" "settings" {
+  name                        = "${local.environment.project}-leo-lifecycle-settings"
+  location                    = local.environment.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+
+  versioning {
+    enabled = true
+  }
+
+  labels = {
+    application = "leo-lifecycle"
+    environment = var.environment
+  }
+}
+
+resource "google_storage_bucket_object" "settings" {
+  for_each = local.files
+
+  bucket  = google_storage_bucket.settings.name
+  name    = each.key
+  content = each.value
+}
+
+resource "google_storage_bucket_iam_member" "settings" {
+  bucket = google_storage_bucket.settings.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.account["runner"].member
+}
+
 resource "google_cloud_run_v2_job" "job" {
   for_each = merge(local.live, local.rehearsals)
 
@@ -36,7 +66,7 @@ resource "google_cloud_run_v2_job" "job" {
 
       containers {
         image   = local.environment.image
-        command = [each.value.command]
+        command = each.value.command
         args    = each.value.args
 
         resources {
@@ -46,19 +76,24 @@ resource "google_cloud_run_v2_job" "job" {
           }
         }
 
-        dynamic "env" {
-          for_each = local.variables
+        volume_mounts {
+          name       = "settings"
+          mount_path = local.mounted_at
+        }
+      }
 
-          content {
-            name  = env.key
-            value = env.value
-          }
+      volumes {
+        name = "settings"
+
+        gcs {
+          bucket    = google_storage_bucket.settings.name
+          read_only = true
         }
       }
     }
   }
 
-  depends_on = [google_project_service.needed]
+  depends_on = [google_project_service.needed, google_storage_bucket_object.settings, google_storage_bucket_iam_member.settings]
 }
 
 resource "google_cloud_scheduler_job" "schedule" {

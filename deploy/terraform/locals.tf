@@ -4,7 +4,6 @@
 locals {
   root        = "${path.module}/../.."
   environment = yamldecode(file("${local.root}/deploy/environments/${var.environment}.yaml"))
-  exemptions  = yamldecode(file("${local.root}/deploy/environments/${var.environment}.exemptions.yaml"))
 
   scheduled = {
     for entry in yamldecode(file("${local.root}/cron.yaml")).cron :
@@ -12,37 +11,53 @@ locals {
     if !can(entry.environments[var.environment].skip)
   }
 
-  # An execution's overrides can change arguments and variables, never the command: whoever may start only the
-  # rehearsals can make nothing act.
+  # An execution's overrides can change arguments and variables, never the command. So the command holds what must stay
+  # true whoever starts it: where Leonardo is and who asks it, where records go, and for a rehearsal, that nothing acts.
+  # What is pinned is checked before anything is called; -I and the pinned address keep variables of Python and of
+  # libraries out. The arguments hold the rest.
+  pins = [
+    "leonardo-url=${local.environment.settings.leonardo_url}",
+    "auth=${try(local.environment.settings.auth, "google")}",
+    "impersonate-service-account=${try(local.environment.settings.impersonate_service_account, "")}",
+    "audit-cloud-log=${local.audit_log}",
+    "environment=${var.environment}",
+    "google-emulator=",
+  ]
+  program = concat(["/opt/leo-lifecycle/bin/python", "-I", "-m", "jobs"], flatten([for pin in local.pins : ["--pin", pin]]))
+
   live = {
     for name, entry in local.scheduled :
-    name => { command = "leo-lifecycle", args = concat([name], entry.args) }
+    name => { command = concat(local.program, [name, "--config", "${local.mounted_at}/config.yaml"]), args = entry.args }
   }
   rehearsals = {
     for name, entry in local.scheduled :
     "${name}-dry-run" => {
-      command = "leo-lifecycle-dry-run"
-      args    = [for arg in concat([name], entry.args) : arg if arg != "--no-dry-run"]
+      command = concat(local.program, ["--pin", "dry-run=yes", name, "--config", "${local.mounted_at}/config.yaml"])
+      args    = [for arg in entry.args : arg if arg != "--no-dry-run"]
     }
   }
 
   audit_log = "projects/${local.environment.project}/logs/leo-lifecycle-audit"
 
-  # Every setting as text, a list joined by commas: what the program reads from its variables.
-  variables = merge(
+  # What the program reads at its start, as files: a variable takes 32 KiB, and a list of projects can be longer. They change
+  # without a new image. Terraform does not look into the list: decoding 100,000 names takes it a minute.
+  written = "${local.root}/deploy/environments/${var.environment}"
+  listed  = fileexists("${local.written}.projects.txt")
+  config = merge(
+    local.environment.settings,
+    local.listed ? { projects_file = "${local.mounted_at}/projects.txt" } : {},
     {
-      for name, value in local.environment.settings :
-      "LIFECYCLE_${upper(name)}" => try(join(",", value), tostring(value))
-    },
-    {
-      LIFECYCLE_ENVIRONMENT     = var.environment
-      LIFECYCLE_GOOGLE_PROJECT  = local.environment.project
-      LIFECYCLE_GOOGLE_REGION   = local.environment.region
-      LIFECYCLE_AUDIT_CLOUD_LOG = local.audit_log
-      LIFECYCLE_EXEMPTIONS      = jsonencode(local.exemptions)
-      LIFECYCLE_OUTPUT          = "json"
+      google_project = local.environment.project
+      google_region  = local.environment.region
+      exemptions     = "${local.mounted_at}/exemptions.yaml"
+      output         = "json"
     },
   )
+  files = merge(
+    { "config.yaml" = yamlencode(local.config), "exemptions.yaml" = file("${local.written}.exemptions.yaml") },
+    local.listed ? { "projects.txt" = file("${local.written}.projects.txt") } : {},
+  )
+  mounted_at = "/settings"
 
   # The program ends by itself at its deadline and writes its closing record; this is the stop behind it.
   task_timeout = "${(tonumber(trimsuffix(local.environment.settings.deadline, "m")) + 2) * 60}s"
