@@ -26,6 +26,8 @@ from core.rules.confirmation import ConfirmationPolicy
 from core.run.account import Account, opening_record
 from core.run.confirmation import Confirming
 from core.run.opening import run, task_of_environment
+from core.run.prepare import runs_on_record
+from core.run.previous import predecessor
 from core.run.running import Job, Running
 from core.screen.columns import View
 from core.settings.durations import parse_duration
@@ -60,8 +62,12 @@ def main(settings: Settings, arguments: argparse.Namespace) -> int:
         account = Account(running.audit, running.clock, running.leonardo)
         for damage in told.damage:
             account.log_unread(damage)
+        earlier, unread = await runs_on_record(running)
+        if unread:
+            account.warnings.append(f"the run before this one is not known: {unread}")
+        started = opening_record(job, running, follows=predecessor(earlier, running.task.execution))
         confirming = Confirming(running, account, settings.policy(ConfirmationPolicy))
-        return await confirming.run(opening_record(job, running), told.deletions)
+        return await confirming.run(started, told.deletions)
 
     return run(job, settings, task_of_environment(), work)
 

@@ -94,3 +94,8 @@ def test_exemptions_that_do_not_fit_on_record_make_a_run_that_cannot_be_judged_a
         1,
         ["no decision can be judged again: its exemptions were too long for one record"],
     )
+
+
+def test_what_cannot_be_cut_any_further_stays_as_it_is() -> None:
+    size, record = shortened(message="finished", warnings=["x" * 2 * LARGEST])
+    assert (size > LARGEST, record["message"], record["warnings"]) == (True, "f…", ["x" * 2 * LARGEST])

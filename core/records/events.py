@@ -70,6 +70,15 @@ class Previous(msgspec.Struct, frozen=True):
     """So many it had read."""
 
 
+class Follows(msgspec.Struct, frozen=True):
+    """The run that had finished last in this environment when this one began, by whatever job: the log is a chain."""
+
+    run_id: str
+    finished_at: Instant
+    records_digest: str | None
+    """None where it was written before records had digests."""
+
+
 class FailedBefore(msgspec.Struct, frozen=True):
     """In how many live runs of the last days this runtime is named among what failed, and since when."""
 
@@ -123,6 +132,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
     plan: dict[str, str] | None
     previous: Previous | None = None
     """What the guard `shrunken_inventory` holds this run's inventory against."""
+    follows: Follows | None = None
+    """Null at the first run, and where earlier ones could not be read."""
 
 
 class RuntimeAudited(Event, frozen=True, gc=False, tag="runtime_audited"):
@@ -245,6 +256,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     """How far the run's clock was ahead of Leonardo's; null where it could not be told, as in earlier records."""
     warnings: list[str] = []
     """What a person should know of the run beside its counts."""
+    records_digest: str | None = None
+    """Over this task's lines, this one included as it is without it; the writer sets it."""
 
 
 EVENTS: tuple[type[Event], ...] = (

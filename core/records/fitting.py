@@ -29,7 +29,8 @@ def fitted(line: bytes) -> bytes:
 
 
 def _can_be_cut(name: str, value: object) -> bool:
-    return name not in UNCUT and isinstance(value, str | list) and len(value) > 1
+    shortest = 2 if isinstance(value, str) else 1  # a letter and the mark of the cut
+    return name not in UNCUT and isinstance(value, str | list) and len(value) > shortest
 
 
 def _shorter(value: Any, size: int, excess: int) -> Any:

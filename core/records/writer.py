@@ -5,17 +5,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import msgspec
 import structlog
 
-from core.records.events import SCHEMA, Common, Event, Stamp
+from core.records import digest
+from core.records.events import SCHEMA, Common, Event, RunFinished, Stamp
 from core.records.fitting import LARGEST, fitted
+from core.records.numbers import WITH_FRACTION, in_whole_numbers
 from core.records.sinks import Sink
 
 log = structlog.get_logger(__name__)
 
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(order="deterministic").encode
 BEFORE_SEQ = b'","seq":'
 """What stands between the number of a record in its insertId and the number as `seq`."""
 
@@ -57,6 +60,8 @@ class AuditLog:
         self._in_time = in_time
         self._lock = asyncio.Lock()
         self._durable = 0
+        self._newest = datetime.min.replace(tzinfo=UTC)
+        self._digest = sha256()
         self.written = 0
         self.failure: str | None = None
 
@@ -74,7 +79,8 @@ class AuditLog:
 
         What a sink cannot keep of them is known once `commit` or `drain` returns.
         """
-        stamp = self._stamp(self._now())
+        self._newest = max(self._newest, self._now())  # a wall clock that is set back takes no record with it
+        stamp = self._stamp(self._newest)
         lines = [self._line(event, stamp, seq) for seq, event in enumerate(records, self.written)]
         self.written += len(lines)
         for sink in tuple(self._sinks):
@@ -148,7 +154,14 @@ class AuditLog:
     def _line(self, event: Event, stamp: bytes, seq: int) -> bytes:
         number = b"%d" % seq
         line = b"".join((_encode(event)[:-1], stamp, number, BEFORE_SEQ, number, self._same_on_all))
-        return line if len(line) <= LARGEST else fitted(line)
+        if any(end in line for end in WITH_FRACTION):
+            line = in_whole_numbers(line) + b"\n"
+        if len(line) > LARGEST:
+            line = fitted(line)
+        self._digest.update(digest.of_line(line[:-1]))
+        if isinstance(event, RunFinished):
+            line = digest.with_digest(line, digest.in_words(self._digest.digest()))
+        return line
 
     def _stamp(self, now: datetime) -> bytes:
         """What stands between a record's own fields and its number."""

@@ -211,7 +211,12 @@ class Account:
 
 
 def opening_record(
-    job: Job, running: Running, *, plan: Plan | None = None, expected: Expected | None = None
+    job: Job,
+    running: Running,
+    *,
+    follows: events.Follows | None,
+    plan: Plan | None = None,
+    expected: Expected | None = None,
 ) -> events.RunStarted:
     """The first record of the job's run; its `now` is the instant that the list is judged by."""
     settings, now, policy = running.settings, running.clock.now(), job.policy.written()
@@ -236,6 +241,7 @@ def opening_record(
         previous=None
         if expected is None
         else events.Previous(run_id=expected.run_id, living=expected.living, lists=expected.lists),
+        follows=follows,
     )
 
 

@@ -57,7 +57,7 @@ def sweep(job: SweepingJob, settings: Settings) -> int:
         known = await _earlier_runs(job, running)
         if known.unread:
             account.warnings.append(f"what earlier runs listed and failed at is not known: {known.unread}")
-        started = opening_record(job, running, plan=plan, expected=known.expected)
+        started = opening_record(job, running, plan=plan, expected=known.expected, follows=known.follows)
         bounds = Bounds(
             dry_run=settings.dry_run,
             looks=scope.saved is None,
@@ -100,17 +100,23 @@ async def _earlier_runs(job: SweepingJob, running: Running) -> Earlier:
         task_index=task.index,
         task_count=task.count,
     )
+    records, unread = await runs_on_record(running)
+    known = earlier(records, kind, live=not settings.dry_run, own=task.execution)
+    narrowed = settings.only is not None or settings.as_of is not None or settings.inventory is not None
+    return replace(known, expected=None if narrowed else known.expected, unread=unread)
+
+
+async def runs_on_record(running: Running) -> tuple[list[Record], str | None]:
+    """The opening and closing records of this environment's earlier runs, and why some or all could not be read."""
     since = running.clock.wall() - REACH
     try:
         async with running.clock.bound(ASKING):
-            records, faults = await in_background(_runs_on_record, settings, since)
+            records, faults = await in_background(_runs_on_record, running.settings, since)
     except (OSError, TimeoutError, OutOfTimeError, UsageError) as error:
         reason = str(error) or "no answer in time"
         log.warning("earlier runs cannot be read: going on", reason=reason)
-        return Earlier(unread=reason)
-    known = earlier(records, kind, live=not settings.dry_run)
-    narrowed = settings.only is not None or settings.as_of is not None or settings.inventory is not None
-    return replace(known, expected=None if narrowed else known.expected, unread=faults[0] if faults else None)
+        return [], reason
+    return records, faults[0] if faults else None
 
 
 def _runs_on_record(settings: Settings, since: datetime) -> tuple[list[Record], list[str]]:

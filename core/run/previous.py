@@ -4,12 +4,12 @@ Pure: records in, expectations out. Only runs of one environment and of the last
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from core.records.events import FailedBefore
+from core.records.events import FailedBefore, Follows
 from core.records.outcome import ACCEPTED, Outcome
 from core.records.reader import LONG_AGO, Record
 from core.rules.guards import INVENTORY_GUARDS, Expected
@@ -41,6 +41,8 @@ class Earlier:
     """By `PROJECT/NAME`, what failed in live runs of this job."""
     accepted_last: datetime | None = None
     """When a live run of this job ended last that had an act accepted."""
+    follows: Follows | None = None
+    """The newest run of any job that has finished."""
     unread: str | None = None
     """Why they could not be read."""
 
@@ -61,8 +63,8 @@ class _Run(NamedTuple):
         return sum(count for outcome, count in (self.finished.outcomes or {}).items() if outcome in outcomes)
 
 
-def earlier(records: Iterable[Record], kind: Kind, *, live: bool) -> Earlier:
-    """What these opening and closing records say to a run of this kind."""
+def earlier(records: Sequence[Record], kind: Kind, *, live: bool, own: str | None = None) -> Earlier:
+    """What these opening and closing records say to a run of this kind; `own` is its id where its tasks share one."""
     runs = sorted(_paired(records), key=lambda run: run.began)
     comparable = [run for run in runs if _is_comparable(run, kind)]
     accepted_at = [run.ended for run in _live(runs) if run.started.job == kind.job and run.accepted(ACCEPTED)]
@@ -71,7 +73,17 @@ def earlier(records: Iterable[Record], kind: Kind, *, live: bool) -> Earlier:
         listed_nothing=bool(comparable) and comparable[-1].finished.listed == 0,
         failed_before=_failed_before(run for run in _live(runs) if run.started.job == kind.job),
         accepted_last=max(accepted_at, default=None),
+        follows=predecessor(records, own),
     )
+
+
+def predecessor(records: Iterable[Record], own: str | None) -> Follows | None:
+    """The run that had finished last, by the closing record that is newest and not of this run's own tasks."""
+    closings = [record for record in records if record.event == "run_finished" and record.run_id != own]
+    newest = max(closings, key=lambda closing: (closing.time or LONG_AGO, closing.run_id), default=None)
+    if newest is None or newest.time is None:
+        return None
+    return Follows(run_id=newest.run_id, finished_at=newest.time, records_digest=newest.records_digest)
 
 
 def _paired(records: Iterable[Record]) -> Iterator[_Run]:

@@ -1,0 +1,102 @@
+"""Each run's records end in a digest, and each run names the one before it: what was changed or removed shows."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from core.records.events import RunFinished
+from core.records.outcome import Severity
+from core.records.writer import AuditLog
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.server import serving
+from tests.conftest import Ended, a_machine, delete
+from tests.test_check_autopause import check
+from tests.test_writer import IDENTITY, Memory, missing
+
+Run = Callable[..., Ended]
+Line = dict[str, Any]
+START = datetime(2026, 11, 20, 3, tzinfo=UTC)
+
+
+def finished(**fields: Any) -> RunFinished:
+    counts: dict[str, Any] = {"listed": 0, "audited": 0, "failed": [], "living": 0, "exit_code": 0}
+    mappings: dict[str, Any] = {name: {} for name in ("actions", "reasons", "outcomes", "calls", "lists")}
+    refusals: dict[str, Any] = {"refused_by": [], "would_be_refused_by": []}
+    given = counts | mappings | refusals | {"duration_s": 2.0} | fields
+    return RunFinished(severity=Severity.NOTICE, message="finished", **given)
+
+
+def digest_by_hand(lines: list[bytes]) -> str:
+    """As the contract puts it, over lines with their ends."""
+    *others, closing = (line.removesuffix(b"\n") for line in lines)
+    said = json.loads(closing)["records_digest"]
+    unset = closing.replace(b'"records_digest":"%b"' % said.encode(), b'"records_digest":null')
+    digests = (sha256(line).digest() for line in (*others, unset))
+    return "sha256:" + sha256(b"".join(digests)).hexdigest()
+
+
+# What is written
+
+
+def test_a_closing_record_holds_the_digest_of_all_lines() -> None:
+    memory = Memory()
+    log = AuditLog(IDENTITY, [memory], now=lambda: START)
+    log.write(missing(1), missing(2, message='"records_digest":null'))
+    log.write(finished(warnings=['"records_digest":null']))
+    assert json.loads(memory.lines[-1])["records_digest"] == digest_by_hand(memory.lines)
+
+
+def test_a_closing_record_that_is_cut_to_fit_has_its_digest_too() -> None:
+    memory = Memory()
+    log = AuditLog(IDENTITY, [memory], now=lambda: START)
+    log.write(missing(1), finished(warnings=["x"] * 99_000))
+    closing = json.loads(memory.lines[-1])
+    assert (closing["truncated"], closing["records_digest"]) == (["warnings"], digest_by_hand(memory.lines))
+
+
+def test_time_does_not_run_backwards_where_the_clock_does() -> None:
+    memory, seconds = Memory(), iter((5, 3, 4, 6))
+    log = AuditLog(IDENTITY, [memory], now=lambda: START + timedelta(seconds=next(seconds)))
+    for number in range(4):
+        log.write(missing(number))
+    assert [json.loads(line)["time"][-3:] for line in memory.lines] == ["05Z", "05Z", "05Z", "06Z"]
+
+
+def test_whole_numbers_have_no_fraction_and_free_mappings_are_sorted() -> None:
+    memory = Memory()
+    log = AuditLog(IDENTITY, [memory], now=lambda: START)
+    log.write(finished(outcomes={"kept": 2, "gone": 1}, duration_s=2.0, clock_skew_s=-0.25))
+    log.write(finished(duration_s=1e300, warnings=["a:1.0,"]))
+    log.write(finished(duration_s=2.0**53, failed=["b"]))
+    told = [line.partition(b'"outcomes":')[2] for line in memory.lines]
+    assert told[0].startswith(b'{"gone":1,"kept":2},')
+    assert [b'"duration_s":2,' in told[0], b'"clock_skew_s":-0.25,' in told[0]] == [True, True]
+    assert [b'"duration_s":1e300,' in told[1], b'"a:1.0,"' in told[1]] == [True, True]
+    assert b'"duration_s":9007199254740992.0,' in told[2]
+
+
+def test_every_run_names_the_one_that_finished_before_it_whatever_the_job(run: Run, tmp_path: Path) -> None:
+    log = ("--audit-file", str(tmp_path / "log.jsonl"))
+    with serving(Leonardo([a_machine(1), a_machine(2, days=1)])) as server:
+        ended = [
+            run(*delete(server, *log)),
+            run(*check(server, *log)),
+            run(*delete(server, *log, "--only", "terra-1/all-of-us-1", "--as-of", "2026-11-01")),
+            run(*delete(server, *log, "--environment", "another")),
+            run("confirm-deletions", "--from", log[1], "--leonardo-url", server.url, "--auth", "none", *log),
+            run(*delete(server, *log, "--no-dry-run", "--max-act-share", "1")),
+        ]
+    runs = [one.records for one in ended]
+    chain = [(lines[0]["follows"] or {}).get("run_id") for lines in runs]
+    ids: list[str | None] = [lines[0]["run_id"] for lines in runs]
+    assert chain == [None, ids[0], ids[1], None, ids[2], ids[4]]
+    assert runs[1][0]["follows"] == {
+        "run_id": ids[0],
+        "finished_at": runs[0][-1]["time"],
+        "records_digest": runs[0][-1]["records_digest"],
+    }
+    for one in ended:
+        assert one.finished["records_digest"] == digest_by_hand(one.out.encode().splitlines(keepends=True))
