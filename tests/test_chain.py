@@ -7,11 +7,21 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from core.records.events import RunFinished
+import msgspec
+import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.google.log_entry import to_entry
+from core.records.digest import without_digest
+from core.records.events import Event, RunFinished
 from core.records.outcome import Severity
+from core.records.restoring import UnknownFieldError, restored
 from core.records.writer import AuditLog
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
+from tests.any_event import ANY_EVENT
 from tests.conftest import Ended, a_machine, delete
 from tests.test_check_autopause import check
 from tests.test_writer import IDENTITY, Memory, missing
@@ -100,3 +110,52 @@ def test_every_run_names_the_one_that_finished_before_it_whatever_the_job(run: R
     }
     for one in ended:
         assert one.finished["records_digest"] == digest_by_hand(one.out.encode().splitlines(keepends=True))
+
+
+# What a log gives back
+
+
+def line_of(event: Event) -> bytes:
+    memory = Memory()
+    AuditLog(IDENTITY, [memory], now=lambda: START + timedelta(microseconds=123_000)).write(event)
+    return memory.lines[0].removesuffix(b"\n")
+
+
+def as_entry(line: bytes) -> dict[str, Any]:
+    """As Cloud Logging gives it back: more labels, three digits of a second, mappings in another order."""
+    entry: dict[str, Any] = MessageToDict(to_entry(line))
+    entry["labels"]["run.googleapis.com/execution_name"] = "x"
+    return entry | {"jsonPayload": turned(entry["jsonPayload"]), "logName": "projects/p/logs/l"}
+
+
+def turned(value: Any) -> Any:
+    """Mappings the other way round, and each number a double."""
+    match value:
+        case dict():
+            return {name: turned(value[name]) for name in reversed(value)}
+        case list():
+            return [turned(one) for one in value]
+        case int() if not isinstance(value, bool):
+            return float(value)
+        case _:
+            return value
+
+
+@given(event=ANY_EVENT, data=st.data())
+def test_the_line_of_any_event_is_restored_byte_for_byte(event: Event, data: st.DataObject) -> None:
+    line = line_of(event)
+    assert restored(as_entry(line)) == line
+    assert restored(json.loads(json.dumps(json.loads(line), sort_keys=True))) == line
+    fields = json.loads(line)
+    kept = ("event", "severity", "time", "logging.googleapis.com/labels", "logging.googleapis.com/insertId")
+    newer = data.draw(st.sets(st.sampled_from(sorted(fields.keys() - set(kept)))))
+    older = msgspec.json.encode({name: value for name, value in fields.items() if name not in newer})
+    assert restored(as_entry(older)) == older
+
+
+def test_a_field_that_is_not_known_here_leaves_no_line_to_restore() -> None:
+    entry = as_entry(line_of(finished()))
+    for unknown in ({"of_a_later_version": 1}, {"event": "of_a_later_version"}):
+        with pytest.raises(UnknownFieldError):
+            restored(entry | {"jsonPayload": entry["jsonPayload"] | unknown})
+    assert without_digest(line_of(finished())).count(b'"records_digest":null') == 1

@@ -5,12 +5,17 @@ counts as it stands without it.
 """
 
 import re
+from collections.abc import Iterator
 from hashlib import sha256
 
 ALGORITHM = "sha256:"
 SIZE = sha256().digest_size
 FORM = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 """How a person may write one."""
+NONE = bytes(SIZE)
+"""Stands for a line that is not there."""
+MOST_MISSING = 1_000_000
+"""A `seq` so far ahead is a wrong number rather than that many missing records."""
 _UNSET = b'"records_digest":null'
 _SET = re.compile(rb'"records_digest":"sha256:[0-9a-f]{64}"')
 """In a text its quotes would be escaped, so that no message can look like the field."""
@@ -35,3 +40,52 @@ def with_digest(closing: bytes, digest: str) -> bytes:
 def without_digest(closing: bytes) -> bytes:
     """The closing line as its digest was made of it."""
     return _SET.sub(_UNSET, closing)
+
+
+class Digests:
+    """The digests of one task's lines by their `seq`, in whatever order they come: 32 bytes for each."""
+
+    def __init__(self) -> None:
+        self._in_order = bytearray()
+        self._far_ahead: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        """One more than the highest `seq` but those that no task comes to."""
+        return len(self._in_order) // SIZE
+
+    def setdefault(self, seq: int, digest: bytes) -> bytes | None:
+        """Keep the digest of a line; that of an earlier one with this `seq`, if there was one."""
+        if not 0 <= seq < len(self) + MOST_MISSING:
+            known = self._far_ahead.setdefault(seq, digest)
+            return None if known is digest else known
+        begin, end = seq * SIZE, (seq + 1) * SIZE
+        if begin == len(self._in_order):
+            self._in_order += digest
+            return None
+        if begin > len(self._in_order):
+            self._in_order += bytes(begin - len(self._in_order)) + digest
+            return None
+        known = bytes(self._in_order[begin:end])
+        if known != NONE:
+            return known
+        self._in_order[begin:end] = digest
+        return None
+
+    def numbers_nobody_has(self) -> list[int]:
+        """Each `seq` so far ahead of all others that it is none."""
+        for seq in sorted(self._far_ahead):
+            if 0 <= seq < len(self) + MOST_MISSING:  # where the last came first
+                self.setdefault(seq, self._far_ahead.pop(seq))
+        return sorted(self._far_ahead)
+
+    def missing(self) -> Iterator[int]:
+        """Each `seq` below the highest of which there is no line."""
+        at = self._in_order.find(NONE)
+        while at >= 0:
+            if at % SIZE == 0:
+                yield at // SIZE
+            at = self._in_order.find(NONE, at - at % SIZE + SIZE if at % SIZE == 0 else at + 1)
+
+    def whole(self) -> str:
+        """The digest over all of them, as a record holds it."""
+        return in_words(sha256(self._in_order).digest())

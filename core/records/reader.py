@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from core.records.digest import Digests, of_line, without_digest
 from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
+from core.records.restoring import UnknownFieldError, restored
 from core.records.selection import EVERYTHING, RUNS, Wanted, of_environment
 
 CUT = "Input data was truncated"
@@ -20,6 +21,10 @@ FRAMES = frozenset({"run_started", "run_finished"})
 """The events that a run begins and ends with."""
 OPENING = b'"run_started"'
 MOST_FAULTS = 20
+AS_WRITTEN = b'{"event":"'
+"""How a line begins as the writer makes it; others have been through some tool."""
+UNTOLD = b"\xff" * 32
+"""Stands for the digest of a line that cannot be restored: it has fields of a later version."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -39,6 +44,22 @@ class ScopeDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     as_of: Instant | None = None
     inventory: str | None = None
     leonardo_url: str | None = None
+
+
+class PreviousDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
+    """The run that this one's inventory was held against."""
+
+    run_id: str = ""
+    living: int = 0
+    lists: int = 0
+
+
+class FollowsDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
+    """The run that had finished last when this one began."""
+
+    run_id: str = ""
+    finished_at: Instant | None = None
+    records_digest: str | None = None
 
 
 class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
@@ -74,6 +95,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     limits: dict[str, bool | float | str] = {}
     scope: ScopeDetail | None = None
     plan: dict[str, str] | None = None
+    previous: PreviousDetail | None = None
+    follows: FollowsDetail | UnsetType | None = UNSET
 
     runtime_id: str | None = None
     project: str | None = None
@@ -123,7 +146,11 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     refused_by: list[str] | None = None
     would_be_refused_by: list[str] | None = None
     clock_skew_s: float | None = None
+    warnings: list[str] = []
     records_digest: str | None = None
+
+    line_digest: bytes | None = msgspec.field(name="(digest)", default=None)
+    """Of its line as it counts for the records' digest; None where that cannot be told. On no line."""
 
     @property
     def path(self) -> str:
@@ -148,9 +175,6 @@ class _Marks(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Line, strict=False).decode  # Cloud Logging returns whole numbers as doubles
 _marks = msgspec.json.Decoder(_Marks).decode
-_encode = msgspec.json.Encoder(
-    order="deterministic"
-).encode  # Cloud Logging gives the keys of a mapping back in any order
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -245,7 +269,8 @@ class AuditRecords:
         self._torn: list[Fault] = []
         self._unread = Faults()
         self._contradictions = Faults()
-        self._digests: dict[str, dict[int | str, bytes]] = {}
+        self._digests: dict[str, Digests] = {}
+        """By task, and by each insertId that is not a record's own."""
 
     @property
     def torn(self) -> list[Fault]:
@@ -335,13 +360,15 @@ class AuditRecords:
         """Whether the record was not met before; the same twice counts once."""
         task = f"{record.run_id}-{record.task_index}"
         identity = f"{task}-{record.seq}"
-        labels, record.labels = record.labels, None  # an entry has more labels than its line had
-        digest = blake2b(_encode(record), digest_size=12).digest()
         own = record.insert_id is None or record.insert_id == identity
-        known = self._digests.setdefault(task, {}).setdefault(record.seq if own else str(record.insert_id), digest)
-        if known is not digest:
+        line_digest = _digest(line.text, record)
+        digests = self._digests.get(task if own else str(record.insert_id))
+        if digests is None:
+            digests = self._digests[task if own else str(record.insert_id)] = Digests()
+        known = digests.setdefault(record.seq if own else 0, line_digest)
+        if known is not None:
             self.repeated += 1
-            if known != digest:
+            if known != line_digest and UNTOLD not in (known, line_digest):
                 self._contradictions.add(
                     line.file, line.place, f"record {identity} is here with other content than before"
                 )
@@ -349,8 +376,9 @@ class AuditRecords:
         self.records += 1
         if not own:
             self._contradict(line, f"record {identity} has an insertId that is not its own")
+        labels = record.labels or {}
         for name, value in (("job", record.job), ("run_id", record.run_id), ("environment", record.environment)):
-            if labels is not None and labels.get(name, value) != value:
+            if labels.get(name, value) != value:
                 self._contradict(line, f"record {identity} has another label {name}")
         return True
 
@@ -368,6 +396,19 @@ def _read(line: bytes) -> Record | None:
         record.time, record.insert_id, record.severity = entry.timestamp, entry.entry_id, entry.severity
         record.labels = entry.entry_labels
     return record if record.schema == SCHEMA else None
+
+
+def _digest(text: bytes, record: Record) -> bytes:
+    """Of the line as it was written, by which the same record is known again wherever it was kept."""
+    line = text
+    if not text.startswith(AS_WRITTEN) or b"\\u" in text:
+        try:
+            line = restored(msgspec.json.decode(text))
+        except UnknownFieldError:
+            return UNTOLD
+    digest = of_line(line)
+    record.line_digest = of_line(without_digest(line)) if record.event == "run_finished" else digest
+    return digest
 
 
 def _ours(line: bytes) -> bool:
