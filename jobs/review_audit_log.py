@@ -26,13 +26,16 @@ import msgspec
 
 from core.clock import utc_now
 from core.exit_code import ExitCode
+from core.records import digest
 from core.records.outcome import LEAVING
 from core.records.reader import AuditRecords, Record
 from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
 from core.review import questions as review
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
-from core.review.verify import Verification, verify
+from core.review.verify import verify
+from core.review.verify.chain import expected_digest_findings
+from core.review.verify.verdict import Verification
 from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
 from core.screen.diagnostics import reading
 from core.screen.standard_output import say
@@ -67,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--job", help=f"the job whose newest finished run is meant by {LATEST} [any]")
     parser.add_argument("--since", metavar="DURATION", help=f"of Cloud Logging: how far back it is read [{SINCE}]")
+    parser.add_argument(
+        "--expect-digest", metavar="DIGEST", help="for verify: the records_digest that the newest run must have"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="for report: where to write it")
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
     parser.add_argument(
@@ -208,6 +214,11 @@ def _checked(arguments: argparse.Namespace) -> timedelta:
         raise UsageError("from: name files or folders, or cloud-logging; or name an environment by --env")
     if arguments.job is not None and LATEST not in arguments.words:
         raise UsageError("--job says of which job the run is that is called latest")
+    if arguments.expect_digest is not None:
+        if arguments.question != "verify":
+            raise UsageError("--expect-digest goes with verify, and with nothing else")
+        if not digest.FORM.fullmatch(arguments.expect_digest):
+            raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest: write sha256: and 64 digits 0-f")
     if (arguments.question == "report") != (arguments.html is not None):
         raise UsageError("--html FILE goes with report, and with nothing else")
     if arguments.question == "why" and not all(arguments.words[0].partition("/")):
@@ -243,18 +254,21 @@ def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta,
         case "upcoming":
             answer = review.upcoming(records, within, now)
         case _:
-            answer = _verified(of_runs(records, words, is_meant=meant)[1] if words else records, log, now)
+            chosen = of_runs(records, words, is_meant=meant)[1] if words else records
+            answer = _verified(chosen, log, now, arguments.expect_digest)
     return answer
 
 
-def _verified(records: Iterable[Record], log: AuditRecords, now: datetime) -> Verification:
-    verdicts = verify(records, now)
+def _verified(records: Iterable[Record], log: AuditRecords, now: datetime, expected: str | None) -> Verification:
+    verdicts = verify(records, now, lambda: log.frames)
+    findings = [] if expected is None else list(expected_digest_findings(log.frames, expected))
     return Verification(
-        ok=not log.faults and all(verdict.ok for verdict in verdicts),
+        ok=not log.faults and not findings and all(verdict.ok for verdict in verdicts),
         records=log.records,
         repeated=log.repeated,
         foreign=log.foreign,
         runs=verdicts,
+        findings=findings,
         faults=log.faults,
         torn=log.torn,
     )

@@ -33,7 +33,8 @@ from core.records.selection import Wanted
 from core.records.writer import AuditLog
 from core.review import comparison
 from core.review import questions as review
-from core.review.verify import Verification, verify
+from core.review.verify import verify
+from core.review.verify.verdict import Verification
 from core.review.which import UnknownError
 from core.runtime import MalformedRuntime, Runtime
 from core.screen.answers import draw
@@ -290,7 +291,9 @@ def hold_log(log: bytes) -> None:
 
 def _answers(read: list[Record]) -> Iterator[object]:
     """Of every kind."""
-    yield Verification(ok=False, records=len(read), repeated=0, foreign=0, runs=verify(read, START), faults=[], torn=[])
+    yield Verification(
+        ok=False, records=len(read), repeated=0, foreign=0, runs=verify(read, START), findings=[], faults=[], torn=[]
+    )
     yield review.runs(read, START)
     paths, ids = {record.path for record in read}, {record.run_id: None for record in read}
     asked: list[Callable[[], object]] = [

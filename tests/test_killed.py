@@ -14,6 +14,7 @@ import pytest
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords
 from core.review.verify import verify
+from core.review.verify.finding import messages
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
 from core.sandbox.server import SandboxServer, serving
@@ -86,7 +87,7 @@ def assert_accounted_for(server: SandboxServer, killed: Path, run: Run) -> None:
     if records:
         (verdict,) = verify(AuditRecords(AuditFiles([killed])), LATER)
         assert verdict.state == "cut_off"
-        assert verdict.faults == ["run_finished is missing: the run was cut off, or its last records were removed"]
+        assert list(messages(verdict.findings)) == ["run_finished is missing: the run was cut off, or its last records were removed"]
         assert verdict.in_doubt == [f"{path} ({number})" for path, number in intents.items() if number not in ends]
 
         asked = run(*confirming(server, killed))

@@ -20,7 +20,9 @@ from core.records.outcome import Outcome, Severity
 from core.records.reader import AuditRecords, Record
 from core.records.writer import AuditLog, RunIdentity
 from core.review.rejudge import rules_of
-from core.review.verify import Verdict, verify
+from core.review.verify import verify
+from core.review.verify.finding import messages
+from core.review.verify.verdict import Verdict
 from core.rules.decision import Action
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
@@ -54,7 +56,7 @@ def verdicts(path: Path, now: datetime = LATER) -> list[Verdict]:
 
 def faults(lines: list[Line], tmp_path: Path, now: datetime = LATER) -> list[str]:
     (verdict,) = verdicts(written(tmp_path / "doctored.jsonl", lines), now)
-    return verdict.faults
+    return list(messages(verdict.findings))
 
 
 def ask(run: Run, *words: str) -> Any:
@@ -100,7 +102,7 @@ def test_what_the_program_writes_is_whole_and_honest(run: Run, tmp_path: Path) -
     run("delete-old-runtimes", "--sandbox", *log, "--as-of", "2027-01-01", "--audit-creator", "omit")
     run("check-autopause", "--sandbox", *log, "--stop-overdue", "--no-dry-run")
     found = verdicts(tmp_path / "log.jsonl")
-    assert [(v.state, v.faults, v.in_doubt) for v in found] == [("finished", [], [])] * 5
+    assert [(v.state, v.findings, v.in_doubt) for v in found] == [("finished", [], [])] * 5
     assert [v.listed for v in found] == [400] * 5
     assert (found[0].acts, found[1].acts > 10, found[4].acts > 0) == (0, True, True)
 
@@ -355,7 +357,7 @@ def as_tasks(run: Run, count: int) -> list[Line]:
 def test_the_tasks_of_a_run_are_one_run(run: Run, tmp_path: Path) -> None:
     lines = as_tasks(run, 3)
     (verdict,) = verdicts(written(tmp_path / "a.jsonl", lines))
-    assert (verdict.state, verdict.listed, verdict.acts, verdict.faults) == ("finished", 3, 3, [])
+    assert (verdict.state, verdict.listed, verdict.acts, verdict.findings) == ("finished", 3, 3, [])
     assert [line["listed"] for line in ask(run, "runs", "--from", str(tmp_path))["runs"]] == [3]
 
 
@@ -439,7 +441,7 @@ def test_what_the_rule_decides_stands_when_it_is_judged_again(
     record = read_back(line)
     rules = rules_of(started)
     assert rules is not None
-    assert list(rules.faults(record, INSTANT, now)) == []
+    assert [*rules.exemption_faults(record), *rules.faults(record, INSTANT, now)] == []
 
 
 def read_back(event: events.Event) -> Record:

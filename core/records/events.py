@@ -335,7 +335,7 @@ def runtime_audited(
     sentence = f"{_beginning(outcome, decision.action)} {runtime.path}: {explanation}"
     threshold = runtime.autopause_threshold
     return RuntimeAudited(  # in the order of the fields: naming them takes eight times as long
-        _severity(outcome, decision.reason),
+        severity_of(outcome, decision.reason),
         f"{sentence}; {exchanged.error.message}" if exchanged.error else sentence,
         runtime.id,
         runtime.project,
@@ -373,7 +373,8 @@ def _beginning(outcome: Outcome, action: Action) -> str:
 
 
 @cache
-def _severity(outcome: Outcome, reason: Reason) -> Severity:
+def severity_of(outcome: Outcome, reason: Reason) -> Severity:
+    """How grave the record of a runtime is."""
     if outcome is Outcome.KEPT and reason in WARNING_REASONS:
         return Severity.WARNING
     return OUTCOMES[outcome].severity

@@ -13,7 +13,8 @@ from core.report.charts import charts
 from core.report.gathered import Gathered
 from core.review.comparison import Comparison, rehearsals_that_differ
 from core.review.terms import label, value
-from core.review.verify import Verdict, verify
+from core.review.verify import verify
+from core.review.verify.verdict import Verdict
 from core.review.which import UnknownError, framed, latest, of_runs, of_the_fleet, only_environment
 from core.rules.words import counted, duration, minute
 
@@ -59,7 +60,7 @@ def _verdict(verdicts: Sequence[Verdict], log: AuditRecords | None) -> dict[str,
     """Whether the log is whole and honest, in a line, and what is not."""
     off = [verdict for verdict in verdicts if not verdict.ok]
     faults = [f"{fault.place}: {fault.what}" for fault in (log.faults if log else ())]
-    faults += [f"{verdict.run_id}: {verdict.faults[0]}" for verdict in off]
+    faults += [f"{verdict.run_id}: {verdict.findings[0].message}" for verdict in off]
     doubtful = sum(len(verdict.in_doubt) for verdict in verdicts)
     still_open = sum(verdict.state == "open" for verdict in verdicts)
     if not verdicts:

@@ -43,6 +43,6 @@ def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None
         dry_run=started.dry_run,
         as_of=started.scope is not None and started.scope.as_of is not None,
         saved=started.scope is not None and started.scope.inventory is not None,
-        faults=(*unfinished, *unread, *verdict.faults),
+        faults=(*unfinished, *unread, *(finding.message for finding in verdict.findings)),
         runtimes=frozenset(planned),
     )

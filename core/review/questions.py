@@ -16,7 +16,7 @@ from core.records.events import ALL_RUNTIMES, ExemptionDetail
 from core.records.outcome import ACCEPTED, ANSWERED, FAILED, LEAVING, NOT_OURS, OUTCOMES, PLANNED, Outcome
 from core.records.reader import LONG_AGO, Record
 from core.review.rejudge import AUTOPAUSE_JOB, decision_of, policy_of, runtime_of
-from core.review.verify import state_of
+from core.review.verify.verdict import state_of
 from core.review.which import (
     LATEST,
     IsMeant,

@@ -10,7 +10,7 @@ from itertools import chain
 
 from core.records.reader import FRAMES, LONG_AGO, Record
 from core.review.rejudge import DELETION_JOB
-from core.review.verify import State, state_of
+from core.review.verify.verdict import State, state_of
 
 LATEST = "latest"
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
+
+from core.rules.sharing import task_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +22,7 @@ class Task:
 
     def share(self, projects: Iterable[str]) -> tuple[str, ...]:
         """Those that fall to this task: each project to exactly one, and to the same in every run of as many tasks."""
-        return tuple(project for project in projects if _place(project) % self.count == self.index)
-
-
-def _place(project: str) -> int:
-    return int.from_bytes(blake2b(project.encode(errors="surrogatepass"), digest_size=8).digest())
+        return tuple(project for project in projects if task_of(project, self.count) == self.index)
 
 
 def this_task(environment: Mapping[str, str]) -> Task:

@@ -1,6 +1,6 @@
 """Draws the answers of the audit log's review on a terminal; what they say is settled in `core.records`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import singledispatch
 from itertools import groupby
 from typing import NamedTuple
@@ -10,7 +10,8 @@ from rich.text import Text
 from core.review.comparison import LOST, Diff, Difference
 from core.review.questions import RunAnswer, RunLine, Runs, Upcoming, Why
 from core.review.terms import label, value
-from core.review.verify import Verdict, Verification
+from core.review.verify.finding import Finding
+from core.review.verify.verdict import Verdict, Verification
 from core.rules.words import duration, minute
 from core.screen.terminal import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Terminal, printable
 
@@ -147,13 +148,14 @@ def _and_lost(differences: list[Difference]) -> str:
 
 @_parts.register
 def _(answer: Verification) -> Iterable[Part]:
-    yield [_of_verdict(verdict) for verdict in answer.runs if not verdict.faults]
+    yield [_of_verdict(verdict) for verdict in answer.runs if verdict.ok]
     for verdict in answer.runs:
         yield _lines([f"  in doubt: {whom}" for whom in verdict.in_doubt], WARNING)
     for verdict in answer.runs:
-        if verdict.faults:
+        if not verdict.ok:
             yield [_of_verdict(verdict)]
-            yield _lines([f"  {fault}" for fault in verdict.faults], FAULT)
+            yield _lines(_of_findings(verdict.findings, "  "), FAULT)
+    yield _lines(_of_findings(answer.findings, ""), FAULT)
     yield _lines([f"{fault.place}: {fault.what}" for fault in answer.torn], WARNING)
     yield _lines([f"{fault.place}: {fault.what}" for fault in answer.faults], FAULT)
     beside = [
@@ -173,12 +175,20 @@ def _(answer: Verification) -> Iterable[Part]:
 
 def _of_verdict(verdict: Verdict) -> Text:
     state = {"finished": "whole", "open": "still going", "cut_off": "cut off"}[verdict.state]
-    how = f"{len(verdict.faults):,} off" if verdict.faults else state
+    how = state if verdict.ok else f"{len(verdict.findings):,} off"
     return printable(
         f"{minute(verdict.started_at)} {verdict.run_id} {verdict.job} {verdict.environment}:"
         f" {verdict.records:,} records, {verdict.listed:,} listed, {verdict.acts:,} acts: {how}",
-        FAULT if verdict.faults else "",
+        "" if verdict.ok else FAULT,
     )
+
+
+def _of_findings(findings: Iterable[Finding], indent: str) -> Iterator[str]:
+    """One line each, and what follows from it below."""
+    for finding in findings:
+        task = f"task {finding.task_index}: " if finding.task_index else ""
+        yield f"{indent}{task}{finding.message} [{finding.kind}]"
+        yield from _of_findings(finding.consequences, f"{indent}  so ")
 
 
 @_parts.register

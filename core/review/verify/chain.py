@@ -1,0 +1,180 @@
+"""Whether runs agree with each other: what one names of another must be there, and no run is there twice."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from core.records import digest
+from core.records.outcome import ANSWERED, Outcome
+from core.records.reader import LONG_AGO, FollowsDetail, Record
+from core.review.verify.decisions import WOULD
+from core.review.verify.finding import Finding, Kind
+from core.rules.confirmation import Confirmation
+from core.rules.decision import CLOCK_TOLERANCE
+
+
+def chain_findings(frames: Sequence[Record]) -> Iterator[tuple[str, Finding]]:
+    """By the records that open and close runs, whose predecessor is not there as it was, and which that is."""
+    closings: dict[str, list[Record]] = {}
+    for frame in frames:
+        if frame.event == "run_finished":
+            closings.setdefault(frame.run_id, []).append(frame)
+    ends = _first_ends(frames)
+    for opening in frames:
+        if opening.event == "run_started" and isinstance(follows := opening.follows, FollowsDetail):
+            fault = _fault(opening, follows, closings.get(follows.run_id, []), ends)
+            if fault:
+                yield follows.run_id, _found(Kind.PREDECESSOR, opening, fault)
+
+
+def _first_ends(frames: Iterable[Record]) -> dict[str, list[tuple[datetime, str]]]:
+    """When runs ended, and which, by environment, the first one first."""
+    ends: dict[str, list[tuple[datetime, str]]] = {}
+    for frame in frames:
+        if frame.event == "run_finished":
+            ends.setdefault(frame.environment, []).append((frame.time or LONG_AGO, frame.run_id))
+    return {environment: sorted(of) for environment, of in ends.items()}
+
+
+def _fault(
+    opening: Record,
+    follows: FollowsDetail,
+    closings: Sequence[Record],
+    ends: dict[str, list[tuple[datetime, str]]],
+) -> str | None:
+    if follows.run_id == opening.run_id:
+        return "follows itself"
+    began = opening.time or LONG_AGO
+    if follows.finished_at is not None and follows.finished_at - began > CLOCK_TOLERANCE:
+        return f"follows run {follows.run_id}, which ended after it began"
+    if not closings:
+        others = (end for end, run_id in ends.get(opening.environment, ()) if run_id != opening.run_id)
+        known = next(others, None)
+        if known is not None and known < began:
+            return f"follows run {follows.run_id}, which is not in the log any more"
+        return None
+    ended = [closing for closing in closings if closing.time == follows.finished_at]
+    if not any(closing.records_digest == follows.records_digest for closing in ended):
+        return f"follows run {follows.run_id}, whose closing record had another digest or time then"
+    if any(closing.environment != opening.environment for closing in ended):
+        return f"follows run {follows.run_id}, which is of another environment"
+    return None
+
+
+def expected_digest_findings(frames: Iterable[Record], expected: str) -> Iterator[Finding]:
+    """Whether the newest closing record of an environment has this digest."""
+    newest: dict[str, Record] = {}
+    known: str | None = None
+    wanted = digest.ALGORITHM + expected.removeprefix(digest.ALGORITHM)
+    for frame in frames:
+        if frame.event != "run_finished":
+            continue
+        if frame.records_digest == wanted:
+            known = frame.run_id
+        before = newest.get(frame.environment)
+        if before is None or (frame.time or LONG_AGO) > (before.time or LONG_AGO):
+            newest[frame.environment] = frame
+    if any(frame.records_digest == wanted for frame in newest.values()):
+        return
+    last = max(newest.values(), key=lambda frame: frame.time or LONG_AGO, default=None)
+    told = "there is no finished run" if last is None else f"the newest run, {last.run_id}, has {last.records_digest}"
+    where = f"; it is that of run {known}, which newer ones follow" if known else ", and no run has it"
+    message = f"{told}, not {wanted}{where}"
+    run_id, task_index = ("", None) if last is None else (last.run_id, last.task_index)
+    yield Finding(
+        kind=Kind.EXPECTED_DIGEST, run_id=run_id, task_index=task_index, seq=None, runtime=None, message=message
+    )
+
+
+class Across:
+    """What records of several runs say of each other; holds what was acted on, planned or confirmed, and no more."""
+
+    def __init__(self) -> None:
+        self._openings: dict[tuple[object, ...], Record] = {}
+        self._traces: dict[str, str] = {}
+        self._copies: dict[str, Finding] = {}
+        self._acted: dict[tuple[str, str], str] = {}
+        self._planned: dict[str, set[tuple[str, str]]] = {}
+        self._planned_acts: list[tuple[str, Record]] = []
+        self._plans: dict[str, str] = {}
+        self._confirmed: list[Record] = []
+        self._previous: list[Record] = []
+        self._closings: dict[tuple[str, int], Record] = {}
+
+    def add(self, record: Record) -> None:
+        match record.event:
+            case "runtime_audited" if record.outcome != Outcome.KEPT:
+                self._add_decision(record)
+            case "deletion_requested":
+                self._acted.setdefault((record.run_id, record.runtime_id or ""), "")
+            case "deletion_confirmed":
+                self._confirmed.append(record)
+            case "run_started":
+                self._open(record)
+            case "run_finished":
+                self._closings[record.run_id, record.task_index] = record
+            case _:
+                pass
+
+    def _open(self, record: Record) -> None:
+        moment = (record.job, record.environment, record.task_index, record.time, record.now)
+        same = self._openings.setdefault(moment, record) if record.time is not None else record
+        self._is_copy(record, same.run_id, "begins at the very instant of")
+        if record.plan is not None:
+            self._plans[record.run_id] = record.plan.get("run_id", "")
+        if record.previous is not None:
+            self._previous.append(record)
+
+    def _is_copy(self, record: Record, other: str, how: str) -> None:
+        if other != record.run_id and record.run_id not in self._copies:
+            self._copies[record.run_id] = _found(Kind.COPY, record, f"{how} run {other}: one is a copy")
+
+    def _add_decision(self, record: Record) -> None:
+        if record.trace_id is not None:
+            self._is_copy(record, self._traces.setdefault(record.trace_id, record.run_id), "has the trace id of")
+        runtime = (record.runtime_id or "", record.path)
+        if record.outcome in WOULD:
+            self._planned.setdefault(record.run_id, set()).add(runtime)
+        if record.attempts:
+            self._acted[record.run_id, runtime[0]] = record.outcome
+            if record.run_id in self._plans:
+                self._planned_acts.append((self._plans[record.run_id], record))
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self._copies.values()
+        for plan, record in self._planned_acts:
+            planned = self._planned.get(plan)
+            if planned is not None and (record.runtime_id or "", record.path) not in planned:
+                yield _found(Kind.PLAN, record, f"was acted on, and is not in the plan {plan}")
+        for record in self._confirmed:
+            yield from self._confirmation_findings(record)
+        for record in self._previous:
+            yield from self._previous_findings(record)
+
+    def _confirmation_findings(self, record: Record) -> Iterator[Finding]:
+        run_id = record.accepted_run_id or ""
+        if (run_id, 0) not in self._closings:  # not here whole
+            return
+        outcome = self._acted.get((run_id, record.runtime_id or ""))
+        if outcome is None:
+            yield _found(Kind.CONFIRMATION, record, f"is about an act of run {run_id}, which announced none")
+        elif record.outcome == Confirmation.NEVER_HAPPENED and outcome in ANSWERED:
+            yield _found(Kind.CONFIRMATION, record, f"never happened, and run {run_id} says {outcome}")
+
+    def _previous_findings(self, record: Record) -> Iterator[Finding]:
+        previous = record.previous
+        closing = None if previous is None else self._closings.get((previous.run_id, record.task_index))
+        if previous is None or closing is None or closing.living is None or closing.lists is None:
+            return
+        if previous.living > closing.living or previous.lists != closing.lists.read:
+            yield _found(Kind.PREVIOUS, record, f"expects more than run {previous.run_id} had listed")
+
+
+def _found(kind: Kind, record: Record, what: str) -> Finding:
+    return Finding(
+        kind=kind,
+        run_id=record.run_id,
+        task_index=record.task_index,
+        seq=record.seq,
+        runtime=record.path if record.name else None,
+        message=f"seq {record.seq} ({record.path if record.name else record.event}) {what}",
+    )

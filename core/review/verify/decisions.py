@@ -1,0 +1,174 @@
+"""Whether the record of one runtime agrees with itself, and with the first record of its task."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from http import HTTPStatus
+from typing import NamedTuple
+
+from core.leonardo.errors import ErrorKind, is_sam_fault
+from core.records.events import MOST_NAMES, severity_of
+from core.records.outcome import ANSWERED, OUTCOMES, Outcome
+from core.records.reader import Record
+from core.review.rejudge import DELETION_JOB, Rules, malformed_faults
+from core.review.verify.finding import Kind
+from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
+from core.rules.evidence import Evidence
+from core.rules.sharing import task_of
+from core.runtime import Disk
+
+ACTIONS = {Outcome.DELETION_ACCEPTED: Action.DELETE, Outcome.STOP_ACCEPTED: Action.STOP}
+WOULD = {Outcome.WOULD_DELETE: Action.DELETE, Outcome.WOULD_STOP: Action.STOP}
+LEFT_ALONE = frozenset({Outcome.KEPT, Outcome.SPARED})
+NEVER_ACTED = frozenset({Outcome.KEPT, *WOULD, Outcome.NOT_IN_PLAN})
+ERRORS = {
+    ErrorKind.DENIED: (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    ErrorKind.THROTTLED: (HTTPStatus.TOO_MANY_REQUESTS,),
+}
+"""The answers that an error of this kind can stand for."""
+
+Fault = tuple[Kind, str]
+
+
+class _Words(NamedTuple):
+    """What of a record does not depend on its runtime: the same for most, and so checked once."""
+
+    dry_run: bool
+    action: str
+    reason: str
+    outcome: str
+    severity: str | None
+    acted: bool
+    disk: str | None
+    has_disk: bool
+    evidence: object
+
+
+def decision_faults(record: Record, started: Record | None, rules: Rules | None) -> Iterator[Fault]:
+    """What is off in the record of one runtime."""
+    if record.reason == Reason.MALFORMED:
+        for fault in malformed_faults(record):
+            yield Kind.OUTCOME, fault
+        return
+    yield from _word_faults(
+        _Words(
+            record.dry_run,
+            record.action,
+            record.reason,
+            record.outcome,
+            record.severity,
+            record.attempts > 0,
+            record.disk,
+            record.persistent_disk_id is not None,
+            record.evidence,
+        )
+    )
+    if record.error is not None:
+        yield from _error_faults(record)
+    if record.reason == Reason.FOREIGN_PROJECT:
+        if record.age_s or record.idle_s or record.due_at:
+            yield Kind.JUDGEMENT, "is of another project than was asked for, but was judged"
+        return
+    if started is None or rules is None:
+        return
+    if record.judged_at is None:
+        yield Kind.INSTANT, "lacks judged_at"
+        return
+    for fault in rules.exemption_faults(record):
+        yield Kind.EXEMPTION, fault
+    for fault in rules.faults(record, record.judged_at, started.now):
+        yield Kind.JUDGEMENT, fault
+    yield from _scope_faults(record, started)
+    yield from _instant_faults(record, started)
+
+
+def _instant_faults(record: Record, started: Record) -> Iterator[Fault]:
+    at, now = record.judged_at, started.now
+    if at is None:
+        return
+    if record.job == DELETION_JOB and record.outcome == Outcome.KEPT and at != now and now is not None:
+        yield Kind.INSTANT, "was kept, but not judged at the instant of the list"
+    if started.scope is not None and started.scope.as_of is not None:
+        return
+    if record.time is not None and at - record.time > CLOCK_TOLERANCE:
+        yield Kind.INSTANT, "was judged after it was written"
+    elif now is not None and at != now and now - at > CLOCK_TOLERANCE:
+        yield Kind.INSTANT, "was judged before its list"
+
+
+def _scope_faults(record: Record, started: Record) -> Iterator[Fault]:
+    """Whether the run was to look at this runtime at all, as far as its first record names what it was to look at."""
+    scope = started.scope
+    if record.task_count > 1 and record.reason != Reason.FOREIGN_PROJECT and record.project is not None:
+        index = task_of(record.project, record.task_count)
+        if index != record.task_index and scope is not None and (scope.projects or scope.only):
+            yield Kind.SHARE, f"is of a project that falls to task {index}"
+    if scope is None or (scope.projects is None and scope.only is None):
+        return
+    all_named = scope.projects is not None and (scope.project_count or 0) <= MOST_NAMES
+    if (scope.only is not None and len(scope.only) < MOST_NAMES and record.path not in scope.only) or (
+        all_named and record.reason != Reason.FOREIGN_PROJECT and record.project not in (scope.projects or ())
+    ):
+        yield Kind.SCOPE, "is outside the scope of its run"
+
+
+def _error_faults(record: Record) -> Iterator[Fault]:
+    error, status = record.error, record.http_status
+    if error is None:
+        return
+    answers = ERRORS.get(ErrorKind(error.kind)) if error.kind in ERRORS else None
+    unlike = answers is not None and status is not None and status not in answers
+    of_404 = status == HTTPStatus.NOT_FOUND and error.kind in (ErrorKind.DENIED, ErrorKind.NOT_VISIBLE)
+    if unlike or (of_404 and is_sam_fault(error.exception_class) != (error.kind == ErrorKind.DENIED)):
+        yield Kind.ERROR, f"says {error.kind}, which HTTP {status} is not"
+    if record.outcome in WOULD:
+        yield Kind.ERROR, f"says {record.outcome} and an error"
+
+
+@lru_cache(maxsize=4096)
+def _word_faults(of: _Words) -> tuple[Fault, ...]:
+    return (*_outcome_faults(of), *_disk_and_evidence_faults(of), *_severity_faults(of))
+
+
+def _outcome_faults(of: _Words) -> Iterator[Fault]:
+    """Whether what was decided, and how the run was meant, can have led to this outcome."""
+    impossible = (
+        (of.dry_run and (of.acted or of.outcome in ANSWERED or of.outcome == Outcome.IN_DOUBT))
+        or (not of.dry_run and of.outcome in WOULD)
+        or (of.outcome in LEFT_ALONE and of.action != Action.KEEP)
+        or (of.outcome in NEVER_ACTED and of.acted)
+        or (of.outcome in WOULD and of.action != WOULD[Outcome(of.outcome)])
+        or (of.outcome in ACTIONS and of.action != ACTIONS[Outcome(of.outcome)])
+        or (
+            of.action == Action.KEEP
+            and of.outcome not in (*LEFT_ALONE, Outcome.REPLACED)
+            and of.reason != Reason.THRESHOLD_UNREAD
+        )
+    )
+    if impossible:
+        how = "a dry run" if of.dry_run else "a live run"
+        yield (
+            Kind.OUTCOME,
+            f"says {of.action} ({of.reason}), which in {how} cannot end in {of.outcome or 'nothing'}",
+        )
+
+
+def _disk_and_evidence_faults(of: _Words) -> Iterator[Fault]:
+    if of.disk is not None and (of.disk == Disk.KEPT) != of.has_disk:
+        yield Kind.DISK, f"says disk {of.disk}, and {'a' if of.has_disk else 'no'} persistent_disk_id"
+    if not (of.evidence is None or isinstance(of.evidence, str)):
+        return  # of a time when no record named any
+    proven = {
+        Outcome.GONE: of.evidence is not None,
+        Outcome.REPLACED: of.evidence == Evidence.NAME_TAKEN,
+        **dict.fromkeys((*LEFT_ALONE, *WOULD, Outcome.FAILED), of.evidence is None),
+    }
+    if of.outcome in OUTCOMES and not proven.get(Outcome(of.outcome), True):
+        yield Kind.EVIDENCE, f"says {of.outcome} on the evidence {of.evidence or 'of nothing'}"
+
+
+def _severity_faults(of: _Words) -> Iterator[Fault]:
+    if of.outcome not in OUTCOMES or of.severity is None or of.reason not in set(Reason):
+        return
+    right = severity_of(Outcome(of.outcome), Reason(of.reason))
+    if of.severity != right:
+        yield Kind.SEVERITY, f"is of severity {of.severity}, and {of.outcome} is {right}"

@@ -1,0 +1,195 @@
+"""What can be off in a log, as typed values: which fields must agree, and one finding for each cause."""
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """What is off; `AGREEMENTS` says by which fields."""
+
+    MISSING_RECORD = "missing_record"
+    MISSING_OPENING = "missing_opening"
+    MISSING_CLOSING = "missing_closing"
+    MISSING_TASK = "missing_task"
+    SEQ = "seq"
+    TIME = "time"
+    IDENTITY = "identity"
+    COPY = "copy"
+    POLICY = "policy"
+    TASKS = "tasks"
+    LIMITS = "limits"
+    INSTANT = "instant"
+    JUDGEMENT = "judgement"
+    EXEMPTION = "exemption"
+    OUTCOME = "outcome"
+    SCOPE = "scope"
+    SHARE = "share"
+    DISK = "disk"
+    SEVERITY = "severity"
+    ERROR = "error"
+    EVIDENCE = "evidence"
+    INCARNATION = "incarnation"
+    INTENT = "intent"
+    ACT = "act"
+    CONFIRMATION = "confirmation"
+    CAPS = "caps"
+    REFUSALS = "refusals"
+    COUNTS = "counts"
+    FAILED = "failed"
+    CALLS = "calls"
+    LISTS = "lists"
+    DURATION = "duration"
+    EXIT_CODE = "exit_code"
+    DIGEST = "digest"
+    PLAN = "plan"
+    PREVIOUS = "previous"
+    PREDECESSOR = "predecessor"
+    EXPECTED_DIGEST = "expected_digest"
+
+
+class Agreement(NamedTuple):
+    """Fields that cannot both be true unless they agree."""
+
+    of: str
+    with_: str
+
+
+AGREEMENTS: dict[Kind, Agreement] = {
+    Kind.MISSING_RECORD: Agreement("seq", "seq of the task's other records: no gaps"),
+    Kind.MISSING_OPENING: Agreement("event", "seq: 0 is run_started"),
+    Kind.MISSING_CLOSING: Agreement("event", "limits.deadline_s, and what time it is: every run ends in run_finished"),
+    Kind.MISSING_TASK: Agreement("task_index", "task_count"),
+    Kind.SEQ: Agreement("seq", "event: run_started is first, run_finished last"),
+    Kind.TIME: Agreement("time", "seq; what time it is: no record is of the future"),
+    Kind.IDENTITY: Agreement("job, environment, dry_run, task_count", "those of the run's other records"),
+    Kind.COPY: Agreement("trace_id; now and time of run_started", "those of every other run"),
+    Kind.POLICY: Agreement("policy, exemptions", "policy_digest; its job's rule"),
+    Kind.TASKS: Agreement("version, policy_digest, limits, scope, plan", "those of the run's other tasks"),
+    Kind.LIMITS: Agreement("limits.deadline_s", "24 h, the most that can be set"),
+    Kind.INSTANT: Agreement("judged_at", "run_started.now, scope.as_of, time"),
+    Kind.JUDGEMENT: Agreement(
+        "action, reason, age_s, idle_s, due_at, overdue_s",
+        "status, cloud_provider, created_date, date_accessed, autopause_threshold_min, judged_at, policy",
+    ),
+    Kind.EXEMPTION: Agreement("exemption, reason", "run_started.exemptions, project, name, creator"),
+    Kind.OUTCOME: Agreement("outcome", "action, reason, dry_run, attempts"),
+    Kind.SCOPE: Agreement("project, name", "run_started.scope"),
+    Kind.SHARE: Agreement("task_index", "project, task_count"),
+    Kind.DISK: Agreement("disk, disk_status", "persistent_disk_id"),
+    Kind.SEVERITY: Agreement("severity", "event, outcome, reason"),
+    Kind.ERROR: Agreement("error.kind", "http_status, error.exception_class, outcome"),
+    Kind.EVIDENCE: Agreement("evidence", "outcome, disk_status"),
+    Kind.INCARNATION: Agreement("runtime_id", "that of the task's other decisions: one each, and its duplicates"),
+    Kind.INTENT: Agreement("action, reason, age_s, idle_s, dry_run of an intent", "event, time, policy"),
+    Kind.ACT: Agreement(
+        "runtime_id, project, name, attempt, age_s, idle_s, seq of an intent",
+        "runtime_id, project, name, attempts, created_date, judged_at, seq of its outcome",
+    ),
+    Kind.CONFIRMATION: Agreement("outcome of a confirmation", "status, evidence; the run that accepted_run_id names"),
+    Kind.CAPS: Agreement("limits.max_acts, limits.max_act_share", "attempts, outcomes, would_be_refused_by"),
+    Kind.REFUSALS: Agreement("refused_by, clock_skew_s", "guard, candidates, listed of run_refused; attempts"),
+    Kind.COUNTS: Agreement("listed, audited, actions, reasons, outcomes, living", "the task's decisions"),
+    Kind.FAILED: Agreement("failed", "outcome, reason, project_unreadable, runtime_missing, warnings"),
+    Kind.CALLS: Agreement("calls", "attempts, intents, outcomes, autopause_threshold_min, lists"),
+    Kind.LISTS: Agreement("lists", "project_unreadable, scope.project_count"),
+    Kind.DURATION: Agreement("duration_s", "time of run_started and run_finished"),
+    Kind.EXIT_CODE: Agreement("exit_code", "failed, refused_by, lists, outcomes"),
+    Kind.DIGEST: Agreement("records_digest", "every byte of the task's lines"),
+    Kind.PLAN: Agreement("plan.digest, acts", "what the planned run would do, where it is in the log"),
+    Kind.PREVIOUS: Agreement("previous.living, previous.lists", "living, lists of that run, where it is in the log"),
+    Kind.PREDECESSOR: Agreement("follows", "run_id, time, records_digest of a run_finished in the log"),
+    Kind.EXPECTED_DIGEST: Agreement("--expect-digest", "records_digest of the newest run_finished"),
+}
+
+FIRST = (
+    Kind.COPY,
+    Kind.MISSING_TASK,
+    Kind.MISSING_OPENING,
+    Kind.MISSING_RECORD,
+    Kind.MISSING_CLOSING,
+    Kind.SEQ,
+    Kind.IDENTITY,
+    Kind.POLICY,
+    Kind.TIME,
+)
+"""What is off in a run as a whole: it explains whatever else does not fit."""
+LAST = (
+    Kind.TASKS,
+    Kind.INCARNATION,
+    Kind.ACT,
+    Kind.PLAN,
+    Kind.LISTS,
+    Kind.COUNTS,
+    Kind.FAILED,
+    Kind.CALLS,
+    Kind.CAPS,
+    Kind.EXIT_CODE,
+    Kind.DURATION,
+    Kind.DIGEST,
+    Kind.PREVIOUS,
+    Kind.PREDECESSOR,
+)
+"""What follows where something else is off: a record that was changed does not fit its run's counts and digest."""
+WHOLE, ITSELF, CONSEQUENCE = range(3)
+RANK = dict.fromkeys(FIRST, WHOLE) | dict.fromkeys(LAST, CONSEQUENCE)
+EXPLAINS_ALL = frozenset({Kind.COPY, Kind.MISSING_OPENING, Kind.POLICY, Kind.TIME})
+"""What is off in every record of a run."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is off, and what follows from it."""
+
+    kind: Kind
+    run_id: str
+    task_index: int | None
+    seq: int | None
+    runtime: str | None
+    """`PROJECT/NAME`."""
+    message: str
+    consequences: "list[Finding]" = []
+
+
+def by_cause(findings: Iterable[Finding]) -> list[Finding]:
+    """One for each cause, and under it what follows: what the same record says, and what no longer fits the whole."""
+    causes: list[Finding] = []
+    under: list[list[Finding]] = []
+    known: dict[object, int] = {}
+    for found in sorted(findings, key=lambda found: RANK.get(found.kind, ITSELF)):
+        number = _cause(found, causes, known)
+        if number is None:
+            number = len(causes)
+            causes.append(found)
+            under.append([])
+        else:
+            under[number].append(found)
+        for key in _known_by(found):
+            known.setdefault(key, number)
+    return [msgspec.structs.replace(cause, consequences=of) for cause, of in zip(causes, under, strict=True)]
+
+
+def _cause(found: Finding, causes: list[Finding], known: dict[object, int]) -> int | None:
+    """The number of the cause that a finding follows from."""
+    for key in _known_by(found):
+        if key in known:
+            return known[key]
+    rank = RANK.get(found.kind, ITSELF)
+    if causes and (rank == CONSEQUENCE or causes[0].kind in EXPLAINS_ALL):
+        return 0
+    return None
+
+
+def _known_by(found: Finding) -> Iterator[object]:
+    if found.seq is not None:
+        yield found.task_index, found.seq
+    if found.runtime is not None:
+        yield found.runtime
+
+
+def messages(findings: Iterable[Finding]) -> Iterator[str]:
+    """All that is said, causes and what follows from them."""
+    for found in findings:
+        yield found.message
+        yield from messages(found.consequences)
