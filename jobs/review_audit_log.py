@@ -218,7 +218,7 @@ def _checked(arguments: argparse.Namespace) -> timedelta:
         if arguments.question != "verify":
             raise UsageError("--expect-digest goes with verify, and with nothing else")
         if not digest.FORM.fullmatch(arguments.expect_digest):
-            raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest: write sha256: and 64 digits 0-f")
+            raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest, sha256: and 64 digits")
     if (arguments.question == "report") != (arguments.html is not None):
         raise UsageError("--html FILE goes with report, and with nothing else")
     if arguments.question == "why" and not all(arguments.words[0].partition("/")):

@@ -19,6 +19,7 @@ import msgspec
 from core.clock import utc_now
 from core.exit_code import ExitCode
 from core.records.events import Common, Event
+from core.rules.words import counted
 from core.run.opening import shows_table, watching
 from core.run.running import Nobody
 from core.screen.columns import View, together
@@ -184,7 +185,7 @@ def _start(
 
         following = Following(job, execution, log, begun, seen)
         state = _to_the_end(job, execution, following, arguments.env)
-    return ExitCode.STOPPED if state is None else _exit_code(job, execution, following, state)
+    return ExitCode.STOPPED if state is None else _exit_code(job, execution, following, state, arguments.env)
 
 
 def _words(given: dict[str, Any], settings: Settings) -> list[str]:
@@ -216,10 +217,20 @@ def _to_the_end(job: "CloudRunJob", execution: str, following: "Following", env:
             job.cancel(execution)
 
 
-def _exit_code(job: "CloudRunJob", execution: str, following: "Following", state: "State") -> int:
-    """That of the run, by its closing records; where one is missing, by what Cloud Run says of the tasks."""
+def _exit_code(job: "CloudRunJob", execution: str, following: "Following", state: "State", env: str) -> int:
+    """That of the run, by its closing records; where one is missing, by what Cloud Run says of the tasks.
+
+    Never 0 where not every record has come: what was shown is not all that the run has decided.
+    """
     if len(following.finished) >= state.tasks:
-        return together(following.finished).exit_code
+        code = together(following.finished).exit_code
+        if not following.missing:
+            return code
+        _say(
+            f"INCOMPLETE: {counted(following.missing, 'record')} of {execution} did not become visible, and what is"
+            f" shown lacks them: leo-lifecycle review-audit-log run {execution} --env {env}"
+        )
+        return code or ExitCode.FAILED
     codes = job.exit_codes(execution)
     _say(f"{execution} has ended ({state.verdict}), not all of its closing records came; see {state.log_uri}")
     return max((ExitCode.STOPPED if code is None else code for code in codes), default=0) or ExitCode.FAILED

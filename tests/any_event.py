@@ -14,14 +14,16 @@ NUMBERS = st.one_of(
     st.integers(-(10**6), 10**6).map(float),
     st.floats(allow_nan=False, allow_infinity=False),
 )
+SET_BY_THE_WRITER = "records_digest"
 FREE = st.one_of(st.none(), st.booleans(), TEXTS, st.integers(-(2**31), 2**31), st.lists(TEXTS, max_size=2))
 
 
-def _values(of: inspect.Type) -> st.SearchStrategy[Any]:
+def _values(of: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911, PLR0912 - one case a type
     match of:
         case inspect.StructType():
-            fields = {field.name: _values(field.type) for field in of.fields if field.required or field.name != "records_digest"}
-            return st.fixed_dictionaries(fields).map(lambda values: of.cls(**values))
+            given = [field for field in of.fields if field.required or field.name != SET_BY_THE_WRITER]
+            fields = st.fixed_dictionaries({field.name: _values(field.type) for field in given})
+            return fields.map(lambda values: of.cls(**values))
         case inspect.UnionType():
             return st.one_of([_values(one) for one in of.types])
         case inspect.ListType():

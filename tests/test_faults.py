@@ -165,7 +165,7 @@ def assert_harmless(server: SandboxServer, witness: Witness, ended: Ended) -> No
         assert machine.id in (1, 2) or machine.status == "Running" or (machine.id == RESET and machine.destroyed)
     records = AuditRecords(AuditFiles([witness.audit_file]))
     (verdict,) = verify(records, datetime.now(UTC))
-    assert (verdict.faults, verdict.in_doubt, records.faults) == ([], [], [])
+    assert (verdict.findings, verdict.in_doubt, records.faults) == ([], [], [])
     assert_discreet({"stdout": ended.out, "stderr": ended.err, "audit file": witness.audit_file.read_text()})
     assert "Traceback" not in ended.err
 

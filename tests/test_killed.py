@@ -87,7 +87,8 @@ def assert_accounted_for(server: SandboxServer, killed: Path, run: Run) -> None:
     if records:
         (verdict,) = verify(AuditRecords(AuditFiles([killed])), LATER)
         assert verdict.state == "cut_off"
-        assert list(messages(verdict.findings)) == ["run_finished is missing: the run was cut off, or its last records were removed"]
+        cut_off = "run_finished is missing: the run was cut off, or its last records were removed"
+        assert list(messages(verdict.findings)) == [cut_off]
         assert verdict.in_doubt == [f"{path} ({number})" for path, number in intents.items() if number not in ends]
 
         asked = run(*confirming(server, killed))

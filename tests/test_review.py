@@ -160,6 +160,8 @@ def test_logs_of_an_older_minor_version_are_verified_by_what_they_have(live: lis
     for line in live:
         for name in ("plan", "trace_id", "disk", "due_at", "overdue_s", "limits", "scope", "calls", "policy_digest"):
             line.pop(name, None)
+        for name in ("follows", "records_digest"):
+            line.pop(name, None)
         line.get("policy", {}).pop("spare_possibly_busy", None)
         line.get("policy", {}).pop("kernel_busy_limit_s", None)
     assert faults(live, tmp_path) == []
@@ -341,28 +343,47 @@ def test_a_run_that_may_still_be_going_is_open_and_not_wrong(live: list[Line], t
         assert (verdict.state, verdict.ok, len(verdict.in_doubt)) == (state, state == "open", 1)
 
 
-def as_tasks(run: Run, count: int) -> list[Line]:
-    """One run of several tasks, each over its own project."""
+def as_tasks(run: Run, monkeypatch: pytest.MonkeyPatch, count: int, *how: str) -> list[Line]:
+    """One run of several tasks, as Cloud Run starts them: each sweeps its share, and keeps some of it."""
+    fleet = [a_machine(n, project=f"terra-{n % 9}", days=20 if n % 2 else 2) for n in range(1, 19)]
+    projects = [word for n in range(9) for word in ("--project", f"terra-{n}")]
+    monkeypatch.setenv("CLOUD_RUN_EXECUTION", "execution-1")
+    monkeypatch.setenv("CLOUD_RUN_TASK_COUNT", str(count))
     lines = []
-    for task in range(count):
-        with serving(Leonardo([a_machine(task + 1)])) as server:
-            for line in run(*delete(server, *LIVE)).records:
-                line.update(run_id="execution-1", task_index=task, task_count=count)
-                line["logging.googleapis.com/labels"]["run_id"] = "execution-1"
-                line["logging.googleapis.com/insertId"] = f"execution-1-{task}-{line['seq']}"
-                lines.append(line)
+    with serving(Leonardo(fleet)) as server:
+        for task in range(count):
+            monkeypatch.setenv("CLOUD_RUN_TASK_INDEX", str(task))
+            lines += run(*delete(server, *how, *projects, "--max-act-share", "1")).records
+    for name in ("EXECUTION", "TASK_COUNT", "TASK_INDEX"):
+        monkeypatch.delenv(f"CLOUD_RUN_{name}")
     return lines
 
 
-def test_the_tasks_of_a_run_are_one_run(run: Run, tmp_path: Path) -> None:
-    lines = as_tasks(run, 3)
+def test_a_rehearsal_of_several_tasks_is_honest_and_a_plan(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = as_tasks(run, monkeypatch, 2)
+    assert len({line["now"] for line in lines if line["event"] == "run_started"}) == 2
+    assert {line["outcome"] for line in lines if line["event"] == "runtime_audited"} == {"kept", "would_delete"}
+    log = written(tmp_path / "a.jsonl", lines)
+    assert faults(lines, tmp_path) == []
+    assert run("review-audit-log", "verify", "--from", str(log)).code == 0
+    with serving(Leonardo([a_machine(1, project="terra-1"), a_machine(99)])) as server:
+        held = run(*delete(server, *LIVE, "--plan", str(log)))
+    assert (held.code, held.finished["outcomes"]) == (0, {"deletion_accepted": 1, "not_in_plan": 1})
+
+
+def test_the_tasks_of_a_run_are_one_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = as_tasks(run, monkeypatch, 3, *LIVE)
     (verdict,) = verdicts(written(tmp_path / "a.jsonl", lines))
-    assert (verdict.state, verdict.listed, verdict.acts, verdict.findings) == ("finished", 3, 3, [])
-    assert [line["listed"] for line in ask(run, "runs", "--from", str(tmp_path))["runs"]] == [3]
+    assert (verdict.state, verdict.listed, verdict.acts, verdict.findings) == ("finished", 18, 9, [])
+    assert [line["listed"] for line in ask(run, "runs", "--from", str(tmp_path))["runs"]] == [18]
 
 
-def test_a_task_without_records_or_with_another_policy_is_missed(run: Run, tmp_path: Path) -> None:
-    lines = as_tasks(run, 3)
+def test_a_task_without_records_or_with_another_policy_is_missed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = as_tasks(run, monkeypatch, 3, *LIVE)
     without = [line for line in lines if line["task_index"] != 1]
     assert any("there is no record of task 1 of 3" in fault for fault in faults(without, tmp_path))
     openings = [line for line in lines if line["event"] == "run_started"]
@@ -852,7 +873,7 @@ def test_a_person_gets_tables_and_no_control_character(
     assert "�[2J[bold]" in told
     assert "Policy: max_age 14 d, max_age_if_idle 7 d, idle_after 4 h, spare_possibly_busy no" in told
     assert f"{paths(1)[0]}, id 1, created " in seen("why", paths(1)[0])
-    assert "nothing is off." in seen("verify")
+    assert "a records_digest that its task's lines do not give" in seen("verify")
     assert "1 will be deleted by " in seen("upcoming")
     assert "0 new" not in seen("upcoming", "--within", "300d")
 

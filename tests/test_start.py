@@ -23,6 +23,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import PROJECT, Google, GoogleFault, environment_file, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
+from jobs.start import _exit_code as end_of
 from tests.conftest import LEO, Ended, a_machine, calls, payloads, read_records
 
 Run = Callable[..., Ended]
@@ -398,3 +399,24 @@ def test_records_of_several_tasks_are_shown_as_one_run(run: Run, monkeypatch: py
         assert "8 listed: 8 would_delete. Exit code 0" in said
         assert "(calls: 8 list, 8 get)" in said
         assert {(p["task_index"], p["task_count"]) for p in payloads(google)} == {(0, 3), (1, 3), (2, 3)}
+
+
+@pytest.mark.parametrize("lost", [[], [1], [1, 2]])
+def test_what_is_shown_is_counted_against_the_closing_record(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], lost: list[int]
+) -> None:
+    with deployed(Leonardo([a_machine(n, days=1) for n in (1, 2, 3)]), monkeypatch) as (_, google):
+        shown: list[int] = []
+        following = _following(google, "delete-old-runtimes-dry-run", lambda _, common: shown.append(common.seq))
+        (execution,) = google.executions.values()
+        for process in execution.processes:
+            process.wait()
+        for number in reversed(lost):
+            google.entries.pop(number)
+        state = following.to_the_end()
+        job = CloudRunJob(PROJECT, "us-central1", "delete-old-runtimes-dry-run", emulator=google.address)
+        code = end_of(job, state.name, following, state, "test")
+        said = capfd.readouterr().err
+    assert sorted(shown) == [n for n in range(5) if n not in lost]
+    assert (following.missing, code) == (len(lost), 1 if lost else 0)
+    assert ("INCOMPLETE" in said, "review-audit-log run" in said) == (bool(lost), bool(lost))

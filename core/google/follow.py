@@ -54,6 +54,11 @@ class Following:
         """The closing records of its tasks, as far as they came."""
         return [closing for _, closing in self._closings.values()]
 
+    @property
+    def missing(self) -> int:
+        """How many records did not come, by the numbers of those that close its tasks."""
+        return sum(seq + 1 - self._records[task] for task, (seq, _) in self._closings.items())
+
     def to_the_end(self) -> State:
         """Return when it has ended and its records are there, or do not come. Raises GoogleError."""
         ended_at: float | None = None
@@ -69,9 +74,7 @@ class Following:
 
     def _whole(self, state: State) -> bool:
         """Whether every record is there that its tasks have counted."""
-        return len(self._closings) >= state.tasks and all(
-            self._records[task] > seq for task, (seq, _) in self._closings.items()
-        )
+        return len(self._closings) >= state.tasks and not self.missing
 
     def _read(self) -> None:
         since = self._newest - OUT_OF_ORDER

@@ -83,12 +83,12 @@ def _instant(text: str) -> datetime | str:
 
 def _ordered(value: Any, shape: Shape | None) -> Any:
     match value:
-        case dict() if shape is None:
-            return {name: _ordered(value[name], None) for name in sorted(value)}
-        case dict():
+        case dict() if shape is not None:
             if value.keys() - shape.keys():
                 raise UnknownFieldError
             return {name: _ordered(value[name], of) for name, of in shape.items() if name in value}
+        case dict():
+            return {name: _ordered(value[name], None) for name in sorted(value)}
         case list():
             return [_ordered(one, shape) for one in value]
         case _:

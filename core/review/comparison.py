@@ -21,7 +21,7 @@ from core.review.questions import (
     RunSummary,
     exemption_in_words,
 )
-from core.review.rejudge import deletion_policy, runtime_of
+from core.review.rejudge import deletion_policy, in_order, runtime_of
 from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, of_the_fleet, only_environment
 from core.rules.decision import Action, Reason
 from core.rules.deletion import DeletionPolicy
@@ -371,7 +371,7 @@ def _judged_by(started: Record) -> dict[str, Value]:
     scope = started.scope or ScopeDetail()
     return {
         "now": started.now,
-        **(started.policy or {}),
+        **in_order(started),
         "exemptions": sorted(map(exemption_in_words, started.exemptions)),
         "projects": scope.projects,
         "only": scope.only,

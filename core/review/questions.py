@@ -15,7 +15,7 @@ from msgspec import UNSET
 from core.records.events import ALL_RUNTIMES, ExemptionDetail
 from core.records.outcome import ACCEPTED, ANSWERED, FAILED, LEAVING, NOT_OURS, OUTCOMES, PLANNED, Outcome
 from core.records.reader import LONG_AGO, Record
-from core.review.rejudge import AUTOPAUSE_JOB, decision_of, policy_of, runtime_of
+from core.review.rejudge import AUTOPAUSE_JOB, decision_of, in_order, policy_of, runtime_of
 from core.review.verify.verdict import state_of
 from core.review.which import (
     LATEST,
@@ -315,7 +315,7 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
     return RunAnswer(
         run=seen.line(now),
         version=None if started is None else started.version,
-        policy=(started.policy if started else None) or {},
+        policy={} if started is None else in_order(started),
         policy_digest=None if started is None else started.policy_digest,
         exemptions=[exemption_in_words(exemption) for exemption in started.exemptions] if started else [],
         counts=[

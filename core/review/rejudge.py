@@ -36,6 +36,14 @@ def policy_of(started: Record) -> RuntimePolicy | None:
     return kind.read(started.policy or {}, exemptions=tuple(exemption_of(detail) for detail in started.exemptions))
 
 
+def in_order(started: Record) -> dict[str, bool | float | str]:
+    """The limits that a run wrote down, in the order in which its policy has them."""
+    written = started.policy or {}
+    kind = POLICIES.get(started.job)
+    names = [name for limit in (kind.limits() if kind else ()) for name in (limit, f"{limit}_s")]
+    return {name: written[name] for name in (*names, *written) if name in written}
+
+
 def deletion_policy(started: Record) -> DeletionPolicy | None:
     """The same of a deletion run; None where it is another job's, or not on record."""
     try:
