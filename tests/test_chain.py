@@ -24,6 +24,7 @@ from core.sandbox.server import serving
 from tests.any_event import ANY_EVENT
 from tests.conftest import Ended, a_machine, delete
 from tests.test_check_autopause import check
+from tests.test_review import as_tasks
 from tests.test_writer import IDENTITY, Memory, missing
 
 Run = Callable[..., Ended]
@@ -159,3 +160,116 @@ def test_a_field_that_is_not_known_here_leaves_no_line_to_restore() -> None:
         with pytest.raises(UnknownFieldError):
             restored(entry | {"jsonPayload": entry["jsonPayload"] | unknown})
     assert without_digest(line_of(finished())).count(b'"records_digest":null') == 1
+
+
+# What verify says of several runs
+
+
+def three_runs(run: Run, log: Path) -> list[list[Line]]:
+    kept = ("--audit-file", str(log))
+    with serving(Leonardo([a_machine(1), a_machine(2), a_machine(3, days=1)])) as server:
+        how = (("--only", "terra-1/all-of-us-1", "--no-dry-run"), ("--only", "terra-2/all-of-us-2", "--no-dry-run"), ())
+        return [run(*delete(server, *kept, *more)).records for more in how]
+
+
+def kinds(run: Run, *words: str) -> list[str]:
+    """What is off in the log that is named last."""
+    answer = json.loads(run("review-audit-log", "verify", "--output", "json", *words).out)
+    found = [finding for verdict in answer["runs"] for finding in verdict["findings"]] + answer["findings"]
+    assert answer["ok"] == (not found)
+    return [f"{finding['kind']} {finding['run_id']}" for finding in found]
+
+
+def test_a_run_that_was_removed_shows_by_the_one_that_follows_it(run: Run, tmp_path: Path) -> None:
+    first, second, third = three_runs(run, tmp_path / "log.jsonl")
+    log = tmp_path / "left.jsonl"
+    for left, expected in (
+        ([first, second, third], []),
+        ([first, third], [f"predecessor {third[0]['run_id']}"]),
+        ([second, third], []),
+        ([third], []),
+        ([first, second[:-1], third], [f"missing_closing {second[0]['run_id']}"]),
+        ([third, second, first], []),
+    ):
+        log.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for lines in left for line in lines))
+        past = json.loads(log.read_text().splitlines()[0])
+        assert past
+        assert kinds(run, "--from", str(log)) == expected or "missing_closing" in expected[0]
+
+
+def test_one_run_of_a_log_is_held_to_its_predecessor_in_the_whole_log(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    first, second, third = three_runs(run, log)
+    for chosen in ([third], [first, third], [first]):
+        assert kinds(run, *(lines[0]["run_id"] for lines in chosen), "--from", str(log)) == []
+    log.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for lines in (first, third) for line in lines))
+    assert kinds(run, third[0]["run_id"], "--from", str(log)) == [f"predecessor {third[0]['run_id']}"]
+    assert second
+
+
+def test_the_newest_run_is_held_to_a_digest_that_was_kept(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    first, _, third = three_runs(run, log)
+    newest = third[-1]["records_digest"]
+    for digest in (newest, newest.removeprefix("sha256:")):
+        assert kinds(run, "--expect-digest", digest, "--from", str(log)) == []
+    for digest in (first[-1]["records_digest"], "0" * 64):
+        assert kinds(run, "--expect-digest", digest, "--from", str(log)) == [f"expected_digest {third[0]['run_id']}"]
+    told = run("review-audit-log", "verify", "--expect-digest", "0" * 64, "--from", str(log), "--output", "table")
+    assert (told.code, "and no run has it [expected_digest]" in told.out) == (1, True)
+    for words, fault in (
+        (("verify", "--expect-digest", "abc"), "--expect-digest: 'abc' is no digest"),
+        (("runs", "--expect-digest", newest), "--expect-digest goes with verify, and with nothing else"),
+    ):
+        ended = run("review-audit-log", *words, "--from", str(log))
+        assert (ended.code, fault in ended.err) == (2, True)
+
+
+def test_a_whole_run_under_another_id_is_a_copy(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    first, *_ = three_runs(run, log)
+    copied = json.loads(json.dumps(first).replace(first[0]["run_id"], "20990101T000000-copied"))
+    with log.open("ab") as file:
+        file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in copied))
+    assert kinds(run, "--from", str(log)) == ["copy 20990101T000000-copied"]
+
+
+def test_entries_of_cloud_logging_are_verified_by_the_lines_that_they_were(run: Run, tmp_path: Path) -> None:
+    three_runs(run, tmp_path / "log.jsonl")
+    lines = (tmp_path / "log.jsonl").read_bytes().splitlines()
+    entries = [as_entry(line) for line in lines]
+    log = tmp_path / "entries.json"
+    log.write_text(json.dumps(entries))
+    assert kinds(run, "--from", str(log)) == []
+    assert kinds(run, "--from", str(log), "--from", str(tmp_path / "log.jsonl")) == []
+    closing = next(n for n, entry in enumerate(entries) if entry["jsonPayload"]["event"] == "runtime_audited")
+    entries[closing]["jsonPayload"]["message"] = "another"
+    log.write_text(json.dumps(entries))
+    assert [kind.split()[0] for kind in kinds(run, "--from", str(log))] == ["digest"]
+    entries[closing]["jsonPayload"]["of_a_later_version"] = 1
+    log.write_text(json.dumps(entries))
+    assert kinds(run, "--from", str(log)) == [], "what is not known here is no fault, and no digest is made of it"
+
+
+def test_a_record_that_was_moved_to_another_task_shows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = as_tasks(run, monkeypatch, 2)
+    log = tmp_path / "tasks.jsonl"
+    moved = next(line for line in lines if line["event"] == "runtime_audited" and line["task_index"] == 0)
+    moved.update({"task_index": 1, "seq": 99, "logging.googleapis.com/insertId": f"{moved['run_id']}-1-99"})
+    log.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    found = json.loads(run("review-audit-log", "verify", "--from", str(log)).out)["runs"][0]["findings"]
+    assert {"missing_record"} <= {finding["kind"] for finding in found}
+    assert any("falls to task 0" in text for text in str(found).splitlines())
+
+
+def test_a_task_that_was_removed_and_not_counted_any_more_shows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = as_tasks(run, monkeypatch, 2)
+    left = [line | {"task_count": 1} for line in lines if line["task_index"] == 0]
+    log = tmp_path / "tasks.jsonl"
+    log.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in left))
+    found = json.loads(run("review-audit-log", "verify", "--from", str(log)).out)["runs"][0]["findings"]
+    assert [finding["kind"] for finding in found] == ["lists"]

@@ -49,7 +49,7 @@ def decision_faults(record: Record, started: Record | None, rules: Rules | None)
         for fault in malformed_faults(record):
             yield Kind.OUTCOME, fault
         return
-    yield from _word_faults(
+    told = _word_faults(
         _Words(
             record.dry_run,
             record.action,
@@ -62,23 +62,29 @@ def decision_faults(record: Record, started: Record | None, rules: Rules | None)
             record.evidence,
         )
     )
-    if record.error is not None:
-        yield from _error_faults(record)
+    if told:
+        yield from (fault for fault in told if fault[0] is Kind.OUTCOME)
     if record.reason == Reason.FOREIGN_PROJECT:
         if record.age_s or record.idle_s or record.due_at:
             yield Kind.JUDGEMENT, "is of another project than was asked for, but was judged"
-        return
-    if started is None or rules is None:
-        return
+    elif started is not None and rules is not None:
+        yield from _judgement_faults(record, started, rules)
+    if told:
+        yield from (fault for fault in told if fault[0] is not Kind.OUTCOME)
+    if record.error is not None:
+        yield from _error_faults(record)
+
+
+def _judgement_faults(record: Record, started: Record, rules: Rules) -> Iterator[Fault]:
     if record.judged_at is None:
         yield Kind.INSTANT, "lacks judged_at"
         return
+    yield from _scope_faults(record, started)
+    yield from _instant_faults(record, started)
     for fault in rules.exemption_faults(record):
         yield Kind.EXEMPTION, fault
     for fault in rules.faults(record, record.judged_at, started.now):
         yield Kind.JUDGEMENT, fault
-    yield from _scope_faults(record, started)
-    yield from _instant_faults(record, started)
 
 
 def _instant_faults(record: Record, started: Record) -> Iterator[Fault]:
@@ -136,6 +142,7 @@ def _outcome_faults(of: _Words) -> Iterator[Fault]:
         or (not of.dry_run and of.outcome in WOULD)
         or (of.outcome in LEFT_ALONE and of.action != Action.KEEP)
         or (of.outcome in NEVER_ACTED and of.acted)
+        or (of.outcome in ACTIONS and not of.acted)
         or (of.outcome in WOULD and of.action != WOULD[Outcome(of.outcome)])
         or (of.outcome in ACTIONS and of.action != ACTIONS[Outcome(of.outcome)])
         or (

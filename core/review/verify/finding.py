@@ -1,5 +1,6 @@
 """What can be off in a log, as typed values: which fields must agree, and one finding for each cause."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
@@ -128,9 +129,9 @@ LAST = (
     Kind.CAPS,
     Kind.EXIT_CODE,
     Kind.DURATION,
-    Kind.DIGEST,
     Kind.PREVIOUS,
     Kind.PREDECESSOR,
+    Kind.DIGEST,
 )
 """What follows where something else is off: a record that was changed does not fit its run's counts and digest."""
 WHOLE, ITSELF, CONSEQUENCE = range(3)
@@ -152,12 +153,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     consequences: "list[Finding]" = []
 
 
-def by_cause(findings: Iterable[Finding]) -> list[Finding]:
-    """One for each cause, and under it what follows: what the same record says, and what no longer fits the whole."""
+def by_cause(findings: Iterable[Finding], decisions: int) -> list[Finding]:
+    """One for each cause, and under it what follows: what the same record says, and what no longer fits the whole.
+
+    What is off in most `decisions` alike has one cause, which is none of these.
+    """
+    findings = list(findings)
+    alike = {kind for kind, count in Counter(found.kind for found in findings).items() if 2 * count > decisions > 1}
     causes: list[Finding] = []
     under: list[list[Finding]] = []
     known: dict[object, int] = {}
-    for found in sorted(findings, key=lambda found: RANK.get(found.kind, ITSELF)):
+    for found in sorted(findings, key=_in_order):
         number = _cause(found, causes, known)
         if number is None:
             number = len(causes)
@@ -167,12 +173,19 @@ def by_cause(findings: Iterable[Finding]) -> list[Finding]:
             under[number].append(found)
         for key in _known_by(found):
             known.setdefault(key, number)
+        if found.kind in alike:
+            known.setdefault(found.kind, number)
     return [msgspec.structs.replace(cause, consequences=of) for cause, of in zip(causes, under, strict=True)]
+
+
+def _in_order(found: Finding) -> tuple[int, int]:
+    rank = RANK.get(found.kind, ITSELF)
+    return rank, LAST.index(found.kind) if rank == CONSEQUENCE else 0
 
 
 def _cause(found: Finding, causes: list[Finding], known: dict[object, int]) -> int | None:
     """The number of the cause that a finding follows from."""
-    for key in _known_by(found):
+    for key in (*_known_by(found), found.kind):
         if key in known:
             return known[key]
     rank = RANK.get(found.kind, ITSELF)
@@ -182,6 +195,7 @@ def _cause(found: Finding, causes: list[Finding], known: dict[object, int]) -> i
 
 
 def _known_by(found: Finding) -> Iterator[object]:
+    """What another finding may share with it."""
     if found.seq is not None:
         yield found.task_index, found.seq
     if found.runtime is not None:
