@@ -47,23 +47,26 @@ class Digests:
 
     def __init__(self) -> None:
         self._in_order = bytearray()
+        self._next = 0
         self._far_ahead: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         """One more than the highest `seq` but those that no task comes to."""
-        return len(self._in_order) // SIZE
+        return self._next
 
     def setdefault(self, seq: int, digest: bytes) -> bytes | None:
         """Keep the digest of a line; that of an earlier one with this `seq`, if there was one."""
-        if not 0 <= seq < len(self) + MOST_MISSING:
+        if seq == self._next:
+            self._in_order += digest
+            self._next += 1
+            return None
+        if not 0 <= seq < self._next + MOST_MISSING:
             known = self._far_ahead.setdefault(seq, digest)
             return None if known is digest else known
         begin, end = seq * SIZE, (seq + 1) * SIZE
-        if begin == len(self._in_order):
-            self._in_order += digest
-            return None
-        if begin > len(self._in_order):
+        if seq > self._next:
             self._in_order += bytes(begin - len(self._in_order)) + digest
+            self._next = seq + 1
             return None
         known = bytes(self._in_order[begin:end])
         if known != NONE:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from core.records.outcome import Outcome
 from core.records.reader import FRAMES, Record
 from core.review.verify.chain import Across, chain_findings
 from core.review.verify.finding import by_cause
@@ -29,9 +30,10 @@ def verify(
         if run is None:
             run = runs[record.run_id] = Run(record)
         run.add(record)
-        across.add(record)
-        if record.event in FRAMES:
-            passed.append(record)
+        if record.outcome != Outcome.KEPT:
+            across.add(record)
+            if record.event in FRAMES:
+                passed.append(record)
     verdicts = {run_id: run.verdict(now) for run_id, run in runs.items()}
     for finding in across.findings():
         verdicts[finding.run_id].findings.append(finding)

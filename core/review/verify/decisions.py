@@ -1,6 +1,6 @@
 """Whether the record of one runtime agrees with itself, and with the first record of its task."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
@@ -26,6 +26,8 @@ ERRORS = {
 }
 """The answers that an error of this kind can stand for."""
 
+MOST_KNOWN = 10_000
+"""Records that are remembered, of which many may be alike."""
 Fault = tuple[Kind, str]
 
 
@@ -43,8 +45,56 @@ class _Words(NamedTuple):
     evidence: object
 
 
-def decision_faults(record: Record, started: Record | None, rules: Rules | None) -> Iterator[Fault]:
-    """What is off in the record of one runtime."""
+class Decisions:
+    """The records of runtimes, against the first record of their task."""
+
+    def __init__(self, started: Record | None, rules: Rules | None) -> None:
+        self._started = started
+        self._rules = rules
+        self._kept: dict[tuple[object, object], Record] = {}
+        """Some that are kept and true, by their age and idle time: what equals one need not be judged again."""
+        plain = started is None or started.scope is None or (started.scope.projects or started.scope.only) is None
+        self._by_numbers_alone = plain and (rules is None or not rules.exemptions)
+
+    def faults(self, record: Record) -> Iterable[Fault]:
+        """What is off in the record of one runtime."""
+        if record.outcome != Outcome.KEPT or not self._by_numbers_alone or record.task_count > 1:
+            return _faults(record, self._started, self._rules)
+        known = self._kept.get((record.age_s, record.idle_s))
+        if known is not None and _equal(known, record):
+            return ()
+        found = tuple(_faults(record, self._started, self._rules))
+        if not found and len(self._kept) < MOST_KNOWN:
+            self._kept[record.age_s, record.idle_s] = record
+        return found
+
+
+def _equal(one: Record, other: Record) -> bool:
+    """In all that is looked at of a runtime that was kept, but for the time of its record."""
+    return (
+        one.reason == other.reason
+        and one.status == other.status
+        and one.action == other.action
+        and one.created_date == other.created_date
+        and one.date_accessed == other.date_accessed
+        and one.due_at == other.due_at
+        and one.judged_at == other.judged_at
+        and one.severity == other.severity
+        and one.disk == other.disk
+        and (one.persistent_disk_id is None) == (other.persistent_disk_id is None)
+        and one.cloud_provider == other.cloud_provider
+        and one.overdue_s == other.overdue_s
+        and one.autopause_threshold_min == other.autopause_threshold_min
+        and one.evidence == other.evidence
+        and one.dry_run == other.dry_run
+        and not (other.attempts or other.error or other.exemption)
+        and one.time is not None
+        and other.time is not None
+        and other.time >= one.time
+    )
+
+
+def _faults(record: Record, started: Record | None, rules: Rules | None) -> Iterator[Fault]:
     if record.reason == Reason.MALFORMED:
         for fault in malformed_faults(record):
             yield Kind.OUTCOME, fault

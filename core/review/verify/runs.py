@@ -37,11 +37,11 @@ class Run:
 
     def _compare(self, record: Record) -> None:
         first = self._first
-        if (record.job, record.environment, record.dry_run, record.task_count) != (
-            first.job,
-            first.environment,
-            first.dry_run,
-            first.task_count,
+        if (
+            record.job != first.job
+            or record.environment != first.environment
+            or record.dry_run != first.dry_run
+            or record.task_count != first.task_count
         ):
             self._found(Kind.IDENTITY, record, "differs from the others in job, environment, dry_run or task_count")
         elif not 0 <= record.task_index < record.task_count:

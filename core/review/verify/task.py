@@ -15,7 +15,7 @@ from core.records.reader import Record
 from core.review.rejudge import Rules
 from core.review.verify.acts import Acts
 from core.review.verify.closing import Tally, closing_faults
-from core.review.verify.decisions import decision_faults
+from core.review.verify.decisions import Decisions
 from core.review.verify.finding import Finding, Kind
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE, Reason
@@ -52,6 +52,7 @@ class Task:
         self._announced = Acts()
         self._lines = Lines()
         self._incarnations = Incarnations()
+        self._decisions = Decisions(self.started, rules)
         self._findings: list[Finding] = []
 
     def add(self, record: Record) -> None:
@@ -90,7 +91,7 @@ class Task:
             self.acts += record.outcome in ANSWERED
             if not record.dry_run:
                 self._announced.add_end(record)
-        for kind, fault in decision_faults(record, self.started, self._rules):
+        for kind, fault in self._decisions.faults(record):
             self._findings.append(_finding((kind, record, fault)))
 
     def _add_confirmation(self, record: Record) -> None:
@@ -146,10 +147,13 @@ class Lines:
         if record.event == "run_started":
             self._opening_at = seq
         count = len(self._times)
-        if 0 <= seq < len(self._digests):
-            if seq >= count:
+        at = UNTOLD if record.time is None else _timestamp(record.time)
+        if seq == count:
+            self._times.append(at)
+        elif 0 <= seq < len(self._digests):
+            if seq > count:
                 self._times.extend([UNTOLD] * (seq + 1 - count))
-            self._times[seq] = UNTOLD if record.time is None else _timestamp(record.time)
+            self._times[seq] = at
 
     def faults(self, closing: Record | None) -> Iterator[tuple[Kind, str]]:
         for seq in self._digests.numbers_nobody_has():
