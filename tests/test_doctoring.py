@@ -3,14 +3,15 @@
 import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.records.files import AuditFiles
-from core.records.reader import AuditRecords
+from core.records.reader import AuditRecords, Record
 from core.review.verify import verify
 from core.review.verify.chain import expected_digest_findings
-from core.review.verify.finding import Kind
+from core.review.verify.finding import AGREEMENTS, Kind
 from tests.doctoring import ALL, BASES, Doctoring, Lines, as_bytes, doctored, sealed, write_bases
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -63,3 +64,86 @@ def test_a_doctoring_shows_once_and_as_what_it_is(
 
 def test_there_are_enough_of_them() -> None:
     assert 4 * len(ALL) > 200
+
+
+def test_the_table_of_what_is_proved_is_that_of_the_code() -> None:
+    readme = (Path(__file__).parents[1] / "core/review/README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `")][: len(AGREEMENTS)]
+    assert rows == [f"| `{kind}` | {pair.of} | {pair.with_} |" for kind, pair in AGREEMENTS.items()]
+    assert set(AGREEMENTS) == set(Kind)
+
+
+def test_each_kind_of_finding_is_held_by_a_doctoring_or_by_a_test_of_its_own() -> None:
+    elsewhere = {Kind.COPY, Kind.MISSING_TASK, Kind.TASKS, Kind.SHARE, Kind.EXPECTED_DIGEST, Kind.DIGEST, Kind.SEQ}
+    assert set(Kind) - {doctoring.kind for doctoring in ALL} == {*elsewhere, Kind.CONFIRMATION, Kind.PLAN}
+
+
+AT = datetime(2026, 11, 20, 3, tzinfo=UTC)
+
+
+def a_record(run_id: str, seq: int, event: str, **fields: Any) -> Record:
+    same = {"job": "confirm-deletions", "environment": "test", "task_count": 1, "time": AT + timedelta(seconds=seq)}
+    return Record(**{"run_id": run_id, "seq": seq, "event": event, **same, **fields})
+
+
+@pytest.mark.parametrize(
+    ("told", "kind"),
+    [
+        ({"outcome": "confirmed", "evidence": "project_seen"}, None),
+        ({"outcome": "confirmed", "evidence": "unlisted", "persistent_disk_id": "7"}, None),
+        ({"outcome": "confirmed", "status": "Running", "evidence": None}, Kind.CONFIRMATION),
+        ({"outcome": "confirmed", "status": "Running", "evidence": "project_seen"}, Kind.CONFIRMATION),
+        ({"outcome": "confirmed", "evidence": None}, Kind.EVIDENCE),
+        ({"outcome": "confirmed", "evidence": "unlisted", "persistent_disk_id": "7", "disk_status": "missing"},
+         Kind.EVIDENCE),
+        ({"outcome": "confirmed", "evidence": "project_seen", "disk_status": "Ready"}, Kind.DISK),
+        ({"outcome": "confirmed", "evidence": "project_seen", "severity": "WARNING"}, Kind.SEVERITY),
+        ({"outcome": "pending", "status": "Deleting", "evidence": None}, None),
+        ({"outcome": "pending", "status": "Stopped", "evidence": None}, Kind.CONFIRMATION),
+        ({"outcome": "stuck", "status": "Error", "evidence": None, "severity": "WARNING"}, Kind.CONFIRMATION),
+        ({"outcome": "errored", "status": "Running", "evidence": None, "severity": "WARNING"}, Kind.CONFIRMATION),
+        ({"outcome": "survived", "status": "Running", "evidence": None, "severity": "WARNING"}, None),
+        ({"outcome": "survived", "status": None, "evidence": None, "severity": "WARNING"}, Kind.CONFIRMATION),
+        ({"outcome": "never_happened", "status": "Deleting", "evidence": None}, Kind.CONFIRMATION),
+        ({"outcome": "not_visible", "evidence": None, "severity": "WARNING"}, None),
+        ({"outcome": "not_visible", "status": "Running", "severity": "WARNING"}, Kind.CONFIRMATION),
+        ({"outcome": "confirmed", "status": "Running"}, Kind.CONFIRMATION),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_became_of_a_deletion_is_what_was_seen_of_it(told: dict[str, Any], kind: Kind | None) -> None:
+    records = [
+        a_record("c", 0, "run_started"),
+        a_record("c", 1, "deletion_confirmed", project="p", name="n", runtime_id="1", accepted_run_id="d", **told),
+    ]
+    (verdict,) = verify(records, AT + timedelta(seconds=2))
+    assert [finding.kind for finding in verdict.findings] == ([kind] if kind else [])
+
+
+def test_a_confirmation_is_held_to_the_run_that_announced_the_act() -> None:
+    act: dict[str, Any] = {"job": "delete-old-runtimes", "runtime_id": "1", "project": "p", "name": "n"}
+    ended = {"outcome": "deletion_accepted", "action": "delete", "attempts": 1, "dry_run": False}
+    deletion = [a_record("d", 0, "runtime_audited", **act, **ended), a_record("d", 1, "run_finished", job=act["job"])]
+    for runtime_id, outcome, kinds in (
+        ("1", "survived", []),
+        ("2", "survived", ["confirmation"]),
+        ("1", "never_happened", ["confirmation"]),
+    ):
+        about = {"project": "p", "name": "n", "runtime_id": runtime_id, "accepted_run_id": "d", "status": "Running"}
+        told = a_record("c", 1, "deletion_confirmed", **about, outcome=outcome)
+        verdicts = verify([a_record("c", 0, "run_started"), *deletion, told], AT + timedelta(seconds=2))
+        (confirming,) = (verdict for verdict in verdicts if verdict.run_id == "c")
+        assert [finding.kind.value for finding in confirming.findings] == kinds
+
+
+def test_an_act_that_was_not_planned_is_held_against_the_plan() -> None:
+    job = {"job": "delete-old-runtimes", "project": "p", "name": "n"}
+    planned = a_record("plan", 1, "runtime_audited", **job, runtime_id="1", outcome="would_delete", action="delete")
+    for runtime_id, kinds in (("1", []), ("2", ["plan"])):
+        opening = a_record("live", 0, "run_started", job=job["job"], dry_run=False, plan={"run_id": "plan"})
+        ended = {"outcome": "deletion_accepted", "action": "delete", "attempts": 1, "dry_run": False}
+        act = a_record("live", 1, "runtime_audited", **job, runtime_id=runtime_id, **ended)
+        verdicts = verify([planned, opening, act], AT + timedelta(seconds=3))
+        (live,) = (verdict for verdict in verdicts if verdict.run_id == "live")
+        consequences = (under for finding in live.findings for under in finding.consequences)
+        assert [finding.kind.value for finding in consequences if finding.kind is Kind.PLAN] == kinds

@@ -42,4 +42,6 @@ def verify(
             changed = predecessor in verdicts and verdicts[predecessor].findings  # it follows from that
             verdicts[predecessor if changed else finding.run_id].findings.append(finding)
     by_time = sorted(verdicts.values(), key=lambda v: (v.started_at is None, v.started_at or now, v.run_id))
-    return [msgspec.structs.replace(verdict, findings=by_cause(verdict.findings, verdict.listed)) for verdict in by_time]
+    return [
+        msgspec.structs.replace(verdict, findings=by_cause(verdict.findings, verdict.listed)) for verdict in by_time
+    ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from core.exit_code import ExitCode
 from core.records.events import MOST_NAMES
 from core.records.reader import Record, ScopeDetail
 from core.review.rejudge import POLICIES, Rules, digest_of, rules_of
@@ -109,9 +110,7 @@ class Run:
 
     def _of_run(self, kind: Kind, message: str) -> None:
         of = self._first.run_id
-        self._findings.append(
-            Finding(kind=kind, run_id=of, task_index=None, seq=None, runtime=None, message=message)
-        )
+        self._findings.append(Finding(kind=kind, run_id=of, task_index=None, seq=None, runtime=None, message=message))
 
     def _check_opening(self, started: Record, now: datetime) -> None:
         as_of = None if started.scope is None else started.scope.as_of
@@ -119,9 +118,8 @@ class Run:
             self._found(Kind.TIME, started, "begins in the future")
         if as_of is not None and started.now is not None and to_millisecond(as_of) != started.now:
             self._found(Kind.INSTANT, started, f"judges as of {started.now}, and was asked for {as_of}")
-        elif as_of is None and started.now is not None and started.time is not None:
-            if abs(started.time - started.now) > CLOCK_TOLERANCE:
-                self._found(Kind.INSTANT, started, f"judges as of {started.now}, and says so at another time")
+        elif as_of is None and _apart(started.time, started.now):
+            self._found(Kind.INSTANT, started, f"judges as of {started.now}, and says so at {started.time}")
         longest = LONGEST_DEADLINE / timedelta(seconds=1)
         deadline = started.limits.get("deadline_s", 0)
         if not isinstance(deadline, str) and deadline > longest:
@@ -132,7 +130,9 @@ class Run:
         scope = self.started.scope if self.started is not None else None
         closings = [task.closing for task in self.tasks.values() if task.closing is not None]
         lists = [closing.lists for closing in closings if closing.lists is not None]
-        partly = any(task.tally.skipped for task in self.tasks.values()) or any(c.exit_code == 6 for c in closings)
+        partly = any(task.tally.skipped for task in self.tasks.values()) or any(
+            c.exit_code == ExitCode.UNRECORDED for c in closings
+        )
         if scope is None or len(lists) < len(closings) or partly or self._first.job not in POLICIES:
             return
         asked = _lists_asked(scope)
@@ -141,11 +141,13 @@ class Run:
             yield f"{done} lists were asked for, and the scope has {asked}"
 
 
+def _apart(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and other is not None and abs(one - other) > CLOCK_TOLERANCE
+
+
 def _lists_asked(scope: ScopeDetail) -> int | None:
     if scope.only is not None:
         return None if len(scope.only) >= MOST_NAMES else len({path.rpartition("/")[0] for path in scope.only})
     if scope.projects is None:
         return 1
     return len(scope.projects) if scope.project_count is None else scope.project_count
-
-

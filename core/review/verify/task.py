@@ -124,9 +124,7 @@ class Task:
             yield self._found(Kind.MISSING_CLOSING, cut_off)
 
     def _found(self, kind: Kind, message: str, seq: int | None = None) -> Finding:
-        return Finding(
-            kind=kind, run_id=self._run_id, task_index=self._index, seq=seq, runtime=None, message=message
-        )
+        return Finding(kind=kind, run_id=self._run_id, task_index=self._index, seq=seq, runtime=None, message=message)
 
 
 class Lines:
