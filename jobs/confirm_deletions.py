@@ -15,6 +15,7 @@ confirmed by a clock that is more than 5 minutes ahead of Leonardo's or behind: 
 
 import argparse
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from core.clock import utc_now
 from core.records.events import RunFinished
@@ -77,8 +78,8 @@ def _read(settings: Settings, places: list[str], since: str) -> _Read:
         records = AuditRecords(source, lambda _: ABOUT_DELETIONS, environment=settings.environment)
         open_cases = unconfirmed(records, begin)
         damage = [f"{fault.place}: {fault.what}" for fault in (*records.faults, *records.torn)]
-        if not records.records and not records.elsewhere:
-            damage = damage or [f"there is no audit record in {', '.join(places)}"]
+        if not damage:
+            damage = [f"there is no audit record in {place}" for place in places if _is_empty(place, begin, settings)]
         if damage and not open_cases:
             raise UsageError(*(f"--from: {what}" for what in damage))
         survived = tuple(Match(path=case.path) for case in open_cases if case.survived_at is not None)
@@ -89,6 +90,10 @@ def _read(settings: Settings, places: list[str], since: str) -> _Read:
     except OSError as error:
         raise UsageError(f"--from: {cannot_be_read(error)}") from None
     return _Read(open_cases, damage)
+
+
+def _is_empty(place: str, begin: datetime, settings: Settings) -> bool:
+    return next(iter(AuditRecords(open_places([place], begin, settings))), None) is None
 
 
 def _verdict(finished: RunFinished) -> str:
