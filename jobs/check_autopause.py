@@ -14,7 +14,10 @@ Findings alone are no failure: the exit code is 0.
 """
 
 import argparse
+from collections.abc import Callable
+from datetime import datetime
 
+from core.clock import utc_now
 from core.leonardo.client import Leonardo
 from core.records.events import RunFinished, RuntimeAudited, StopRequested
 from core.records.outcome import Outcome
@@ -61,10 +64,10 @@ IN_WORDS = {
 """The findings of Running runtimes, beside those in use."""
 
 
-def main(settings: Settings, _: argparse.Namespace) -> int:
+def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
     policy = settings.policy(AutopausePolicy)
     method = "POST" if policy.stop_overdue else None
-    return sweep(SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW), settings)
+    return sweep(SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW, wall=wall), settings)
 
 
 def stop(leonardo: Leonardo) -> Act:

@@ -14,6 +14,7 @@ confirmed by a clock that is more than 5 minutes ahead of Leonardo's or behind: 
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -53,9 +54,9 @@ class _Read:
     damage: list[str] = field(default_factory=list)
 
 
-def main(settings: Settings, arguments: argparse.Namespace) -> int:
-    told = _read(settings, arguments.places, arguments.since)
-    job = Job(name=NAME, policy=settings.policy(ConfirmationPolicy), method=None, view=VIEW)
+def main(settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
+    told = _read(settings, arguments.places, arguments.since, wall())
+    job = Job(name=NAME, policy=settings.policy(ConfirmationPolicy), method=None, view=VIEW, wall=wall)
 
     async def work(running: Running) -> int:
         account = Account(running.audit, running.clock, running.leonardo)
@@ -67,10 +68,10 @@ def main(settings: Settings, arguments: argparse.Namespace) -> int:
     return run(job, settings, task_of_environment(), work)
 
 
-def _read(settings: Settings, places: list[str], since: str) -> _Read:
+def _read(settings: Settings, places: list[str], since: str, now: datetime) -> _Read:
     """Raises UsageError where nothing is known of any deletion because the log could not be read."""
     try:
-        begin = utc_now() - parse_duration(since)
+        begin = now - parse_duration(since)
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     try:
