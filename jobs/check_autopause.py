@@ -43,6 +43,7 @@ WORST_FIRST = (
     Reason.AUTOPAUSE_OVERDUE,
     Reason.STUCK,
     Reason.THRESHOLD_UNREAD,
+    Reason.THRESHOLD_NEGATIVE,
     Reason.ERRORED,
     Reason.AUTOPAUSE_OFF,
     Reason.THRESHOLD_TOO_LONG,
@@ -60,8 +61,11 @@ IN_WORDS = {
     Reason.THRESHOLD_TOO_LONG: "with too long a threshold",
     Reason.KERNEL_MAY_BE_BUSY: "possibly busy",
     Reason.THRESHOLD_UNREAD: "unread",
+    Reason.THRESHOLD_NEGATIVE: "with a negative threshold",
 }
 """The findings of Running runtimes, beside those in use."""
+LEFT_STANDING = {Reason.STUCK: "stuck", Reason.ERRORED: "in error"}
+"""Findings of others, which somebody must see to."""
 
 
 def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
@@ -87,6 +91,7 @@ def _verdict(finished: RunFinished) -> str:
     others = {words: finished.reasons.get(reason, 0) for reason, words in IN_WORDS.items()}
     healthy = finished.reasons.get(Reason.IN_USE, 0)
     running = healthy + sum(others.values())
+    others |= {words: finished.reasons.get(reason, 0) for reason, words in LEFT_STANDING.items()}
     beside = ", ".join(f"{count:,} {words}" for words, count in others.items() if count)
     healthy_for = f"autopause is healthy for {healthy:,} of {running:,} running runtimes"
     return f"{healthy_for}; {beside}." if beside else f"{healthy_for}."
