@@ -283,6 +283,11 @@ class _Task:
             self._failed[record.path] += 1
             self._faults += [f"{_where(record)} {fault}" for fault in malformed_faults(record)]
             return
+        if record.reason == Reason.FOREIGN_PROJECT:  # it was not judged, and is of no project that was asked for
+            self._failed[record.path] += 1
+            if (record.action, record.outcome) != (Action.KEEP, Outcome.KEPT):
+                self._fault(record, "is of another project than was asked, but was judged")
+            return
         self._count_id(record)
         if record.outcome != Outcome.KEPT:
             self._add_end(record)
