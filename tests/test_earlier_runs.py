@@ -142,6 +142,8 @@ def test_earlier_runs_that_cannot_be_read_are_said_and_the_run_goes_on(run: Run)
 def test_its_own_deletions_are_no_loss_whether_they_have_ended_or_not(run: Run, takes: timedelta | None) -> None:
     machines = fleet(60) + [a_machine(number) for number in range(61, 101)]
     with serving(Leonardo(machines, deletion_takes=takes)) as server:
+        later = ("--max-age", "30d", "--max-age-if-idle", "30d")
+        assert run(*delete(server, LIVE, *IN_FILE, *later)).finished["living"] == FULL
         assert refused(run(*delete(server, LIVE, *ALL_MAY_GO, *IN_FILE))) == FINE
         for _ in range(2):
             ended = run(*delete(server, LIVE, *IN_FILE))
