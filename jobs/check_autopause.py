@@ -14,7 +14,10 @@ Findings alone are no failure: the exit code is 0.
 """
 
 import argparse
+from collections.abc import Callable
+from datetime import datetime
 
+from core.clock import utc_now
 from core.leonardo.client import Leonardo
 from core.records.events import RunFinished, RuntimeAudited, StopRequested
 from core.records.outcome import Outcome
@@ -40,6 +43,7 @@ WORST_FIRST = (
     Reason.AUTOPAUSE_OVERDUE,
     Reason.STUCK,
     Reason.THRESHOLD_UNREAD,
+    Reason.THRESHOLD_NEGATIVE,
     Reason.ERRORED,
     Reason.AUTOPAUSE_OFF,
     Reason.THRESHOLD_TOO_LONG,
@@ -57,14 +61,17 @@ IN_WORDS = {
     Reason.THRESHOLD_TOO_LONG: "with too long a threshold",
     Reason.KERNEL_MAY_BE_BUSY: "possibly busy",
     Reason.THRESHOLD_UNREAD: "unread",
+    Reason.THRESHOLD_NEGATIVE: "with a negative threshold",
 }
 """The findings of Running runtimes, beside those in use."""
+LEFT_STANDING = {Reason.STUCK: "stuck", Reason.ERRORED: "in error"}
+"""Findings of others, which somebody must see to."""
 
 
-def main(settings: Settings, _: argparse.Namespace) -> int:
+def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
     policy = settings.policy(AutopausePolicy)
     method = "POST" if policy.stop_overdue else None
-    return sweep(SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW), settings)
+    return sweep(SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW, wall=wall), settings)
 
 
 def stop(leonardo: Leonardo) -> Act:
@@ -84,6 +91,7 @@ def _verdict(finished: RunFinished) -> str:
     others = {words: finished.reasons.get(reason, 0) for reason, words in IN_WORDS.items()}
     healthy = finished.reasons.get(Reason.IN_USE, 0)
     running = healthy + sum(others.values())
+    others |= {words: finished.reasons.get(reason, 0) for reason, words in LEFT_STANDING.items()}
     beside = ", ".join(f"{count:,} {words}" for words, count in others.items() if count)
     healthy_for = f"autopause is healthy for {healthy:,} of {running:,} running runtimes"
     return f"{healthy_for}; {beside}." if beside else f"{healthy_for}."

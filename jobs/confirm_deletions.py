@@ -14,7 +14,9 @@ confirmed by a clock that is more than 5 minutes ahead of Leonardo's or behind: 
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from core.clock import utc_now
 from core.records.events import RunFinished
@@ -54,9 +56,9 @@ class _Read:
     damage: list[str] = field(default_factory=list)
 
 
-def main(settings: Settings, arguments: argparse.Namespace) -> int:
-    told = _read(settings, arguments.places, arguments.since)
-    job = Job(name=NAME, policy=settings.policy(ConfirmationPolicy), method=None, view=VIEW)
+def main(settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
+    told = _read(settings, arguments.places, arguments.since, wall())
+    job = Job(name=NAME, policy=settings.policy(ConfirmationPolicy), method=None, view=VIEW, wall=wall)
 
     async def work(running: Running) -> int:
         account = Account(running.audit, running.clock, running.leonardo)
@@ -72,10 +74,10 @@ def main(settings: Settings, arguments: argparse.Namespace) -> int:
     return run(job, settings, task_of_environment(), work)
 
 
-def _read(settings: Settings, places: list[str], since: str) -> _Read:
+def _read(settings: Settings, places: list[str], since: str, now: datetime) -> _Read:
     """Raises UsageError where nothing is known of any deletion because the log could not be read."""
     try:
-        begin = utc_now() - parse_duration(since)
+        begin = now - parse_duration(since)
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     try:
@@ -83,8 +85,8 @@ def _read(settings: Settings, places: list[str], since: str) -> _Read:
         records = AuditRecords(source, lambda _: ABOUT_DELETIONS, environment=settings.environment)
         open_cases = unconfirmed(records, begin)
         damage = [f"{fault.place}: {fault.what}" for fault in (*records.faults, *records.torn)]
-        if not records.records and not records.elsewhere:
-            damage = damage or [f"there is no audit record in {', '.join(places)}"]
+        if not damage:
+            damage = [f"there is no audit record in {place}" for place in places if _is_empty(place, begin, settings)]
         if damage and not open_cases:
             raise UsageError(*(f"--from: {what}" for what in damage))
         survived = tuple(Match(path=case.path) for case in open_cases if case.survived_at is not None)
@@ -95,6 +97,10 @@ def _read(settings: Settings, places: list[str], since: str) -> _Read:
     except OSError as error:
         raise UsageError(f"--from: {cannot_be_read(error)}") from None
     return _Read(open_cases, damage)
+
+
+def _is_empty(place: str, begin: datetime, settings: Settings) -> bool:
+    return next(iter(AuditRecords(open_places([place], begin, settings))), None) is None
 
 
 def _verdict(finished: RunFinished) -> str:

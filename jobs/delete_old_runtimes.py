@@ -16,8 +16,10 @@ The disk is always kept; a runtime without a persistent disk loses its local dat
 
 import argparse
 import re
+from collections.abc import Callable
 from datetime import datetime
 
+from core.clock import utc_now
 from core.leonardo.client import Leonardo
 from core.leonardo.errors import LeonardoError
 from core.records.events import DeletionRequested, RunFinished, RuntimeAudited
@@ -60,9 +62,9 @@ VIEW = View(
 )
 
 
-def main(settings: Settings, _: argparse.Namespace) -> int:
+def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
     policy = settings.policy(DeletionPolicy)
-    return sweep(SweepingJob(name=NAME, policy=policy, act=deletion, method="DELETE", view=VIEW), settings)
+    return sweep(SweepingJob(name=NAME, policy=policy, act=deletion, method="DELETE", view=VIEW, wall=wall), settings)
 
 
 def deletion(leonardo: Leonardo) -> Act:

@@ -14,10 +14,14 @@ KINDS = {
     "DELETE": "delete",
     "stop": "stop",
     "confirming list": "project_list",
+    "list of disks": "project_disk_list",
     "token": "token",
 }
 """The README's words for calls, and the sandbox's."""
 STATUSES = (400, 401, 403, 404, 408, 409, 412, 415, 418, 429, 500, 502, 503, 504, 599)
+NOT_FOUND = '{"message": "Runtime not found", "exceptionClass": "class x.RuntimeNotFoundException"}'
+OF_SAM = '{"message": "AuthProvider error: no", "exceptionClass": "class x.AuthProviderException"}'
+FOREIGN = '[{"id": 99, "googleProject": "terra-9", "runtimeName": "all-of-us-9", "status": "Running"}]'
 FAULTS = {
     **{str(status): Fault(status=status, body='{"message": "no to SENT"}') for status in STATUSES},
     "301": Fault(status=301, headers={"Location": "ELSEWHERE"}),
@@ -44,6 +48,11 @@ FAULTS = {
     "slow drip": Fault(drip=2),
     "connection refused": Fault(vanish=True),
     "TLS error": Fault(headers={"Connection": "close"}),
+    "404 and gone": Fault(user="delete", status=404, body=NOT_FOUND),
+    "404 of Sam's": Fault(status=404, body=OF_SAM),
+    "500 and in Error": Fault(status=500, act_first=True),
+    "empty list": Fault(status=200, body="[]"),
+    "another project's item": Fault(status=200, body=FOREIGN),
 }
 """SENT is the token that came with the request, ELSEWHERE another host; only the test knows them.
 
@@ -74,10 +83,12 @@ class Cell(NamedTuple):
 
 
 def cells() -> list[Cell]:
-    """Every cell of the README's two tables: first where a fault stays, then where it passes."""
+    """Every cell of the README's tables: first where a fault stays, then where it passes, then what is no fault."""
     section = README.partition("## What happens if")[2].partition("\n## ")[0]
     tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
-    return [cell for table, stays in zip(tables, (True, False), strict=True) for cell in _cells(table, stays=stays)]
+    return [
+        cell for table, stays in zip(tables, (True, False, True), strict=True) for cell in _cells(table, stays=stays)
+    ]
 
 
 def _cells(table: str, *, stays: bool) -> list[Cell]:
@@ -87,5 +98,6 @@ def _cells(table: str, *, stays: bool) -> list[Cell]:
         for faults, *answers in rows
         for fault in faults.split(", ")
         for call, answer in zip(calls, answers, strict=True)
+        if answer != "-"
         for outcome, code in [answer.replace("`", "").split()]
     ]

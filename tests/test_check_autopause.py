@@ -3,6 +3,8 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,3 +250,77 @@ def test_each_reason_can_be_seen_in_the_sandbox(run: Run) -> None:
 def test_a_broken_autopause_can_be_seen_in_the_sandbox(run: Run) -> None:
     with serving(made_up(400, autopause_broken=True)) as server:
         assert run(*check(server)).finished["reasons"]["autopause_overdue"] > 40
+
+
+# what is left standing
+
+
+def test_what_is_stuck_or_in_error_is_named_in_the_table_in_the_review_and_in_the_report(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    fleet = [
+        overdue(1, status=TrueStatus.PRE_STOPPING),
+        overdue(2, status=TrueStatus.ERROR),
+        overdue(3, idle_hours=0.1),
+        overdue(4, status=TrueStatus.DELETING, idle_hours=1),
+    ]
+    with serving(Leonardo(fleet)) as server:
+        asked = check(server, "--audit-file", "log.jsonl")
+        shown = run(*(word if word != "json" else "table" for word in asked))
+    found = {paths(1)[0]: "stuck", paths(2)[0]: "errored"}
+    lines = [line.split() for line in shown.out.splitlines() if line.startswith("terra-")]
+    assert {words[0]: words[-2] for words in lines} == found
+    assert "autopause is healthy for 1 of 1 running runtimes; 1 stuck, 1 in error." in " ".join(shown.out.split())
+    answer = json.loads(run("review-audit-log", "run", "latest", "--from", "log.jsonl", "--output", "json").out)
+    assert {f"{row['project']}/{row['name']}": row["reason"] for row in answer["left_standing"]} == found
+    table = run("review-audit-log", "run", "latest", "--from", "log.jsonl", "--output", "table").out
+    assert {
+        words[0]: words[-1] for words in map(str.split, table.splitlines()) if words[:1] in [[p] for p in found]
+    } == found
+    assert run("review-audit-log", "report", "--from", "log.jsonl", "--html", "report.html").code == 0
+    _, _, standing = (tmp_path / "report.html").read_text().partition('<table id="standing">')
+    rows = standing.partition("</table>")[0].split("<tr>")[2:]
+    assert {path for path in found if any(path in row and found[path] in row for row in rows)} == set(found)
+    assert len(rows) == 2
+
+
+def test_a_negative_threshold_is_a_finding_of_its_own(run: Run) -> None:
+    """Leonardo pauses such a runtime at once, so that it is seldom seen."""
+    with serving(Leonardo([overdue(autopause_threshold=-1)])) as server:
+        ended = run(*check(server, *STOP))
+        shown = run(*(word if word != "json" else "table" for word in check(server)))
+        assert {request.method for request in server.requests} == {"GET"}
+    assert (ended.code, ended.outcome(FIRST)) == (0, ("keep", "threshold_negative", "kept"))
+    assert "autopause is healthy for 0 of 1 running runtimes; 1 with a negative threshold." in shown.out
+
+
+def test_a_patch_in_progress_is_never_stuck(run: Run) -> None:
+    fleet = [overdue(n, status=TrueStatus.UPDATING, patch_in_progress=n == 1) for n in (1, 2)]
+    with serving(Leonardo(fleet)) as server:
+        assert reasons(run(*check(server))) == dict(zip(paths(1, 2), ("in_transition", "stuck"), strict=True))
+
+
+@pytest.mark.parametrize(("until", "expected"), [(1, ("keep", "kept")), (-1, ("stop", "stop_accepted"))])
+def test_an_exemption_that_has_not_lapsed_spares_from_a_stop_too(
+    run: Run, until: int, expected: tuple[str, str]
+) -> None:
+    then = (datetime.now(UTC) + timedelta(days=until)).isoformat()
+    exemptions = json.dumps([{"match": {"project": "terra-1"}, "until": then, "reason": "workshop"}])
+    with serving(Leonardo([overdue()])) as server:
+        ended = run(*check(server, *STOP, "--exemptions", exemptions))
+    action, reason, outcome = ended.outcome(FIRST)
+    assert (reason, (action, outcome)) == ("autopause_overdue", expected)
+    exemption = ended.audited[FIRST]["exemption"]
+    assert (exemption["reason"], exemption["lapsed"]) == ("workshop", until < 0)
+
+
+def test_impossible_dates_are_no_ground_for_a_stop(run: Run) -> None:
+    then = datetime(1970, 1, 1, tzinfo=UTC)
+    fleet = [overdue(1), overdue(2)]
+    fleet[0].accessed = then
+    fleet[1].accessed = fleet[1].created - timedelta(minutes=6)
+    with serving(Leonardo(fleet)) as server:
+        ended = run(*check(server, *STOP))
+        assert calls(server) == ["list"]
+    assert reasons(ended) == dict.fromkeys(paths(1, 2), "undated")

@@ -71,6 +71,12 @@ def test_a_kept_disk_has_its_status_is_missing_or_cannot_be_seen() -> None:
     assert (full.disk_status("5"), full.disk_status("6")) == ("Deleting", "missing")
 
 
+def test_a_disk_is_not_said_to_be_missing_where_a_row_may_be_any_disk() -> None:
+    sighting = seen(a_runtime("7"))
+    sighting.see_disks([a_disk("5"), MalformedDisk("no object")])
+    assert (sighting.disk_status("5"), sighting.disk_status("6")) == ("Ready", None)
+
+
 @pytest.mark.parametrize(
     ("unlisted", "candidates", "too_many"),
     [

@@ -15,6 +15,7 @@ from core.rules.decision import Action, Decision, Reason
 from core.rules.evidence import Evidence
 from core.rules.exemptions import Exemption
 from core.rules.guards import Guard, Refusal
+from core.rules.words import counted, minute
 from core.runtime import Disk, MalformedRuntime, Runtime
 
 SCHEMA: Final = "leo-lifecycle/audit/v1"
@@ -84,6 +85,9 @@ class FailedBefore(msgspec.Struct, frozen=True):
 
     times: int
     since: Instant
+
+    def __str__(self) -> str:
+        return f"failed in {counted(self.times, 'run')} since {minute(self.since)}"
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from core.records.outcome import FAILED, LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
 from core.review.comparison import Comparison
-from core.review.questions import RunLine, RunSummary, written_at
+from core.review.questions import LEFT_STANDING, RunLine, RunSummary, written_at
 from core.review.rejudge import deletion_policy
 from core.rules.decision import Reason, in_utc
 from core.rules.words import duration
@@ -106,8 +106,10 @@ class LatestSweep:
 class Gathered:
     """Everything that the page says, out of one pass over the records."""
 
-    def __init__(self, now: datetime, comparison: Comparison | None, sweep: Record | None) -> None:
-        """`sweep` is the first record of the latest run over the whole fleet."""
+    def __init__(
+        self, now: datetime, comparison: Comparison | None, sweep: Record | None, check: Record | None = None
+    ) -> None:
+        """`sweep` and `check` are the first records of the latest deletion run and autopause check of the fleet."""
         self.now = now
         self._comparison = comparison
         self.records = 0
@@ -118,6 +120,9 @@ class Gathered:
         self.deleted: Counter[str] = Counter()
         self.would_delete: Counter[str] = Counter()
         self.sweep = None if sweep is None else LatestSweep(sweep)
+        self.check = check
+        self.left_standing = Newest(MOST_FAILURES)
+        """What the check found stuck or in Error."""
         self._runs: dict[str, RunSummary] = {}
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -149,6 +154,8 @@ class Gathered:
             self.sweep.add(record, self.now)
         if record.outcome in FAILED or record.reason == Reason.MALFORMED:
             self.failures.add(record)
+        if self.check and record.run_id == self.check.run_id and record.reason in LEFT_STANDING:
+            self.left_standing.add(record)
         if record.outcome == Outcome.KEPT:
             return
         self.acts.add(record)

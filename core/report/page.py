@@ -15,7 +15,16 @@ from core.review.comparison import Comparison, rehearsals_that_differ
 from core.review.terms import label, value
 from core.review.verify import verify
 from core.review.verify.verdict import Verdict
-from core.review.which import UnknownError, framed, latest, of_runs, of_the_fleet, only_environment
+from core.review.which import (
+    IsMeant,
+    UnknownError,
+    checks_the_fleet,
+    framed,
+    latest,
+    of_runs,
+    of_the_fleet,
+    only_environment,
+)
 from core.rules.words import counted, duration, minute
 
 CONTROLS: dict[int, int | str] = {
@@ -44,14 +53,16 @@ def write_report(
     frames, records = framed(records)
     only_environment(frame.environment for frame in frames)
     ids, records = of_runs(records, compared or rehearsals_that_differ(frames), also=lambda _: True)
-    gathered = Gathered(now, Comparison(*ids) if ids else None, _latest_sweep(frames))
+    gathered = Gathered(
+        now, Comparison(*ids) if ids else None, _latest(frames, of_the_fleet), _latest(frames, checks_the_fleet)
+    )
     verdicts = verify(gathered.watch(records), now)
     out.write_text(_page(gathered, _verdict(verdicts, log)), encoding="utf-8")
 
 
-def _latest_sweep(frames: Sequence[Record]) -> Record | None:
+def _latest(frames: Sequence[Record], is_meant: IsMeant) -> Record | None:
     try:
-        return latest(frames, of_the_fleet)
+        return latest(frames, is_meant)
     except UnknownError:
         return None
 

@@ -42,6 +42,8 @@ SUMMED_UP = (
     "run_finished",
 )
 """Events that a run's line is made of, beside the decisions that its closing record does not name."""
+LEFT_STANDING = frozenset({Reason.STUCK, Reason.ERRORED})
+"""Findings of the autopause check that no later run ends by itself: somebody must see to these runtimes."""
 IN_A_ROW = 2
 """Runs in a row in which a runtime fails before it is shown apart."""
 
@@ -117,6 +119,8 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     exemptions: list[str]
     counts: list[CountLine]
     acts: list[ActLine]
+    left_standing: list[ActLine]
+    """Stuck or in Error, as the autopause check finds them."""
     failures: list[str]
     """Whom, and why, in words."""
     remarks: list[str]
@@ -307,10 +311,13 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
     """What one run (or the `latest` of those that may be meant) did. Raises UnknownError."""
     seen, newer, chosen = _of_one_run(records, run_id, now, is_meant)
     acts: list[ActLine] = []
+    left_standing: list[ActLine] = []
     for record in chosen:
         seen.add(record)
         if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
             acts.append(_act_line(record))
+        elif record.event == "runtime_audited" and record.reason in LEFT_STANDING:
+            left_standing.append(_act_line(record))
     started = seen.started
     return RunAnswer(
         run=seen.line(now),
@@ -323,6 +330,7 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
             for (outcome, reason), count in sorted(seen.counts.items(), key=lambda item: (-item[1], item[0]))
         ],
         acts=acts,
+        left_standing=left_standing,
         failures=list(seen.failed.values()),
         remarks=[*newer, *seen.remarks],
     )

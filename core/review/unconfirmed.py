@@ -12,6 +12,8 @@ from core.rules.decision import Action, Reason
 
 KEPT_BY_THE_RULE = frozenset({Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.KERNEL_MAY_BE_BUSY})
 """Reasons after which a runtime that survived its deletion is to live on."""
+ENDS = frozenset[str](word for word, meaning in CONFIRMATIONS.items() if not meaning.open)
+"""What is confirmed so is not asked about again; a word that is not known is no end."""
 ABOUT_DELETIONS: Wanted = (
     Match(events=("deletion_requested", "deletion_confirmed")),
     Match(events=("runtime_audited",), outcomes=tuple(sorted(set(OUTCOMES) - {Outcome.KEPT}))),
@@ -84,27 +86,26 @@ def kept_since(cases: Iterable[Unconfirmed], records: Iterable[Record]) -> set[s
 
 def _open_case(identity: str, of: _Known) -> Unconfirmed | None:
     confirmations = sorted(of.confirmations, key=_time)
-    if any(record.outcome == Confirmation.CONFIRMED for record in confirmations):
+    if any(record.outcome in ENDS for record in confirmations):
         return None
+    last = confirmations[-1] if confirmations else None
+    never_happened = last is not None and last.outcome == Confirmation.NEVER_HAPPENED
     accepted = [end for end in of.ends.values() if end.outcome == Outcome.DELETION_ACCEPTED]
     newest = max(of.intents.values(), key=_time, default=None)
     if accepted:  # whatever later runs say of it
         told = max(accepted, key=_time)
     elif newest is not None and _is_open(of.ends.get(newest.run_id)):
         told = newest
-    elif confirmations and newest is None:  # its intent is older than what was read
-        told = confirmations[-1]
+    elif last is not None and (newest is None or not never_happened):  # its acceptance is older than what was read
+        told = last
     else:
-        return None
-    last = confirmations[-1] if confirmations else None
-    if last is not None and not (accepted or CONFIRMATIONS[Confirmation(last.outcome or "")].open):
         return None
     return Unconfirmed(
         identity,
         told.project or "",
         told.name or "",
         told.accepted_run_id or told.run_id,
-        accepted=bool(accepted) or told is last,
+        accepted=bool(accepted) or (told is last and not never_happened),
         persistent_disk_id=_disk(of),
         survived_at=last.time if last is not None and last.outcome == Confirmation.SURVIVED else None,
         not_visible_since=_not_visible_since(confirmations),

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from itertools import chain
 
 from core.records.reader import FRAMES, LONG_AGO, Record
-from core.review.rejudge import DELETION_JOB
+from core.review.rejudge import AUTOPAUSE_JOB, DELETION_JOB
 from core.review.verify.verdict import State, state_of
 
 LATEST = "latest"
@@ -154,3 +154,8 @@ def in_time(first: Record) -> tuple[datetime, str]:
 def of_the_fleet(started: Record) -> bool:
     """Whether it is a deletion run that looked at all runtimes."""
     return started.job == DELETION_JOB and (started.scope is None or started.scope.only is None)
+
+
+def checks_the_fleet(started: Record) -> bool:
+    """Whether it is an autopause check that looked at all runtimes."""
+    return started.job == AUTOPAUSE_JOB and (started.scope is None or started.scope.only is None)

@@ -51,6 +51,8 @@ class Sighting:
     """What is listed, by id."""
     disks: dict[str, str | None] | None = None
     """The status of each disk by its number; None where the list of disks was not read."""
+    disk_unreadable: bool = False
+    """Whether a row of the list of disks cannot be read: it may be any disk."""
     others: bool = False
     """Whether anything is seen that the caller did not create itself."""
 
@@ -63,7 +65,9 @@ class Sighting:
     def see_disks(self, items: Iterable[PersistentDisk | MalformedDisk]) -> None:
         self.disks = {} if self.disks is None else self.disks
         for item in items:
-            if isinstance(item, PersistentDisk) and item.project == self.project:
+            if isinstance(item, MalformedDisk):
+                self.disk_unreadable = True
+            elif item.project == self.project:
                 self.disks[item.id] = item.status
                 self.others |= self._is_anothers(item.creator)
 
@@ -76,10 +80,11 @@ class Sighting:
         return Evidence.PROJECT_SEEN if self.others else Evidence.UNLISTED
 
     def disk_status(self, disk_id: str) -> str | None:
-        """Of a disk that was kept: its status, `missing` where the project is seen without it, else None."""
+        """Of a disk that was kept: its status, `missing` where the project is surely seen without it, else None."""
         if self.disks is not None and disk_id in self.disks:
             return self.disks[disk_id]
-        return MISSING if self.disks is not None and self.others else None
+        whole = self.disks is not None and not self.disk_unreadable
+        return MISSING if whole and self.others else None
 
     def _is_anothers(self, creator: str | None) -> bool:
         return creator is not None and (self.caller is None or creator.lower() != self.caller.lower())

@@ -46,7 +46,9 @@ def run(job: Job, settings: Settings, task: Task, work: Callable[[Running], Awai
         task_index=task.index,
         task_count=task.count,
     )
-    clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of)
+    clock = RunClock(
+        deadline=settings.deadline, request_timeout=settings.request_timeout, as_of=settings.as_of, wall=job.wall
+    )
     with ExitStack() as opened:
         ending = opened.enter_context(Ending(clock))
         url = opened.enter_context(_sandbox()) if settings.sandbox else settings.leonardo_url or ""

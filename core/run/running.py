@@ -1,10 +1,11 @@
 """What a run is of, who watches it, and what is open during it; opening and closing that lives in `opening`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from core.clock import RunClock
+from core.clock import RunClock, utc_now
 from core.leonardo.client import Leonardo
 from core.records import events
 from core.records.writer import AuditLog
@@ -23,6 +24,8 @@ class Job:
     method: str | None
     """The HTTP method of its acts; no other but GET can leave. None where it does not act."""
     view: View
+    wall: Callable[[], datetime] = utc_now
+    """The clock that its runs are dated and judged by."""
 
 
 class Watcher(Protocol):

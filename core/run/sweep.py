@@ -334,7 +334,9 @@ class Sweep:
 
     def _close(self, case: Case, outcome: Outcome) -> None:
         """The one record in which a judged runtime ends."""
-        explanation = self._policy.explain(case.runtime, case.decision)
+        explanation = "; ".join(
+            filter(None, (self._policy.explain(case.runtime, case.decision), str(case.failed_before or ""), case.note))
+        )
         answer = case.answer if OUTCOMES[outcome].failed and case.last.error is None else None
         error = answer or case.last.error
         self._account.audited(
@@ -342,7 +344,7 @@ class Sweep:
                 case.runtime,
                 case.decision,
                 outcome,
-                f"{explanation}; {case.note}" if case.note else explanation,
+                explanation,
                 name_creator=self._name_creator,
                 exchanged=events.Exchanged(
                     http_status=case.last.http_status if answer is None else answer.http_status,

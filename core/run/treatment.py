@@ -29,6 +29,7 @@ MAYBE_DONE = (ErrorKind.UNAVAILABLE, ErrorKind.UNREADABLE)
 """After such an answer to an act, only the state tells whether it was carried out."""
 MOST_LOOKS = 3
 """So many looks may grow too old before the act can leave; a service or a log that slow is better left alone."""
+BROKEN = "the act has left it in Error"
 PROVEN_BY = {
     Evidence.NAME_TAKEN: "another runtime has its name now",
     Evidence.PROJECT_SEEN: "its project is seen without it",
@@ -174,7 +175,10 @@ class Treatment:
         disk = case.runtime.persistent_disk_id
         if disk is not None and state.persistent_disk_id is None:
             case.note = f"the failed try has detached its disk {disk}, which is kept"
-        if case.second_try or self._broke(case, state):
+        if self._broke(case, state):
+            case.note = BROKEN
+            return Outcome.FAILED
+        if case.second_try:
             return Outcome.FAILED
         case.second_try = True
         return Next.ACT_AGAIN
@@ -202,11 +206,11 @@ class Treatment:
             return self._act.gone if case.maybe_done else Outcome.REPLACED
         if case.maybe_done and looked.status in self._act.done:
             return self._act.accepted
-        broken = self._broke(case, looked)
+        if self._broke(case, looked):
+            case.note = BROKEN
+            return Outcome.FAILED
         decision = self._policy.judge(looked, self._clock.now(), second_look=True)
         case.judged_again(looked, decision)
-        if broken:
-            return Outcome.FAILED
         return Outcome.SPARED if decision.action is Action.KEEP else None
 
     def _broke(self, case: Case, state: Runtime) -> bool:

@@ -87,6 +87,22 @@ def _(answer: RunAnswer) -> Iterable[Part]:
                 for a in answer.acts
             ],
         )
+    if answer.left_standing:
+        yield Table(
+            "Stuck or in Error",
+            (("runtime", "creator"), ("status",), ("age", "idle"), ("reason",)),
+            [
+                [
+                    f"{a.project or '?'}/{a.name or '?'}",
+                    a.creator or "-",
+                    a.status or "-",
+                    duration(a.age_s),
+                    duration(a.idle_s),
+                    a.reason,
+                ]
+                for a in answer.left_standing
+            ],
+        )
     yield _lines(answer.remarks, WARNING)
     yield _lines([f"Failed: {failure}" for failure in answer.failures], FAULT)
     yield [Text(f"{answer.run.listed:,} listed, {_ended(answer.run)}.", style="bold")]

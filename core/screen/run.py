@@ -120,11 +120,7 @@ class TableView:
     def seen(self, event: Event) -> None:
         match event:
             case RuntimeAudited():
-                self._progress.count()
-                if self._view.is_row(event):
-                    self._rows.append(event)
-                if event.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
-                    self._remarks.append((WARNING, event.message))
+                self._audited(event)
             case RunStarted():
                 self._rule = event.message.partition(": ")[2]
                 self._remarks = [
@@ -145,6 +141,15 @@ class TableView:
                 self._finished.append(event)
             case _:
                 pass
+
+    def _audited(self, row: RuntimeAudited) -> None:
+        self._progress.count()
+        if self._view.is_row(row):
+            self._rows.append(row)
+        if row.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
+            self._remarks.append((WARNING, row.message))
+        if row.failed_before is not None:
+            self._remarks.append(("", f"{row.project}/{row.name} {row.failed_before}"))
 
     def _show(self) -> None:
         rule = [Text(f"The rule: {self._rule}.")] if self._rule else []
