@@ -239,7 +239,8 @@ class AuditFile:
             raise OSError("it was removed during the run") from None
         if not os.path.samestat(named, self._opened):
             raise OSError("another file took its name during the run")
-        if named.st_size < self._least or os.pread(self._descriptor, len(self._head), 0) != self._head:
+        longer = named.st_size - self._least  # by what others appended, or wrote over it
+        if longer < 0 or (longer and os.pread(self._descriptor, len(self._head), 0) != self._head):
             raise OSError("it was cut short or written over during the run")
 
 
