@@ -159,6 +159,23 @@ def assert_acts_follow_looks(server: SandboxServer) -> None:
             assert request.t - looked_at[request.project, request.name] < 11
 
 
+def rewritten(log: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """The same log, each of its records changed."""
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    for record in records:
+        change(record)
+    log.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def aged(log: Path, by: timedelta) -> None:
+    """The same log, as if it had been written so long ago."""
+
+    def change(record: dict[str, Any]) -> None:
+        record["time"] = (datetime.fromisoformat(record["time"]) - by).isoformat()
+
+    rewritten(log, change)
+
+
 def paths(*numbers: int) -> list[str]:
     return [f"terra-{number}/all-of-us-{number}" for number in numbers]
 
@@ -169,6 +186,7 @@ __all__ = [
     "Ended",
     "TrueStatus",
     "a_machine",
+    "aged",
     "assert_acts_follow_looks",
     "calls",
     "delete",
@@ -177,5 +195,6 @@ __all__ = [
     "paths",
     "payloads",
     "read_records",
+    "rewritten",
     "start",
 ]

@@ -15,10 +15,11 @@ from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import Ended, a_machine, calls, delete, finish, start
+from tests.conftest import Ended, a_machine, aged, calls, delete, finish, rewritten, start
 
 Run = Callable[..., Ended]
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
+LIVE_LOG, CONFIRMATIONS = Path("audit/live.jsonl"), Path("audit/confirm.jsonl")
 HOUR, MS = timedelta(hours=1), timedelta(milliseconds=1)
 FIRST = "terra-1/all-of-us-1"
 STATE = Runtime(id="1", project="terra-1", name="n", status="Deleting", date_accessed=NOW - 2 * HOUR, labels={})
@@ -233,23 +234,6 @@ def test_a_wrong_place_or_reach_is_a_usage_error(run: Run) -> None:
 # on what evidence
 
 
-def rewritten(log: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """The same log, each of its records changed."""
-    records = [json.loads(line) for line in Path(log).read_text().splitlines()]
-    for record in records:
-        change(record)
-    Path(log).write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-def aged(log: str, by: timedelta) -> None:
-    """The same log, as if it had been written so long ago."""
-
-    def change(record: dict[str, Any]) -> None:
-        record["time"] = (datetime.fromisoformat(record["time"]) - by).isoformat()
-
-    rewritten(log, change)
-
-
 def told(ended: Ended) -> list[tuple[str, str | None, str | None, str | None]]:
     fields = ("outcome", "evidence", "persistent_disk_id", "disk_status")
     return [tuple(record[field] for field in fields) for record in ended.events("deletion_confirmed")]
@@ -406,9 +390,9 @@ def test_what_is_not_visible_stays_open_for_three_days_and_is_believed_then(run:
         run(*live(server))
         lost_role(server, 1, 2, 3)
         assert run(*confirming(server)).finished["outcomes"] == {"not_visible": 3}
-        aged("audit/confirm.jsonl", timedelta(days=2, hours=23))
+        aged(CONFIRMATIONS, timedelta(days=2, hours=23))
         assert run(*confirming(server)).finished["outcomes"] == {"not_visible": 3}
-        aged("audit/confirm.jsonl", timedelta(hours=1))
+        aged(CONFIRMATIONS, timedelta(hours=1))
         last = run(*confirming(server))
         assert (last.code, [one[:2] for one in told(last)]) == (0, [("confirmed", "unlisted")] * 3)
         assert confirmed(run(*confirming(server))) == []
@@ -485,7 +469,7 @@ def test_an_open_case_is_known_from_its_confirmation_where_the_intent_is_too_old
             server.faults.add(Fault(call="delete", status=status, times=None))
         accepting = run(*live(server))
         outcome, state = ("pending", "Deleting") if status is None else ("never_happened", "Running")
-        aged("audit/live.jsonl", timedelta(days=40))
+        aged(LIVE_LOG, timedelta(days=40))
         assert run(*confirming(server)).finished["outcomes"] == {}
         assert confirmed(run(*confirming(server, "--since", "50d"))) == [("all-of-us-1", outcome, state)]
         ended = run(*confirming(server))
@@ -498,7 +482,7 @@ def test_an_open_case_is_known_from_its_confirmation_where_the_intent_is_too_old
 def test_an_open_case_whose_acceptance_is_too_old_stays_open_whatever_a_later_run_says(run: Run) -> None:
     with serving(Leonardo([a_machine(1)], deletion_takes=None)) as server:
         run(*live(server))
-        aged("audit/live.jsonl", timedelta(days=40))
+        aged(LIVE_LOG, timedelta(days=40))
         run(*confirming(server, "--since", "50d"))
         server.leonardo.machine("terra-1", "all-of-us-1").status = TrueStatus.RUNNING
         server.faults.add(Fault(call="delete", status=409, body='{"message": "in PreDeleting status"}'))
@@ -561,8 +545,8 @@ def test_a_confirmation_of_a_later_version_is_no_bug(run: Run) -> None:
     with serving(Leonardo([a_machine(1)], deletion_takes=None)) as server:
         run(*live(server))
         run(*confirming(server))
-        rewritten("audit/confirm.jsonl", change)
-        aged("audit/live.jsonl", timedelta(days=40))
+        rewritten(CONFIRMATIONS, change)
+        aged(LIVE_LOG, timedelta(days=40))
         assert confirmed(run(*confirming(server))) == [("all-of-us-1", "pending", "Deleting")]
 
 

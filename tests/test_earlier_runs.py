@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import Ended, a_machine, calls, delete, payloads
+from tests.conftest import Ended, a_machine, aged, calls, delete, payloads
 
 Run = Callable[..., Ended]
 LIVE = "--no-dry-run"
@@ -48,14 +48,6 @@ def remove(server: SandboxServer, *numbers: int) -> None:
     for number in numbers:
         machine = server.leonardo.machine(f"terra-{number}", f"all-of-us-{number}")
         server.leonardo.bury(machine, server.leonardo.now())
-
-
-def a_day_passes() -> None:
-    """For the log: its records are a day older."""
-    records = [json.loads(line) for line in LOG.read_text().splitlines()]
-    for record in records:
-        record["time"] = (datetime.fromisoformat(record["time"]) - DAY).isoformat()
-    LOG.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def refused(ended: Ended) -> tuple[int, list[str]]:
@@ -149,7 +141,7 @@ def test_its_own_deletions_are_no_loss_whether_they_have_ended_or_not(run: Run, 
             ended = run(*delete(server, LIVE, *IN_FILE))
             assert refused(ended) == FINE
             assert ended.records[0]["previous"]["living"] == 60
-            a_day_passes()
+            aged(LOG, DAY)
 
 
 def test_deletions_that_end_in_error_are_no_loss(run: Run) -> None:
@@ -186,7 +178,7 @@ def test_a_fleet_that_its_users_shrink_by_less_than_a_quarter_a_week_is_no_loss(
     with serving(Leonardo(fleet())) as server:
         for _ in range(20):
             assert refused(run(*delete(server, LIVE, *IN_FILE))) == FINE
-            a_day_passes()
+            aged(LOG, DAY)
             leaving, left = left[: round(len(left) / 30)], left[round(len(left) / 30) :]
             remove(server, *leaving)
     assert len(left) < FULL * 0.55
@@ -200,7 +192,7 @@ def test_a_fifth_that_is_lost_every_day_is_refused(run: Run) -> None:
         for lost, expected in ((0, FINE), (20, FINE), (36, SHRUNKEN), (49, SHRUNKEN)):
             lose(server, *range(1, lost + 1))
             assert refused(run(*delete(server, LIVE, *IN_FILE))) == expected
-            a_day_passes()
+            aged(LOG, DAY)
 
 
 @pytest.mark.parametrize(("lost", "expected"), [(25, FINE), (26, SHRUNKEN)])
@@ -217,7 +209,7 @@ def test_what_was_refused_stays_so_until_it_is_accepted_and_holds_later_runs_to_
         lose(server, *range(51, 101))
         for _ in range(3):
             assert refused(run(*delete(server, LIVE, *IN_FILE))) == SHRUNKEN
-            a_day_passes()
+            aged(LOG, DAY)
         assert refused(run(*delete(server, LIVE, *IN_FILE, "--allow-shrunken"))) == FINE
         assert refused(run(*delete(server, LIVE, *IN_FILE))) == FINE
         lose(server, *range(38, 51))
@@ -231,7 +223,7 @@ def test_after_a_week_nobody_knows_the_old_size(run: Run) -> None:
         run(*delete(server, LIVE, *IN_FILE))
         lose(server, *range(51, 101))
         for _ in range(7):
-            a_day_passes()
+            aged(LOG, DAY)
         assert refused(run(*delete(server, LIVE, *IN_FILE))) == FINE
 
 

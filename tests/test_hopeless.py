@@ -1,6 +1,5 @@
 """A few runtimes whose deletion always fails hold up nobody, and a service that always fails is noticed each time."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -12,7 +11,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import Ended, a_machine, delete, paths
+from tests.conftest import Ended, a_machine, aged, delete, paths
 
 Run = Callable[..., Ended]
 LOG = Path("audit/log.jsonl")
@@ -32,14 +31,6 @@ def due(count: int) -> list[Machine]:
     return [a_machine(number, days=200 - number) for number in range(1, count + 1)]
 
 
-def time_passes(by: timedelta = THREE_HOURS) -> None:
-    """For the log: its records are so much older."""
-    records = [json.loads(line) for line in LOG.read_text().splitlines()]
-    for record in records:
-        record["time"] = (datetime.fromisoformat(record["time"]) - by).isoformat()
-    LOG.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
 @pytest.mark.parametrize(("count", "runs"), [(5, 1), (12, 2), (25, 3), (60, 5)])
 def test_all_that_can_be_deleted_is_after_few_runs(run: Run, count: int, runs: int) -> None:
     healthy = {f"all-of-us-{number}" for number in range(count + 1, 101)}
@@ -50,7 +41,7 @@ def test_all_that_can_be_deleted_is_after_few_runs(run: Run, count: int, runs: i
             assert ended.code in (1, 3)
             left.append(len(healthy & {machine.name for machine in server.leonardo.living()}))
             assert len(left) <= runs, left
-            time_passes()
+            aged(LOG, THREE_HOURS)
     assert len(left) == runs, left
 
 
@@ -63,7 +54,7 @@ def test_a_quiet_fleet_with_five_hopeless_ones_goes_on_by_itself(run: Run) -> No
             assert ended.finished["outcomes"] == {"failed": 5, "kept": 1}
             assert Counter(request.call for request in server.requests)["delete"] == 10
             server.log.reset()
-            time_passes()
+            aged(LOG, THREE_HOURS)
         server.leonardo.add(a_machine(10))
         assert run(*live(server)).audited["terra-10/all-of-us-10"]["outcome"] == "deletion_accepted"
 
@@ -82,18 +73,18 @@ def test_while_every_deletion_fails_each_run_of_a_week_ends_by_the_guard(run: Ru
         for hours in [3] * 8 + [24] * 6:
             ended = run(*live(server))
             assert (ended.code, ended.finished["refused_by"]) == (3, ["failing"])
-            time_passes(timedelta(hours=hours))
+            aged(LOG, timedelta(hours=hours))
 
 
 def test_an_outage_after_better_days_ends_each_run_by_the_guard_too(run: Run) -> None:
     """Accepted before they began to fail: that says nothing of now."""
     with serving(Leonardo([*due(20), a_machine(99, days=300)], deletion_takes=timedelta(0))) as server:
         assert run(*live(server, "--only", "terra-99/all-of-us-99")).code == 0
-        time_passes()
+        aged(LOG, THREE_HOURS)
         server.faults.add(Fault(call="delete", status=500, times=None))
         for _ in range(3):
             assert run(*live(server)).finished["refused_by"] == ["failing"]
-            time_passes()
+            aged(LOG, THREE_HOURS)
 
 
 def test_ten_hopeless_ones_in_a_row_end_their_own_turn_and_refuse_nothing(run: Run) -> None:
@@ -122,7 +113,7 @@ def test_what_failed_before_comes_last(run: Run) -> None:
 def test_what_failed_a_week_ago_is_tried_in_its_turn_again(run: Run) -> None:
     with serving(Leonardo(due(3)), faults=hopeless([1])) as server:
         run(*live(server, "--only", paths(1)[0]))
-        time_passes(timedelta(days=7))
+        aged(LOG, timedelta(days=7))
         server.log.reset()
         ended = run(*live(server, "--write-concurrency", "1"))
         assert next(r.name for r in server.requests if r.call == "delete") == "all-of-us-1"
