@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from core.exit_code import ExitCode, exit_code_of
 from core.records.events import MOST_NAMES
-from core.records.outcome import LEAVING, Outcome
+from core.records.outcome import ANSWERED, LEAVING, Outcome
 from core.records.reader import Record
 from core.review.rejudge import POLICIES
 from core.review.verify.decisions import WOULD
@@ -31,6 +31,8 @@ class Tally:
     living: int = 0
     acted: int = 0
     """Runtimes to which an act was sent."""
+    answered: int = 0
+    """Acts whose answer settled the case."""
     attempts: int = 0
     thresholds: int = 0
     """Runtimes of which a GET told the autopause threshold."""
@@ -47,6 +49,7 @@ class Tally:
         self.decisions[record.action, record.reason, record.outcome] += 1
         self.attempts += record.attempts
         self.acted += record.attempts > 0
+        self.answered += record.outcome in ANSWERED
         self.thresholds += record.autopause_threshold_min is not None
         gone = record.outcome in LEAVING or record.outcome == Outcome.GONE
         self.living += not (gone or record.status == RuntimeStatus.DELETING)

@@ -103,7 +103,7 @@ class Run:
             state=state,
             records=sum(task.records for task in self.tasks.values()),
             listed=sum(task.tally.audited for task in self.tasks.values()),
-            acts=sum(task.acts for task in self.tasks.values()),
+            acts=sum(task.tally.answered for task in self.tasks.values()),
             findings=self._findings,
             in_doubt=in_doubt,
         )

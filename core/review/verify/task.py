@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from core.records.digest import Digests, of_line
 from core.records.events import ALL_RUNTIMES
-from core.records.outcome import ANSWERED, CONFIRMATIONS, FAILED, NEEDS_A_PERSON, Outcome
+from core.records.outcome import CONFIRMATIONS, FAILED, NEEDS_A_PERSON, Outcome
 from core.records.reader import Record
 from core.review.rejudge import Rules
 from core.review.verify.acts import Acts
@@ -46,7 +46,6 @@ class Task:
         self.started = started
         self.closing: Record | None = None
         self.records = 0
-        self.acts = 0
         self.tally = Tally()
         self._rules = rules
         self._announced = Acts()
@@ -87,10 +86,8 @@ class Task:
             again = self._incarnations.add(record)
             if again is not None:
                 self._findings.append(_finding((Kind.INCARNATION, record, again)))
-        if record.outcome != Outcome.KEPT:
-            self.acts += record.outcome in ANSWERED
-            if not record.dry_run:
-                self._announced.add_end(record)
+        if record.outcome != Outcome.KEPT and not record.dry_run:
+            self._announced.add_end(record)
         for kind, fault in self._decisions.faults(record):
             self._findings.append(_finding((kind, record, fault)))
 
