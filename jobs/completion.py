@@ -1,9 +1,5 @@
 """Print what makes a shell complete jobs, flags and their choices.
 
-  leo-lifecycle completion bash > ~/.local/share/bash-completion/completions/leo-lifecycle
-  leo-lifecycle completion zsh > FOLDER/_leo-lifecycle, where FOLDER is one of $fpath
-  leo-lifecycle completion fish > ~/.config/fish/completions/leo-lifecycle.fish
-
 The script is complete in itself: the program does not run while somebody types. After an update, print it again.
 """
 
@@ -13,6 +9,11 @@ from typing import Any
 from core.screen.standard_output import say
 from core.settings.faults import UsageError
 
+EXAMPLES = (
+    "leo-lifecycle completion bash > ~/.local/share/bash-completion/completions/leo-lifecycle",
+    "leo-lifecycle completion zsh > FOLDER/_leo-lifecycle   # where FOLDER is one of $fpath",
+    "leo-lifecycle completion fish > ~/.config/fish/completions/leo-lifecycle.fish",
+)
 SHELLS = ("bash", "zsh", "fish")
 
 

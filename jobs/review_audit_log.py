@@ -1,4 +1,4 @@
-"""Ask the audit log: what did the runs do, why was a runtime deleted, is the log whole, what is due next.
+"""Ask the audit log what was decided, why, and whether the log is whole.
 
 Questions:
   runs                 one line for each run, and what fails again and again
@@ -41,6 +41,11 @@ from core.settings.faults import UsageError
 from core.settings.flags import add_environment, add_places, environment_file
 from core.settings.reading import SILENT, Said, Source, load_google_settings, origins
 
+EXAMPLES = (
+    "leo-lifecycle review-audit-log run latest --from audit/   # policy, counts, every act and failure",
+    "leo-lifecycle review-audit-log why terra-12/all-of-us-7 --env prod   # out of Cloud Logging",
+    "leo-lifecycle review-audit-log report --html report.html --from audit/   # on one page",
+)
 FLAGS = ("audit_cloud_log", "google_emulator")
 WITHIN = "3d"
 SINCE = "7d"

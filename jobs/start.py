@@ -1,8 +1,8 @@
-"""Start a job on Cloud Run from elsewhere, watch it to its end, and show what it shows when it runs here.
+"""Start a job on Cloud Run from elsewhere, and watch it to its end.
 
-A dry run starts JOB-dry-run, which cannot act. With --no-dry-run JOB itself is started: only with --plan, the run id of
-a dry run, and only when the environment's name is typed (or given by --yes-i-mean). What no flag says is as it was
-deployed. Ctrl-C asks whether to cancel the execution. The exit code is that of the run.
+A dry run starts JOB-dry-run, which cannot act. With --no-dry-run JOB itself is started, but only with --plan, the run
+id of a dry run, and only when the environment's name is typed or given by --yes-i-mean. Settings that no flag names
+stay as they were deployed. What is shown, and the exit code, are those of the run; Ctrl-C asks whether to cancel it.
 """
 
 import argparse
@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from core.google.executions import CloudRunJob, State
     from core.google.follow import Following
 
-STARTED = ("delete-old-runtimes", "check-autopause", "confirm-deletions")
+EXAMPLES = (
+    "leo-lifecycle start delete-old-runtimes --env prod --project terra-12   # the rehearsal, which cannot act",
+    "leo-lifecycle start delete-old-runtimes --env prod --no-dry-run --plan RUN_ID   # asks for the name once more",
+    "leo-lifecycle start delete-old-runtimes --env prod --show-config   # with which settings it would run",
+)
+STARTED = tuple(
+    job.stem.replace("_", "-")
+    for job in sorted(Path(__file__).parent.glob("[a-z]*.py"))
+    if "\ndef main(" in job.read_text(encoding="utf-8")
+)
+"""Every job that is a run: a command has `serve` instead of `main`."""
 PASSED_ON = (
     "dry_run",
     "plan",
@@ -45,6 +55,7 @@ PASSED_ON = (
     "max_age_if_idle",
     "idle_after",
     "spare_possibly_busy",
+    "delete_errored",
     "stop_overdue",
     "autopause_max_threshold",
     "autopause_margin",
@@ -55,6 +66,8 @@ PASSED_ON = (
     "max_act_share",
     "allow_empty",
     "expect_at_least",
+    "max_shrink",
+    "allow_shrunken",
     "read_concurrency",
     "write_concurrency",
     "started_by",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Self, get_type_hints
+from typing import Any, ClassVar, Self, get_type_hints
 
 from core.rules.decision import Decision
 from core.rules.exemptions import Exemption
@@ -62,6 +62,8 @@ class Policy:
 class RuntimePolicy(Policy):
     """The policy of a job that judges every runtime."""
 
+    job: ClassVar[str]
+    """The job that judges by it, by whose name its records are judged again."""
     exemptions: tuple[Exemption, ...] = ()
     """Written down beside the policy, since each has several fields of its own."""
 
