@@ -227,10 +227,8 @@ def _drawing(output: str) -> Callable[[object], None] | None:
     """What draws answers for a person; None where a machine reads them."""
     if output == "json" or (output == "auto" and not sys.stdout.isatty()):
         return None
-    try:
-        from core.screen import answers  # noqa: PLC0415 - rich is for a person only
-    except ImportError as error:
-        raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
+    from core.screen import answers  # noqa: PLC0415 - for a person only
+
     return answers.draw
 
 

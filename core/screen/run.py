@@ -1,13 +1,8 @@
 """What a person at a terminal sees of a run: progress on stderr, a table and a verdict on stdout."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.text import Text
 
 from core.records.events import (
     DeletionConfirmed,
@@ -23,7 +18,8 @@ from core.records.events import (
 from core.records.outcome import NEEDS_A_PERSON
 from core.rules.decision import Reason
 from core.screen.columns import View, calls_made, together
-from core.screen.terminal import FAULT, WARNING, Terminal, printable
+from core.screen.drawing import open_drawing, open_progress
+from core.screen.styled import FAULT, WARNING, Styled, printable
 
 MOST_NAMES = 10
 """Of what failed; the closing record has more."""
@@ -36,18 +32,8 @@ class TableView:
         self._rule = ""
         self._view = view
         self._kept_in = list(kept_in)
-        self._out = Terminal(elsewhere="all are on record")
-        stderr = Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(style=""),
-            TextColumn("{task.description} {task.completed:,}{task.fields[of]}"),
-            console=stderr,
-            transient=True,
-            disable=not sys.stderr.isatty(),  # a colour that is asked for makes no terminal of a log
-        )
-        self._listing = self._progress.add_task("listing", total=None, of="")
-        self._treating = self._progress.add_task("looking", total=None, visible=False, of="")
-        self._listed = False
+        self._out = open_drawing(elsewhere="all are on record")
+        self._progress = open_progress()
         self._rows: list[RuntimeAudited] = []
         self._remarks: list[tuple[str, str]] = []
         self._refusals: list[str] = []
@@ -65,14 +51,12 @@ class TableView:
             self._show()
 
     def expected(self, count: int) -> None:
-        self._listed = True
-        self._progress.update(self._listing, total=self._progress.tasks[self._listing].completed)
-        self._progress.update(self._treating, total=count, visible=True, of=f" of {count:,}")
+        self._progress.expect(count)
 
     def seen(self, event: Event) -> None:
         match event:
             case RuntimeAudited():
-                self._progress.advance(self._treating if self._listed else self._listing)
+                self._progress.advance()
                 if self._view.is_row(event):
                     self._rows.append(event)
                 if event.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
@@ -87,7 +71,7 @@ class TableView:
             case ProjectUnreadable():
                 self._remarks.append((FAULT, event.message))
             case DeletionConfirmed():
-                self._progress.advance(self._treating)
+                self._progress.advance()
                 self._remarks.append((WARNING if event.outcome in NEEDS_A_PERSON else "", event.message))
             case RuntimeMissing():
                 self._remarks.append((WARNING, event.message))
@@ -99,7 +83,7 @@ class TableView:
                 pass
 
     def _show(self) -> None:
-        rule = [Text(f"The rule: {self._rule}.")] if self._rule else []
+        rule = [Styled(f"The rule: {self._rule}.")] if self._rule else []
         remarks = [printable(text, style) for style, text in sorted(self._remarks, key=lambda remark: not remark[0])]
         end = list(self._end())
         self._out.lines(rule)
@@ -110,27 +94,27 @@ class TableView:
                 self._cells(),
                 beside=sum(map(self._out.height_of, (*rule, *remarks, *end))) + 1,  # the prompt
             )
-            self._out.print()
+            self._out.blank()
         self._out.lines(remarks)
         for text in end:
-            self._out.print(text, crop=False)
+            self._out.whole(text)
 
     def _cells(self) -> list[list[str]]:
         columns = [column for group in self._view.columns for column in group]
         return [[column.cell(row) for column in columns] for row in sorted(self._rows, key=self._view.order)]
 
-    def _end(self) -> Iterator[Text]:
+    def _end(self) -> Iterator[Styled]:
         """What must stay in sight: refusals, failures, the verdict and where the records are."""
         for text in (*(warning for finished in self._finished for warning in finished.warnings), *self._refusals):
             yield printable(text, WARNING)
         if self._finished:
             finished = together(self._finished)
             for guard in finished.would_be_refused_by:
-                yield Text(f"A live run would be refused: {guard}.", style=WARNING)
+                yield Styled(f"A live run would be refused: {guard}.", WARNING)
             if failed := finished.failed[:MOST_NAMES]:
                 others = " and others" if len(finished.failed) > MOST_NAMES else ""
                 yield printable(f"Failed: {', '.join(failed)}{others}", FAULT)
-            yield Text(self._view.verdict(finished), style="bold")
-            yield Text(calls_made(finished), style="bold")
+            yield Styled(self._view.verdict(finished), "bold")
+            yield Styled(calls_made(finished), "bold")
         for place in self._kept_in:  # a path is never broken, so that it can be copied
-            yield Text(f"Every decision is on record in {place}", overflow="ignore")
+            yield Styled(f"Every decision is on record in {place}", unbroken=True)
