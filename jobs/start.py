@@ -45,35 +45,16 @@ STARTED = tuple(
     if "\ndef main(" in job.read_text(encoding="utf-8")
 )
 """Every job that is a run: a command has `serve` instead of `main`."""
-PASSED_ON = (
-    "dry_run",
-    "plan",
-    "plan_max_age",
-    "projects",
-    "only",
-    "max_age",
-    "max_age_if_idle",
-    "idle_after",
-    "spare_possibly_busy",
-    "delete_errored",
-    "stop_overdue",
-    "autopause_max_threshold",
-    "autopause_margin",
-    "kernel_busy_limit",
-    "stuck_after",
-    "as_of",
-    "max_acts",
-    "max_act_share",
-    "allow_empty",
-    "expect_at_least",
-    "max_shrink",
-    "allow_shrunken",
-    "read_concurrency",
-    "write_concurrency",
-    "started_by",
-    "approved_by",
+NOT_PASSED_ON = (
+    *("environment", "leonardo_url", "sandbox", "auth", "impersonate_service_account"),
+    *("google_project", "google_region", "google_emulator"),
+    *("projects_file", "inventory", "exemptions"),
+    *("deadline", "request_timeout"),
+    *("audit_file", "audit_cloud_log", "audit_creator", "output", "log_level"),
 )
-"""What may be said anew for one execution; where it runs and whom it talks to may not."""
+"""Where an execution runs, whom it talks to, what it keeps and what holds for all is as it was deployed."""
+PASSED_ON = tuple(name for name in Settings.model_fields if name not in NOT_PASSED_ON)
+"""What may be said anew for one execution."""
 FLAGS = (*PASSED_ON, "google_emulator")
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far our clock may be ahead of the one that dates the records."""
