@@ -16,6 +16,7 @@ from core.records.events import EVENTS, Common, Event, schema
 from core.records.outcome import CONFIRMATIONS, Outcome
 from core.rules.autopause import SENTENCES
 from core.rules.decision import Reason
+from core.rules.deletion import DeletionPolicy
 from core.rules.guards import Guard
 from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import ENVIRONMENT, LOG, Google, environment_file, serving_google
@@ -25,6 +26,7 @@ from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import Settings
 from core.settings.flags import default_text
 from core.settings.reference import reference
+from jobs import delete_old_runtimes
 from tests.conftest import Ended, a_machine, payloads, start
 
 Run = Callable[..., Ended]
@@ -95,6 +97,20 @@ def test_every_guard_outcome_and_finding_has_a_row() -> None:
     assert sorted(words_in(rows("Confirm deletions", jobs))) == sorted(CONFIRMATIONS)
     judged_before = {"cloud_not_supported", "duplicate", "status_unknown", "undated", "future_dated"}
     assert set(words_in(rows("Check autopause", jobs))) == {*SENTENCES, *judged_before, "status_not_eligible"}
+
+
+def test_the_rule_stands_in_the_same_order_in_the_readme_the_rule_and_the_help_of_its_job() -> None:
+    section = README.partition("\n## The rule\n")[2].partition("\n## ")[0]
+    told, judged, helped = (
+        re.findall(r"(?m)^ *\* (.*(?:\n +[^* ].*)*)", text)
+        for text in (section, str(DeletionPolicy.judge.__doc__), str(delete_old_runtimes.__doc__))
+    )
+    assert [reasons_in(bullet) for bullet in told] == [reasons_in(bullet) for bullet in judged]
+    assert len(helped) == len(told)
+
+
+def reasons_in(bullet: str) -> list[str]:
+    return [word for word in re.findall(r"`(\w+)`", bullet) if word in set(Reason)]
 
 
 def test_every_reason_that_a_record_may_give_is_explained() -> None:
