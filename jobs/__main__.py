@@ -121,7 +121,7 @@ def _main(argv: Sequence[str], pins: Pins) -> int:
     if "--show-config" in arguments:
         parser.require_nothing()
     parser.set_defaults(pins=pins, job_named=_job_named, add_jobs=_add_jobs)  # for jobs that are about other jobs
-    parsed = _parsed(parser, arguments)
+    parsed = _parse(parser, arguments)
     return int(job.serve(parsed)) if hasattr(job, "serve") else _run_job(job, parsed)
 
 
@@ -169,14 +169,14 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
     settings = load_settings(flags, parsed.config, utc_now(), pins=parsed.pins)
     if parsed.show_config:
-        from core.settings.shown import shown  # noqa: PLC0415 - a run shows nothing
+        from core.settings.shown import show_settings  # noqa: PLC0415 - a run shows nothing
 
-        print(shown(settings, job.FLAGS, origins(flags, parsed.config, pins=parsed.pins)), end="")
+        print(show_settings(settings, job.FLAGS, origins(flags, parsed.config, pins=parsed.pins)), end="")
         return 0
     return int(job.main(settings, parsed))
 
 
-def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(*(f"{word}: unknown argument" for word in unknown))

@@ -77,13 +77,13 @@ def serve(arguments: argparse.Namespace) -> int:
     if arguments.env is None:
         raise UsageError("--env: the settings of which environment?")
     environment = environment_of(arguments)
-    installed = _installed(environment, environment_file(arguments))
-    given = _given(arguments)
+    installed = _read_deployed(environment, environment_file(arguments))
+    given = _collect_flags(arguments)
     settings = load_settings(given, None, utc_now(), deployed=installed, pins=arguments.pins)
     if arguments.show_config:
-        from core.settings.shown import shown  # noqa: PLC0415 - a start shows no settings
+        from core.settings.shown import show_settings  # noqa: PLC0415 - a start shows no settings
 
-        print(shown(settings, FLAGS, origins(given, deployed=installed, pins=arguments.pins)), end="")
+        print(show_settings(settings, FLAGS, origins(given, deployed=installed, pins=arguments.pins)), end="")
         return ExitCode.DONE
     _require_passable(arguments.pins, installed)
     deployed = deployed_job(arguments.job, environment.name)
@@ -91,13 +91,13 @@ def serve(arguments: argparse.Namespace) -> int:
     if not settings.dry_run:
         _approve(arguments, given)
     try:
-        words = _words({name: value for name, value in given.items() if name in job.FLAGS}, settings)
+        words = _write_words({name: value for name, value in given.items() if name in job.FLAGS}, settings)
         return _start(arguments, environment, deployed, job.VIEW, words, settings)
     except OSError as error:
         raise UsageError(str(error)) from None
 
 
-def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+def _collect_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """What this start says of settings. Pins are flags here: the execution cannot know of them."""
     held = {pin.name: pin.text for pin in arguments.pins}
     pinned = {name: text for name, text in held.items() if text and name in FLAGS}
@@ -117,7 +117,7 @@ def _require_passable(pins: Pins, installed: Source) -> None:
         raise UsageError(*(f"{FLAG} {name.replace('_', '-')}: a start cannot hold an execution to it" for name in lost))
 
 
-def _installed(environment: Environment, file: Path) -> Source:
+def _read_deployed(environment: Environment, file: Path) -> Source:
     """What the jobs of the environment are told as they are deployed, for which its file speaks."""
     derived = {
         "environment": environment.name,
@@ -181,7 +181,7 @@ def _start(
     return ExitCode.STOPPED if state is None else _exit_code(job, execution, following, state)
 
 
-def _words(given: dict[str, Any], settings: Settings) -> list[str]:
+def _write_words(given: dict[str, Any], settings: Settings) -> list[str]:
     """Flags with their values, as one would type them; a dry run is what the rehearsal is anyway."""
     words = [] if settings.dry_run else ["--no-dry-run"]
     for name, value in given.items():

@@ -20,7 +20,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import Settings
-from core.settings.flags import GROUPS, grouped
+from core.settings.flags import GROUPS, group_by_subject
 from jobs import check_autopause, confirm_deletions, delete_old_runtimes
 from jobs.__main__ import JOBS, main
 from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start
@@ -78,7 +78,7 @@ def test_the_help_shows_every_setting_in_one_of_five_groups(capsys: pytest.Captu
 
 def test_what_no_other_group_has_is_of_a_policy() -> None:
     limits = {name for kind in (DeletionPolicy, AutopausePolicy, ConfirmationPolicy) for name in kind.limits()}
-    assert set(grouped(Settings.model_fields)["policy"]) == limits | {"exemptions"}
+    assert set(group_by_subject(Settings.model_fields)["policy"]) == limits | {"exemptions"}
 
 
 IMPORTED = """\

@@ -87,7 +87,7 @@ def _(answer: RunAnswer) -> Iterable[Part]:
         )
     yield _lines(answer.remarks, WARNING)
     yield _lines([f"Failed: {failure}" for failure in answer.failures], FAULT)
-    yield [Styled(f"{answer.run.listed:,} listed, {_ended(answer.run)}.", "bold")]
+    yield [Styled(f"{answer.run.listed:,} listed, {_describe_end(answer.run)}.", "bold")]
 
 
 @_parts.register
@@ -135,11 +135,11 @@ def _(answer: Diff) -> Iterable[Part]:
         [f"Judged by {'the same policy' if answer.same_policy else 'different policies'}; {answer.fleet_in_words}."]
     )
     only_a, only_b = (answer.only_in(run) for run in (answer.run_a, answer.run_b))
-    verdict = f"Condemned in A only: {_and_lost(only_a)}; in B only: {_and_lost(only_b)}."
+    verdict = f"Condemned in A only: {_count_with_lost(only_a)}; in B only: {_count_with_lost(only_b)}."
     yield [Styled(verdict if answer.differences else "Both condemned the same runtimes.", "bold")]
 
 
-def _and_lost(differences: list[Difference]) -> str:
+def _count_with_lost(differences: list[Difference]) -> str:
     lost = sum(difference.disk == LOST for difference in differences)
     return f"{len(differences):,} (disk lost: {lost:,})" if lost else f"{len(differences):,}"
 
@@ -224,7 +224,7 @@ def _how(line: RunLine) -> str:
     return f"{how} as of {minute(line.as_of)}" if line.as_of else how
 
 
-def _ended(line: RunLine) -> str:
+def _describe_end(line: RunLine) -> str:
     return STATES[line.state] or f"exit code {line.exit_code}"
 
 
@@ -234,7 +234,7 @@ def _headline(line: RunLine) -> str:
         refused += f", a live run would be refused by {', '.join(line.would_be_refused_by)}"
     return (
         f"{minute(line.started_at)} {line.run_id}: {line.job} in {line.environment}, {_how(line)},"
-        f" by {line.who or 'unknown'}, {line.listed:,} listed, {_ended(line)}{refused}"
+        f" by {line.who or 'unknown'}, {line.listed:,} listed, {_describe_end(line)}{refused}"
     )
 
 

@@ -43,7 +43,7 @@ class Plain:
         some = rows[-MOST_LINES:] if last else rows[:MOST_LINES]
         groups, told = without_empty_columns(headers, [[printable(cell).text for cell in row] for row in some])
         _print(title)
-        for line in _aligned([name for group in groups for name in group], told):
+        for line in _align([name for group in groups for name in group], told):
             _print(line)
         self._tell_of_the_rest(len(rows) - len(some))
 
@@ -68,7 +68,7 @@ class NoProgress:
         pass
 
 
-def _aligned(names: list[str], rows: list[list[str]]) -> Iterator[str]:
+def _align(names: list[str], rows: list[list[str]]) -> Iterator[str]:
     columns = [list(column) for column in zip(names, *rows, strict=True)]
     padded = [
         [cell.rjust(width) if all_numbers(cells[1:]) else cell.ljust(width) for cell in cells]

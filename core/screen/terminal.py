@@ -65,7 +65,7 @@ class Terminal(Console):
     def lines(self, texts: Sequence[Styled]) -> None:
         """These, or the first of them."""
         first = texts[:MOST_LINES]
-        shown = self._shown([self.height_of(text) for text in first], len(texts), beside=0)
+        shown = self._count_shown([self.height_of(text) for text in first], len(texts), beside=0)
         for text in first[:shown]:
             self.print(_text(text))
         self._tell_of_the_rest(len(texts) - shown)
@@ -80,15 +80,15 @@ class Terminal(Console):
         some = rows[-MOST_LINES:] if last else rows[:MOST_LINES]
         headers, some = without_empty_columns(headers, some)
         cells = [[_text(printable(cell, STYLES.get(cell, ""))) for cell in row] for row in some]
-        grid = _fitting(headers, cells, self.width)
+        grid = _fit_grid(headers, cells, self.width)
         beside += max(map(_height, grid.headers), default=0) + 4  # title, rule, the rest, a blank line
         heights = [max(map(_height, row)) for row in grid.rows]
-        shown = self._shown(heights[::-1] if last else heights, len(rows), beside=beside)
+        shown = self._count_shown(heights[::-1] if last else heights, len(rows), beside=beside)
         lines = grid.rows[len(grid.rows) - shown :] if last else grid.rows[:shown]
-        self.print(_drawn(title, Grid(grid.headers, lines), self.width))
+        self.print(_draw_table(title, Grid(grid.headers, lines), self.width))
         self._tell_of_the_rest(len(rows) - shown)
 
-    def _shown(self, heights: Sequence[int], count: int, *, beside: int) -> int:
+    def _count_shown(self, heights: Sequence[int], count: int, *, beside: int) -> int:
         """How many are shown of so many things, of which the first have these heights."""
         if count == len(heights) and sum(heights) <= MOST_LINES:
             return count
@@ -115,16 +115,16 @@ class Grid(NamedTuple):
         return [list(column) for column in zip(*([self.headers] if self.headers else []), *self.rows, strict=True)]
 
 
-def _fitting(headers: Headers, rows: list[list[Text]], width: int) -> Grid:
+def _fit_grid(headers: Headers, rows: list[list[Text]], width: int) -> Grid:
     """The first way to lay them out that breaks no word at this width."""
-    for grid in _stacked(headers, rows):
-        if sum(map(_needed, columns := grid.columns())) + BETWEEN * (len(columns) - 1) <= width:
+    for grid in _stack_groups(headers, rows):
+        if sum(map(_width_needed, columns := grid.columns())) + BETWEEN * (len(columns) - 1) <= width:
             return grid
     names = [name for group in headers for name in group]
     return Grid([], [[_card(names, row, width)] for row in rows])
 
 
-def _stacked(headers: Headers, rows: list[list[Text]]) -> Iterator[Grid]:
+def _stack_groups(headers: Headers, rows: list[list[Text]]) -> Iterator[Grid]:
     """On one line; each group on top of each other; and then also the name below its project."""
     names = [[Text(name) for name in group] for group in headers]
     flat = [cell for group in names for cell in group]
@@ -168,7 +168,7 @@ def _card(names: list[str], row: list[Text], width: int) -> Text:
     return Text("\n").join(lines)
 
 
-def _drawn(title: str, grid: Grid, width: int) -> Table:
+def _draw_table(title: str, grid: Grid, width: int) -> Table:
     table = Table(
         title=Text(title, style="bold"),
         title_justify="left",
@@ -179,7 +179,7 @@ def _drawn(title: str, grid: Grid, width: int) -> Table:
         pad_edge=False,
     )
     columns = grid.columns()
-    needed = [_needed(column) for column in columns]
+    needed = [_width_needed(column) for column in columns]
     spare = max(width - sum(needed) - BETWEEN * (len(columns) - 1), 0)
     for number, column in enumerate(columns):
         natural = max(line.cell_len for cell in column for line in cell.split(allow_blank=True))
@@ -198,7 +198,7 @@ def _drawn(title: str, grid: Grid, width: int) -> Table:
     return table
 
 
-def _needed(column: list[Text]) -> int:
+def _width_needed(column: list[Text]) -> int:
     """Columns in which no word of it is broken."""
     lines = [line.plain for cell in column for line in cell.split(allow_blank=True)]
     return max(max(min(cell_len(line), SENTENCE), *map(cell_len, line.split(" "))) for line in lines)

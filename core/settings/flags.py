@@ -71,7 +71,7 @@ METAVARS = {
 }
 
 
-def grouped(names: Iterable[str]) -> dict[str, list[str]]:
+def group_by_subject(names: Iterable[str]) -> dict[str, list[str]]:
     """These settings by the group they belong to, in the order of the groups."""
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name in names:
@@ -81,7 +81,7 @@ def grouped(names: Iterable[str]) -> dict[str, list[str]]:
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """One flag for each named setting, explained with its default and unit, in groups."""
-    for group, members in grouped(names).items():
+    for group, members in group_by_subject(names).items():
         _add_group(parser.add_argument_group(group, GROUPS[group][0]), members)
 
 

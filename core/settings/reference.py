@@ -4,7 +4,7 @@ import sys
 
 from core.settings.faults import PREFIX
 from core.settings.fields import Settings
-from core.settings.flags import GROUPS, default_text, grouped
+from core.settings.flags import GROUPS, default_text, group_by_subject
 from core.settings.pins import FLAG
 
 INTRODUCTION = f"""\
@@ -36,9 +36,8 @@ they are case-sensitive globs.
 
 def reference() -> str:
     """All of it, as Markdown."""
-    tables = (
-        f"## {group}: {GROUPS[group][0]}\n\n{_table(names)}" for group, names in grouped(Settings.model_fields).items()
-    )
+    groups = group_by_subject(Settings.model_fields)
+    tables = (f"## {group}: {GROUPS[group][0]}\n\n{_table(names)}" for group, names in groups.items())
     return "\n".join((INTRODUCTION, *tables, EXEMPTIONS))
 
 
