@@ -6,7 +6,7 @@ CHAOS := tests/test_faults.py tests/test_model.py tests/test_killed.py tests/tes
 # Settings of the shell that calls make must not reach the demo or the tests.
 CLEAN_ENV := env $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: help demo test chaos mutants bench lint types contracts unit format schema constraints provider image pictures clean
+.PHONY: help demo test chaos mutants bench lint types contracts unit format schema settings constraints provider image pictures clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -70,6 +70,9 @@ format: $(VENV)/.installed  ## let ruff mend what it can
 
 schema: $(VENV)/.installed  ## write core/records/audit.schema.json from the records' definition
 	@$(BIN)/python -c 'import json; from core.records.events import schema; print(json.dumps(schema(), indent=2))' > core/records/audit.schema.json
+
+settings: $(VENV)/.installed  ## write core/settings/README.md from the settings' definition
+	@$(BIN)/python -m core.settings.reference > core/settings/README.md
 
 constraints: $(VENV)/.installed  ## resolve the constraints of tests, mutants, image and its build anew, for every platform
 	@$(BIN)/pip install --quiet uv

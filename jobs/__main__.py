@@ -20,23 +20,36 @@ from core.settings.faults import PREFIX, UsageError
 from core.settings.pins import FLAG, Pins, drop_variables, take_pins
 
 PROGRAM = "leo-lifecycle"
+
+
+def _first_line(job: Path) -> str:
+    """Of its docstring, read without importing what the job needs."""
+    with job.open(encoding="utf-8") as source:
+        return source.readline().strip().strip('"')
+
+
 JOBS = {
-    "delete-old-runtimes": "delete runtimes that are too old, or old and idle",
-    "check-autopause": "check whether Leonardo pauses what is idle",
-    "confirm-deletions": "ask what became of the deletions that were asked for",
-    "start": "start one of these on Cloud Run from elsewhere, and watch it",
-    "review-audit-log": "ask the audit log what was decided, why, and whether it is whole",
-    "sandbox": "serve a Leonardo with a made-up fleet on loopback",
-    "completion": "print what makes bash, zsh or fish complete all of this",
+    job.stem.replace("_", "-"): _first_line(job)
+    for job in sorted(Path(__file__).parent.glob("*.py"))
+    if not job.stem.startswith("_")
 }
+"""Every module beside this one is a job."""
 OVERVIEW = (
     f"""\
-{PROGRAM} keeps the notebook runtimes of a Leonardo installation young; nothing is changed without --no-dry-run:
+{PROGRAM} keeps the notebook runtimes of a Leonardo installation young; nothing is changed without --no-dry-run.
+
+  {PROGRAM} JOB ...
+
+jobs:
 """
-    + "".join(f"  {PROGRAM} {name:<22} {what}\n" for name, what in JOBS.items())
-    + f"""\
-Try {PROGRAM} delete-old-runtimes --sandbox, and {PROGRAM} JOB --help.
-Settings are flags, {PREFIX}* variables, or --config FILE; {FLAG} NAME=VALUE before JOB holds one to its value.
+    + "".join(f"  {name:<20} {what}\n" for name, what in JOBS.items())
+    + f"""
+examples:
+  {PROGRAM} delete-old-runtimes --sandbox   # try it out on a made-up fleet
+  {PROGRAM} delete-old-runtimes --help      # settings and examples of a job
+  {PROGRAM} --version
+
+Settings are flags, {PREFIX}* variables, or --config FILE. {FLAG} NAME=VALUE before JOB holds one to its value.
 """
 )
 
@@ -44,6 +57,11 @@ Settings are flags, {PREFIX}* variables, or --config FILE; {FLAG} NAME=VALUE bef
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
+
+    def name_arguments(self) -> None:
+        """In the first line of the help, without its many flags."""
+        words = [str(action.metavar or action.dest) for action in self._actions if not action.option_strings]
+        self.usage = " ".join([self.prog, *words, "[--flag VALUE ...]"])
 
     def require_nothing(self) -> None:
         """For somebody who only wants to see the settings."""
@@ -98,15 +116,16 @@ def _main(argv: Sequence[str], pins: Pins) -> int:
     parser = _Parser(
         prog=f"{PROGRAM} {name}",
         description=job.__doc__,
-        epilog=f"Each setting is also a variable ({PREFIX}MAX_AGE=14d) and a key of the config file (max_age: 14d).",
+        epilog=_epilog(job),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     _add_arguments(parser, job)
+    parser.name_arguments()
     if "--show-config" in arguments:
         parser.require_nothing()
     parser.set_defaults(pins=pins, job_named=_job_named, add_jobs=_add_jobs)  # for jobs that are about other jobs
-    parsed = _parsed(parser, arguments)
+    parsed = _parse(parser, arguments)
     return int(job.serve(parsed)) if hasattr(job, "serve") else _run_job(job, parsed)
 
 
@@ -132,8 +151,16 @@ def _add_arguments(parser: argparse.ArgumentParser, job: ModuleType) -> None:
         add_flags(parser, job.FLAGS)
 
 
+def _epilog(job: ModuleType) -> str:
+    examples = "\n".join(["examples:", *(f"  {example}" for example in job.EXAMPLES)])
+    if not hasattr(job, "FLAGS"):
+        return examples
+    note = f"Each setting is also a variable ({PREFIX}MAX_AGE=14d) and a key of the config file (max_age: 14d)."
+    return f"{note}\n\n{examples}"
+
+
 def _add_jobs(program: argparse.ArgumentParser) -> None:
-    """All jobs at once: nobody parses so, who has only one of them to import."""
+    """Every job as a subcommand, for completion; a run imports and parses its own job alone."""
     jobs = program.add_subparsers()
     for name, what in JOBS.items():
         _add_arguments(jobs.add_parser(name, help=what), _job_named(name))
@@ -147,15 +174,15 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
     settings = load_settings(flags, parsed.config, utc_now(), pins=parsed.pins)
     if parsed.show_config:
-        from core.settings.shown import shown  # noqa: PLC0415 - a run shows nothing
+        from core.settings.shown import show_settings  # noqa: PLC0415 - a run shows nothing
 
-        print(shown(settings, job.FLAGS, origins(flags, parsed.config, pins=parsed.pins)), end="")
+        print(show_settings(settings, job.FLAGS, origins(flags, parsed.config, pins=parsed.pins)), end="")
         return 0
     with deadline_counts_from(began):
         return int(job.main(settings, parsed))
 
 
-def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(*(f"{word}: unknown argument" for word in unknown))

@@ -1,6 +1,6 @@
-"""Check whether Leonardo's autopause does its work, runtime by runtime; stop what it missed only if told to.
+"""Check whether Leonardo pauses what is idle, runtime by runtime.
 
-The findings, first match wins (idle: since last access):
+It stops what autopause missed only if told to. The findings, of which the first match wins (idle: since last access):
 
 * Stopped: paused, as it should be; Error: errored;
 * in transition (Creating, Starting, Stopping, Updating, Deleting) for stuck-after (2 h) or longer: stuck;
@@ -30,7 +30,12 @@ from core.screen.columns import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOL
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
 
-NAME = "check-autopause"
+NAME = AutopausePolicy.job
+EXAMPLES = (
+    "leo-lifecycle check-autopause --sandbox   # on a made-up fleet",
+    "leo-lifecycle check-autopause --leonardo-url URL --project terra-12   # the findings of one project",
+    "leo-lifecycle check-autopause --leonardo-url URL --stop-overdue --no-dry-run   # stops what autopause missed",
+)
 FLAGS = (
     *SCOPE_FLAGS,
     *AutopausePolicy.limits(),

@@ -1,18 +1,18 @@
 """Print what makes a shell complete jobs, flags and their choices.
 
-  leo-lifecycle completion bash > ~/.local/share/bash-completion/completions/leo-lifecycle
-  leo-lifecycle completion zsh > FOLDER/_leo-lifecycle, where FOLDER is one of $fpath
-  leo-lifecycle completion fish > ~/.config/fish/completions/leo-lifecycle.fish
-
 The script is complete in itself: the program does not run while somebody types. After an update, print it again.
 """
 
 import argparse
-from typing import Any
 
 from core.screen.standard_output import say
 from core.settings.faults import UsageError
 
+EXAMPLES = (
+    "leo-lifecycle completion bash > ~/.local/share/bash-completion/completions/leo-lifecycle",
+    "leo-lifecycle completion zsh > FOLDER/_leo-lifecycle   # where FOLDER is one of $fpath",
+    "leo-lifecycle completion fish > ~/.config/fish/completions/leo-lifecycle.fish",
+)
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -27,6 +27,7 @@ def serve(arguments: argparse.Namespace) -> int:
         raise UsageError(f"completion: {error.name} is not installed; install leo-lifecycle[console]") from None
     program = _Completed(prog="leo-lifecycle")
     arguments.add_jobs(program)
+    program.mark_placeholders()
     say(shtab.complete(program, arguments.shell).encode())
     return 0
 
@@ -34,15 +35,18 @@ def serve(arguments: argparse.Namespace) -> int:
 class _Completed(argparse.ArgumentParser):
     """A parser whose placeholders say what may stand there: `FILE`, `FOLDER`, or the words themselves."""
 
-    def add_argument(self, *names: Any, **how: Any) -> argparse.Action:
+    def mark_placeholders(self) -> None:
         import shtab  # noqa: PLC0415 - see above
 
-        action = super().add_argument(*names, **how)
-        words = str(how.get("metavar") or "").split("|")
-        if "FILE" in words:
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
-        elif "FOLDER" in words:
-            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-        elif len(words) > 1 and action.choices is None:
-            action.choices = words
-        return action
+        for action in self._actions:
+            if isinstance(action.choices, dict):
+                for job in action.choices.values():
+                    job.mark_placeholders()
+                continue
+            words = str(action.metavar or "").split("|")
+            if "FILE" in words:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            elif "FOLDER" in words:
+                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+            elif len(words) > 1 and action.choices is None:
+                action.choices = words

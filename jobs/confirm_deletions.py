@@ -1,6 +1,7 @@
-"""Confirm what became of the deletions that earlier runs asked for, by their audit records: 202 is not gone.
+"""Confirm what became of the deletions that earlier runs asked for.
 
-For each deletion of this environment that has no confirmed end yet, by what its project's lists show:
+Leonardo's answer to a DELETE only promises one. So for each deletion on record of this environment that has no
+confirmed end yet, it asks for the project's lists:
 
 * not listed any more: confirmed, with the evidence (its name is taken, its project is seen without it, or nothing of
   its project is listed) and with the status of the disk that was kept;
@@ -38,6 +39,11 @@ from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, REPORT_FLAGS, add_places
 
 NAME = "confirm-deletions"
+EXAMPLES = (
+    "leo-lifecycle confirm-deletions --leonardo-url URL --from audit/   # by the records of a folder",
+    "leo-lifecycle confirm-deletions --leonardo-url URL --from audit/ --since 2d   # of the last two days only",
+    "leo-lifecycle confirm-deletions --leonardo-url URL --from cloud-logging --audit-cloud-log projects/P/logs/NAME",
+)
 FLAGS = ("leonardo_url", "sandbox", *ConfirmationPolicy.limits(), *CONNECTION_FLAGS, *REPORT_FLAGS)
 
 

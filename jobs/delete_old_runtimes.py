@@ -1,6 +1,7 @@
-"""Delete runtimes that are too old, or old and idle; say so without doing it unless told --no-dry-run.
+"""Delete runtimes that are too old, or old and idle.
 
-The rule, first match wins (age: since creation; idle: since last access; both at one instant, to the millisecond):
+It only says what it would do unless told --no-dry-run. The rule, of which the first match wins (age: since creation;
+idle: since last access; both at one instant, to the millisecond):
 
 * not on Google Cloud, or listed before: kept;
 * any status but Running and Stopped (and Error, with delete-errored): kept;
@@ -32,7 +33,12 @@ from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE,
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
 
-NAME = "delete-old-runtimes"
+NAME = DeletionPolicy.job
+EXAMPLES = (
+    "leo-lifecycle delete-old-runtimes --sandbox   # on a made-up fleet",
+    "leo-lifecycle delete-old-runtimes --leonardo-url URL --audit-file plan.jsonl   # a dry run: the plan",
+    "leo-lifecycle delete-old-runtimes --leonardo-url URL --no-dry-run --plan plan.jsonl   # what was planned, done",
+)
 FLAGS = (
     *SCOPE_FLAGS,
     "inventory",

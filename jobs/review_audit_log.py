@@ -1,4 +1,4 @@
-"""Ask the audit log: what did the runs do, why was a runtime deleted, is the log whole, what is due next.
+"""Ask the audit log what was decided, why, and whether the log is whole.
 
 Questions:
   runs                 one line for each run, and what fails again and again
@@ -44,6 +44,11 @@ from core.settings.faults import UsageError
 from core.settings.flags import add_environment, add_places, environment_file
 from core.settings.reading import SILENT, Said, Source, load_google_settings, origins
 
+EXAMPLES = (
+    "leo-lifecycle review-audit-log run latest --from audit/   # policy, counts, every act and failure",
+    "leo-lifecycle review-audit-log why terra-12/all-of-us-7 --env prod   # out of Cloud Logging",
+    "leo-lifecycle review-audit-log report --html report.html --from audit/   # on one page",
+)
 FLAGS = ("audit_cloud_log", "google_emulator")
 WITHIN = "3d"
 SINCE = "7d"
@@ -88,13 +93,13 @@ def serve(arguments: argparse.Namespace) -> int:
     if arguments.show_config:
         _show(arguments)
         return ExitCode.DONE
-    within = _checked(arguments)
+    within = _check_arguments(arguments)
     reported = arguments.question == "report"
-    answering = _reporting() if reported else _answer
-    draw = None if reported else _drawing(arguments.output)
+    answering = _load_report() if reported else _answer
+    draw = None if reported else _choose_drawing(arguments.output)
     now = utc_now()
     with reading() as read:
-        log = _opened(arguments, read)
+        log = _open_log(arguments, read)
         try:
             answer = answering(arguments, log, within, now)
         except OSError as error:
@@ -132,7 +137,7 @@ def _of_environment_file(arguments: argparse.Namespace) -> bool:
     return arguments.env is not None and arguments.places is None
 
 
-def _installed(arguments: argparse.Namespace) -> Source:
+def _source_of_environment(arguments: argparse.Namespace) -> Source:
     """The log of the environment that is asked about, where one is."""
     if not _of_environment_file(arguments):
         return SILENT
@@ -145,14 +150,14 @@ def _installed(arguments: argparse.Namespace) -> Source:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from core.settings.shown import shown  # noqa: PLC0415 - an answer shows no settings
+    from core.settings.shown import show_settings  # noqa: PLC0415 - an answer shows no settings
 
-    flags, installed = vars(arguments), _installed(arguments)
+    flags, installed = vars(arguments), _source_of_environment(arguments)
     settings = load_google_settings(flags, deployed=installed, pins=arguments.pins)
-    print(shown(settings, FLAGS, origins(flags, deployed=installed, pins=arguments.pins)), end="")
+    print(show_settings(settings, FLAGS, origins(flags, deployed=installed, pins=arguments.pins)), end="")
 
 
-def _reporting() -> Callable[[argparse.Namespace, AuditRecords, timedelta, datetime], str]:
+def _load_report() -> Callable[[argparse.Namespace, AuditRecords, timedelta, datetime], str]:
     """What writes the report. Raises UsageError before anything is read where its libraries are missing."""
     try:
         from core.report.page import write_report  # noqa: PLC0415 - charts take a while to import
@@ -166,7 +171,7 @@ def _reporting() -> Callable[[argparse.Namespace, AuditRecords, timedelta, datet
     return report
 
 
-def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
+def _open_log(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
     """The records in the places that were named, as far as the question is about them. Raises UsageError."""
     places = [CLOUD_LOGGING] if _of_environment_file(arguments) else arguments.places
     if arguments.since is not None and CLOUD_LOGGING not in places:
@@ -176,14 +181,14 @@ def _opened(arguments: argparse.Namespace, read: Callable[[int], None]) -> Audit
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     try:
-        google = load_google_settings(vars(arguments), deployed=_installed(arguments), pins=arguments.pins)
+        google = load_google_settings(vars(arguments), deployed=_source_of_environment(arguments), pins=arguments.pins)
         source = open_places(places, begin, google, read=read)
     except OSError as error:
         raise UsageError(f"from: {cannot_be_read(error)}") from None
-    return AuditRecords(source, partial(_wanted, arguments), environment=arguments.env)
+    return AuditRecords(source, partial(_select_records, arguments), environment=arguments.env)
 
 
-def _wanted(arguments: argparse.Namespace, frames: Sequence[Record]) -> Wanted:
+def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> Wanted:
     """What of a log the question is about, beside the frames of runs. Raises UnknownError."""
     words = arguments.words
     match arguments.question:
@@ -206,7 +211,7 @@ def _meant(arguments: argparse.Namespace) -> Callable[[Record], bool]:
     return lambda opening: arguments.job in (None, opening.job)
 
 
-def _checked(arguments: argparse.Namespace) -> timedelta:
+def _check_arguments(arguments: argparse.Namespace) -> timedelta:
     so_many, what = ARGUMENTS[arguments.question]
     if len(arguments.words) not in so_many:
         raise UsageError(f"{arguments.question} takes {what}")
@@ -229,14 +234,12 @@ def _checked(arguments: argparse.Namespace) -> timedelta:
         raise UsageError(f"within: {error}") from None
 
 
-def _drawing(output: str) -> Callable[[object], None] | None:
+def _choose_drawing(output: str) -> Callable[[object], None] | None:
     """What draws answers for a person; None where a machine reads them."""
     if output == "json" or (output == "auto" and not sys.stdout.isatty()):
         return None
-    try:
-        from core.screen import answers  # noqa: PLC0415 - rich is for a person only
-    except ImportError as error:
-        raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
+    from core.screen import answers  # noqa: PLC0415 - for a person only
+
     return answers.draw
 
 
@@ -255,11 +258,11 @@ def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta,
             answer = review.upcoming(records, within, now)
         case _:
             chosen = of_runs(records, words, is_meant=meant)[1] if words else records
-            answer = _verified(chosen, log, now, arguments.expect_digest)
+            answer = _verify_runs(chosen, log, now, arguments.expect_digest)
     return answer
 
 
-def _verified(records: Iterable[Record], log: AuditRecords, now: datetime, expected: str | None) -> Verification:
+def _verify_runs(records: Iterable[Record], log: AuditRecords, now: datetime, expected: str | None) -> Verification:
     verdicts = verify(records, now, lambda: log.frames)
     findings = [] if expected is None else list(expected_digest_findings(log.frames, expected))
     return Verification(

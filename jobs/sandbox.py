@@ -1,4 +1,4 @@
-"""Serve a Leonardo with a made-up fleet on loopback, until stopped: to try the jobs on, and for their tests.
+"""Serve a Leonardo with a made-up fleet on loopback, until stopped.
 
 It answers as Leonardo does since 2025: lists hold what the caller may see and nothing that was deleted, disks have
 lists of their own, and what may not be seen is not found. In the fleet are runtimes that are due, in use, failed, on
@@ -20,6 +20,11 @@ from tempfile import TemporaryDirectory
 
 from core.settings.faults import UsageError
 
+EXAMPLES = (
+    "leo-lifecycle sandbox   # 400 runtimes at http://127.0.0.1:8080",
+    "leo-lifecycle sandbox --port 0 --runtimes 5000 --broken-autopause   # a large fleet that nothing pauses",
+    "leo-lifecycle sandbox --google-port 0   # with a Cloud Run and a Cloud Logging beside it",
+)
 FLEET = 400
 SEED = 7
 

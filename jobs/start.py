@@ -1,8 +1,8 @@
-"""Start a job on Cloud Run from elsewhere, watch it to its end, and show what it shows when it runs here.
+"""Start a job on Cloud Run from elsewhere, and watch it to its end.
 
-A dry run starts JOB-dry-run, which cannot act. With --no-dry-run JOB itself is started: only with --plan, the run id of
-a dry run, and only when the environment's name is typed (or given by --yes-i-mean). What no flag says is as it was
-deployed. Ctrl-C asks whether to cancel the execution. The exit code is that of the run.
+A dry run starts JOB-dry-run, which cannot act. With --no-dry-run JOB itself is started, but only with --plan, the run
+id of a dry run, and only when the environment's name is typed or given by --yes-i-mean. Settings that no flag names
+stay as they were deployed. What is shown, and the exit code, are those of the run; Ctrl-C asks whether to cancel it.
 """
 
 import argparse
@@ -35,33 +35,27 @@ if TYPE_CHECKING:
     from core.google.executions import CloudRunJob, State
     from core.google.follow import Following
 
-STARTED = ("delete-old-runtimes", "check-autopause", "confirm-deletions")
-PASSED_ON = (
-    "dry_run",
-    "plan",
-    "plan_max_age",
-    "projects",
-    "only",
-    "max_age",
-    "max_age_if_idle",
-    "idle_after",
-    "spare_possibly_busy",
-    "stop_overdue",
-    "autopause_max_threshold",
-    "autopause_margin",
-    "kernel_busy_limit",
-    "stuck_after",
-    "as_of",
-    "max_acts",
-    "max_act_share",
-    "allow_empty",
-    "expect_at_least",
-    "read_concurrency",
-    "write_concurrency",
-    "started_by",
-    "approved_by",
+EXAMPLES = (
+    "leo-lifecycle start delete-old-runtimes --env prod --project terra-12   # the rehearsal, which cannot act",
+    "leo-lifecycle start delete-old-runtimes --env prod --no-dry-run --plan RUN_ID   # asks for the name once more",
+    "leo-lifecycle start delete-old-runtimes --env prod --show-config   # with which settings it would run",
 )
-"""What may be said anew for one execution; where it runs and whom it talks to may not."""
+STARTED = tuple(
+    job.stem.replace("_", "-")
+    for job in sorted(Path(__file__).parent.glob("[a-z]*.py"))
+    if "\ndef main(" in job.read_text(encoding="utf-8")
+)
+"""Every job that is a run: a command has `serve` instead of `main`."""
+NOT_PASSED_ON = (
+    *("environment", "leonardo_url", "sandbox", "auth", "impersonate_service_account"),
+    *("google_project", "google_region", "google_emulator"),
+    *("projects_file", "inventory", "exemptions"),
+    *("deadline", "request_timeout"),
+    *("audit_file", "audit_cloud_log", "audit_creator", "output", "log_level"),
+)
+"""Where an execution runs, whom it talks to, what it keeps and what holds for all is as it was deployed."""
+PASSED_ON = tuple(name for name in Settings.model_fields if name not in NOT_PASSED_ON)
+"""What may be said anew for one execution."""
 FLAGS = (*PASSED_ON, "google_emulator")
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far our clock may be ahead of the one that dates the records."""
@@ -84,13 +78,13 @@ def serve(arguments: argparse.Namespace) -> int:
     if arguments.env is None:
         raise UsageError("--env: the settings of which environment?")
     environment = environment_of(arguments)
-    installed = _installed(environment, environment_file(arguments))
-    given = _given(arguments)
+    installed = _read_deployed(environment, environment_file(arguments))
+    given = _collect_flags(arguments)
     settings = load_settings(given, None, utc_now(), deployed=installed, pins=arguments.pins)
     if arguments.show_config:
-        from core.settings.shown import shown  # noqa: PLC0415 - a start shows no settings
+        from core.settings.shown import show_settings  # noqa: PLC0415 - a start shows no settings
 
-        print(shown(settings, FLAGS, origins(given, deployed=installed, pins=arguments.pins)), end="")
+        print(show_settings(settings, FLAGS, origins(given, deployed=installed, pins=arguments.pins)), end="")
         return ExitCode.DONE
     _require_passable(arguments.pins, installed)
     deployed = deployed_job(arguments.job, environment.name)
@@ -98,13 +92,13 @@ def serve(arguments: argparse.Namespace) -> int:
     if not settings.dry_run:
         _approve(arguments, given)
     try:
-        words = _words({name: value for name, value in given.items() if name in job.FLAGS}, settings)
+        words = _write_words({name: value for name, value in given.items() if name in job.FLAGS}, settings)
         return _start(arguments, environment, deployed, job.VIEW, words, settings)
     except OSError as error:
         raise UsageError(str(error)) from None
 
 
-def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+def _collect_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """What this start says of settings. Pins are flags here: the execution cannot know of them."""
     held = {pin.name: pin.text for pin in arguments.pins}
     pinned = {name: text for name, text in held.items() if text and name in FLAGS}
@@ -124,7 +118,7 @@ def _require_passable(pins: Pins, installed: Source) -> None:
         raise UsageError(*(f"{FLAG} {name.replace('_', '-')}: a start cannot hold an execution to it" for name in lost))
 
 
-def _installed(environment: Environment, file: Path) -> Source:
+def _read_deployed(environment: Environment, file: Path) -> Source:
     """What the jobs of the environment are told as they are deployed, for which its file speaks."""
     derived = {
         "environment": environment.name,
@@ -188,7 +182,7 @@ def _start(
     return ExitCode.STOPPED if state is None else _exit_code(job, execution, following, state, arguments.env)
 
 
-def _words(given: dict[str, Any], settings: Settings) -> list[str]:
+def _write_words(given: dict[str, Any], settings: Settings) -> list[str]:
     """Flags with their values, as one would type them; a dry run is what the rehearsal is anyway."""
     words = [] if settings.dry_run else ["--no-dry-run"]
     for name, value in given.items():

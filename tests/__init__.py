@@ -1,1 +1,1 @@
-"""The tests: one file per room, against the real parts."""
+"""The tests: one file per module, against the real parts."""

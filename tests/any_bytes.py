@@ -38,7 +38,7 @@ from core.review.verify.verdict import Verification
 from core.review.which import UnknownError
 from core.runtime import MalformedRuntime, Runtime
 from core.screen.answers import draw
-from core.screen.terminal import printable
+from core.screen.styled import printable
 from tests.conftest import validator
 from tests.test_deletion import POLICY
 from tests.test_errors import TOKEN
@@ -205,7 +205,7 @@ def _hold_kept(item: Item) -> None:
     outcome = Outcome.KEPT
     record = _hold_recorded(events.runtime_audited(item, decision, outcome, sentence, name_creator=True))
     assert record.truncated or record.runtime_id == item.id
-    assert not UNSEEN.search(printable(item.path).plain)
+    assert not UNSEEN.search(printable(item.path).text)
 
 
 def _hold_recorded(event: events.Event) -> Record:

@@ -1,4 +1,4 @@
-"""How each fault of the README's "What happens if" is done to the sandbox, and what the README says of it; no test."""
+"""How each fault of "What happens if" (`README.md` beside this) is done to the sandbox, and what is said of it."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from core.sandbox.faults import Fault
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = Path(__file__).with_name("README.md").read_text()
 KINDS = {
     "list": "list",
     "project list": "project_list",
@@ -83,9 +83,8 @@ class Cell(NamedTuple):
 
 
 def cells() -> list[Cell]:
-    """Every cell of the README's tables: first where a fault stays, then where it passes, then what is no fault."""
-    section = README.partition("## What happens if")[2].partition("\n## ")[0]
-    tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    """Every cell of the three tables: first where a fault stays, then where it passes, then what is no fault."""
+    tables = re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE)
     return [
         cell for table, stays in zip(tables, (True, False, True), strict=True) for cell in _cells(table, stays=stays)
     ]

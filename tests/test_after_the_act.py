@@ -30,7 +30,7 @@ def live(server: SandboxServer, *arguments: str) -> tuple[str, ...]:
 
 def verified(run: Run) -> list[str]:
     answer = json.loads(run("review-audit-log", "verify", "--from", "audit", "--output", "json").out)
-    return [fault for verdict in answer["runs"] for fault in verdict["faults"]]
+    return [fault for verdict in answer["runs"] for fault in verdict["findings"]]
 
 
 def confirmed(run: Run, server: SandboxServer) -> list[str]:

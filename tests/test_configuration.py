@@ -15,7 +15,7 @@ from core.settings.deployment import read_environment
 from core.settings.fields import Settings
 from core.settings.projects import NAME
 from core.settings.reading import load_settings, origins
-from core.settings.shown import shown
+from core.settings.shown import show_settings
 from jobs.__main__ import main
 from tests.conftest import Ended
 
@@ -227,7 +227,7 @@ SOME = {
 def test_what_is_shown_is_a_config_file_that_says_the_same(tmp_path: Path, flags: dict[str, Any]) -> None:
     given_ = {"sandbox": True, **flags}
     settings = load_settings(given_, None, NOW)
-    text = shown(settings, Settings.model_fields, origins(given_))
+    text = show_settings(settings, Settings.model_fields, origins(given_))
     assert len(text.splitlines()) == len(Settings.model_fields)
     (tmp_path / "shown.yaml").write_text(text)
     assert load_settings({}, tmp_path / "shown.yaml", NOW).model_dump() == settings.model_dump()

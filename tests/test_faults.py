@@ -1,4 +1,4 @@
-"""Every cell of the README's "What happens if", done over real HTTP, and what must hold in all of them."""
+"""Every cell of "What happens if" (`README.md` beside this), done over real HTTP, and what must hold in all of them."""
 
 import json
 import socket

@@ -1,6 +1,7 @@
 """The program as it is typed: commands, help, usage errors, signals, and what it prints where."""
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,11 +12,15 @@ from pathlib import Path
 import pytest
 from freezegun import freeze_time
 
+from core.rules.autopause import AutopausePolicy
+from core.rules.confirmation import ConfirmationPolicy
+from core.rules.deletion import DeletionPolicy
 from core.run.opening import new_run_id
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import Settings
+from core.settings.flags import GROUPS, group_by_subject
 from jobs import check_autopause, confirm_deletions, delete_old_runtimes
 from jobs.__main__ import JOBS, main
 from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start
@@ -23,12 +28,11 @@ from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, re
 Run = Callable[..., Ended]
 
 
-def test_alone_it_says_what_it_can_do_in_ten_lines(run: Run) -> None:
+def test_alone_it_says_what_each_job_does(run: Run) -> None:
     for words in ((), ("--help",), ("help",)):
         ended = run(*words)
         assert (ended.code, ended.err) == (0, "")
-        assert all(job in ended.out for job in JOBS)
-        assert len(ended.out.splitlines()) <= 10
+        assert re.findall(r"(?m)^  ([a-z-]+) {2,}(.*)$", ended.out) == list(JOBS.items())
 
 
 def test_it_tells_its_version(run: Run) -> None:
@@ -49,6 +53,32 @@ def test_help_explains_each_setting_with_its_default_and_unit(capsys: pytest.Cap
         ("--dry-run, --no-dry-run", "yes"),
     ):
         assert re.search(rf"{re.escape(flag)}\s[^\[]*\[{default}\]", out), flag
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_help_of_a_job_has_three_examples_that_it_understands(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([job, "--help"])
+    said = capsys.readouterr().out.partition("\nexamples:\n")[2]
+    examples = [shlex.split(line, comments=True) for line in said.splitlines()]
+    assert [words[:2] for words in examples] == 3 * [["leo-lifecycle", job]]
+    for words in examples:
+        typed = words[2 : words.index(">") if ">" in words else None]
+        assert main([job, *typed, "--no-such-flag"]) == 2  # the one thing that it does not understand
+        assert capsys.readouterr().err == "leo-lifecycle: --no-such-flag: unknown argument\n"
+
+
+def test_the_help_shows_every_setting_in_one_of_five_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["delete-old-runtimes", "--help"])
+    titles = re.findall(r"(?m)^([a-z]+):\n", capsys.readouterr().out)
+    assert titles == ["options", *GROUPS, "examples"]
+    assert list(GROUPS) == ["what", "policy", "guards", "connection", "output"]
+
+
+def test_what_no_other_group_has_is_of_a_policy() -> None:
+    limits = {name for kind in (DeletionPolicy, AutopausePolicy, ConfirmationPolicy) for name in kind.limits()}
+    assert set(group_by_subject(Settings.model_fields)["policy"]) == limits | {"exemptions"}
 
 
 IMPORTED = """\

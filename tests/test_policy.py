@@ -2,6 +2,7 @@
 
 from dataclasses import MISSING, fields, replace
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from core.rules.confirmation import ConfirmationPolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.policy import Policy, PolicyNotRecordedError, RuntimePolicy
 from core.settings.fields import Settings
+from jobs.__main__ import JOBS
 
 DAY = timedelta(days=1)
 DELETION = DeletionPolicy(max_age=14 * DAY, max_age_if_idle=7 * DAY, idle_after=DAY / 6)
@@ -27,6 +29,8 @@ def another(value: Any) -> Any:
             return not value
         case timedelta():
             return value + timedelta(milliseconds=1)
+        case str() | None:
+            return f"{value} and another"
         case _:
             raise AssertionError(value)
 
@@ -45,6 +49,11 @@ def test_every_limit_bears_the_name_and_the_default_of_its_setting(policy: Polic
         setting = Settings.model_fields[field.name]
         if field.default is not MISSING:  # what an older record does not say was what it is by default
             assert setting.default == field.default, field.name
+
+
+def test_every_job_that_judges_runtimes_has_a_policy_by_which_its_records_are_judged_again() -> None:
+    jobs = [import_module(f"jobs.{name.replace('-', '_')}") for name in JOBS]
+    assert {job.NAME for job in jobs if hasattr(job, "SweepingJob")} == set(POLICIES)
 
 
 def test_every_policy_that_judges_runtimes_is_that_of_a_job() -> None:

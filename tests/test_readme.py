@@ -1,4 +1,4 @@
-"""The README says what is so: its commands run, its tables are the code's, its queries find what they are for."""
+"""What is documented is so: commands run, tables are the code's, queries find some, links lead somewhere."""
 
 import re
 import shlex
@@ -13,21 +13,34 @@ from msgspec.structs import fields
 
 from core.exit_code import ExitCode
 from core.records.events import EVENTS, Common, Event, schema
+from core.records.outcome import CONFIRMATIONS, Outcome
+from core.rules.autopause import SENTENCES
+from core.rules.decision import Reason
+from core.rules.deletion import DeletionPolicy
+from core.rules.guards import Guard
 from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import ENVIRONMENT, LOG, Google, environment_file, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse
 from core.sandbox.server import SandboxServer, serving
-from core.settings.fields import GoogleSettings, Settings
+from core.settings.fields import Settings
 from core.settings.flags import default_text
+from core.settings.reference import reference
+from jobs import delete_old_runtimes
 from tests.conftest import Ended, a_machine, payloads, start
 
 Run = Callable[..., Ended]
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+DOCUMENTS = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "jobs/README.md", "core/settings/README.md", "core/records/README.md", "deploy/README.md")
+}
+README = DOCUMENTS["README.md"]
+RECORDS = DOCUMENTS["core/records/README.md"]
 COMMANDS = [
     line.partition("#")[0].strip()
-    for block in re.findall(r"(?m)^```sh\n(.*?)^```", README, re.DOTALL)
+    for text in DOCUMENTS.values()
+    for block in re.findall(r"(?m)^```sh\n(.*?)^```", text, re.DOTALL)
     for line in block.splitlines()
     if line.startswith(("leo-lifecycle", "make"))
 ]
@@ -36,30 +49,83 @@ INSPECTED = {"0", "1"}
 """Exit codes of a run that was done: the made-up fleets have their odd rows."""
 
 
-def rows(heading: str) -> list[list[str]]:
+def rows(heading: str, text: str = README) -> list[list[str]]:
     """The cells of the first table under a heading."""
-    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    section = text.partition(f"# {heading}\n")[2].partition("\n## ")[0]
     table = section[section.index("\n|") :].partition("\n\n")[0]
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table.strip().splitlines()[2:]]
 
 
-def test_the_settings_are_those_of_the_program() -> None:
-    names = sorted(Settings.model_fields, key=GoogleSettings.model_fields.__contains__)
-    described = [
-        [f"`{name.replace('_', '-')}`", default_text(info := Settings.model_fields[name]), str(info.description)]
-        for name in names
-    ]
-    assert rows("Settings") == described
+def test_the_readme_is_read_in_ten_minutes() -> None:
+    assert len(README.split()) <= 1800
+
+
+def test_every_link_leads_somewhere() -> None:
+    texts = [path for path in ROOT.glob("**/*.md") if not set(path.relative_to(ROOT).parts) & {".venv", "mutants"}]
+    lost = []
+    for path in texts:
+        for target, _, anchor in re.findall(r"\]\(([^)#:]*)(#([^)]*))?\)", path.read_text()):
+            file = path.parent / target if target else path
+            if not file.exists() or (anchor and anchor not in anchors(file)):
+                lost.append(f"{path.relative_to(ROOT)}: {target}#{anchor}")
+    assert lost == []
+
+
+def anchors(file: Path) -> set[str]:
+    headings = re.findall(r"(?m)^#+ (.*)$", file.read_text())
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_reference_of_settings_is_that_of_the_program() -> None:
+    assert DOCUMENTS["core/settings/README.md"] == reference(), "run: make settings"
+    described = re.findall(r"(?m)^\| `([\w-]+)` \| (.*) \| (.*) \|$", reference())
+    assert {name: (default, meaning) for name, default, meaning in described} == {
+        name.replace("_", "-"): (default_text(info), info.description) for name, info in Settings.model_fields.items()
+    }
+    assert len(described) == len(Settings.model_fields)
+
+
+def words_in(cells: list[list[str]]) -> list[str]:
+    """Of the first column."""
+    return [word for first, *_ in cells for word in re.findall(r"`(\w+)`", first)]
+
+
+def test_every_guard_outcome_and_finding_has_a_row() -> None:
+    jobs = DOCUMENTS["jobs/README.md"]
+    assert sorted(words_in(rows("Guards", jobs))) == sorted(Guard)
+    assert sorted(words_in(rows("How each runtime ended", jobs))) == sorted(Outcome)
+    assert sorted(words_in(rows("Confirm deletions", jobs))) == sorted(CONFIRMATIONS)
+    judged_before = {"cloud_not_supported", "duplicate", "status_unknown", "undated", "future_dated"}
+    assert set(words_in(rows("Check autopause", jobs))) == {*SENTENCES, *judged_before, "status_not_eligible"}
+
+
+def test_the_rule_stands_in_the_same_order_in_the_readme_the_rule_and_the_help_of_its_job() -> None:
+    section = README.partition("\n## The rule\n")[2].partition("\n## ")[0]
+    told, judged, helped = (
+        re.findall(r"(?m)^ *\* (.*(?:\n +[^* ].*)*)", text)
+        for text in (section, str(DeletionPolicy.judge.__doc__), str(delete_old_runtimes.__doc__))
+    )
+    assert [reasons_in(bullet) for bullet in told] == [reasons_in(bullet) for bullet in judged]
+    assert len(helped) == len(told)
+
+
+def reasons_in(bullet: str) -> list[str]:
+    return [word for word in re.findall(r"`(\w+)`", bullet) if word in set(Reason)]
+
+
+def test_every_reason_that_a_record_may_give_is_explained() -> None:
+    explained = re.findall(r"`(\w+)`", README + DOCUMENTS["jobs/README.md"])
+    assert set(Reason) - set(explained) == set()
 
 
 def test_the_fields_of_each_event_are_those_of_its_records() -> None:
     of_all = {field.encode_name for field in fields(Event)}
-    told = {event.strip("`"): re.findall(r"`(\w+)`", names) for event, _, names in rows("Audit records")}
+    told = {event.strip("`"): re.findall(r"`(\w+)`", names) for event, _, names in rows("Audit records", RECORDS)}
     assert told == {
         str(event.__struct_config__.tag): [f.encode_name for f in fields(event) if f.encode_name not in of_all]
         for event in EVENTS
     }
-    common = re.findall(r"`([\w./]+)`", README.partition("On every record: ")[2].partition("All are always")[0])
+    common = re.findall(r"`([\w./]+)`", RECORDS.partition("On every record: ")[2].partition("All are always")[0])
     assert set(common) == of_all | {field.encode_name for field in fields(Common)} | {"event"}
 
 
@@ -129,7 +195,7 @@ def _rehearsed(google: Google) -> str:
 def test_a_google_stands_beside_the_sandbox_when_asked_with_an_environment_to_rehearse_on(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (command,) = re.findall(r"`leo-lifecycle (sandbox --google-port \d+)`", README)
+    (command,) = re.findall(r"`leo-lifecycle (sandbox --google-port \d+)`", DOCUMENTS["deploy/README.md"])
     sandbox = start(*command.split(), "--port", "0", "--runtimes", "40")
     assert sandbox.stdout is not None
     said = re.fullmatch(
@@ -169,7 +235,7 @@ def test_the_demo_runs() -> None:
 
 
 def queries() -> list[str]:
-    (block,) = re.findall(r"(?m)^```\n(jsonPayload.*?)^```", README, re.DOTALL)
+    (block,) = re.findall(r"(?m)^```\n(jsonPayload.*?)^```", RECORDS, re.DOTALL)
     return str(block).splitlines()
 
 

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
@@ -266,3 +267,57 @@ def test_a_reader_that_has_seen_enough_of_the_table_does_no_harm() -> None:
         assert process.stderr is not None
         assert process.stderr.read() == ""
         process.stderr.close()
+
+
+# without the extra `console`
+
+WITHOUT_RICH = """\
+import sys
+sys.modules["rich"] = None
+from jobs.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+MISSING = (
+    "leo-lifecycle: pip install leo-lifecycle[console] brings tables that fit the terminal, colours and progress\n"
+)
+
+
+def without_rich(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", WITHOUT_RICH, *words], capture_output=True, text=True, check=False)
+
+
+def test_without_rich_a_run_is_a_plain_table_and_it_is_said_what_is_missing() -> None:
+    fleet = [a_machine(1, days=16, idle_hours=1), a_machine(2, days=30, creator="\x1b[31mx"), a_machine(3, days=1)]
+    with serving(Leonardo(fleet)) as server:
+        ended = without_rich(*delete(server, "--output", "table"))
+    lines = ended.stdout.splitlines()
+    assert (ended.returncode, ended.stderr) == (0, MISSING)
+    assert lines[:2] == [
+        "The rule: delete what is older than 14 d, or older than 7 d and not accessed for 4 h.",
+        "Due, most overdue first",
+    ]
+    assert [" | ".join(re.split(" {2,}", re.sub(r"\b\d+ (s|min|h)\b", "…", line))) for line in lines[2:5]] == [
+        "runtime | creator | status | disk | age | idle | reason | outcome",
+        "terra-2/all-of-us-2 | �[31mx | Running | disk kept | 30 d … | 4 d … | max_age | would_delete",
+        "terra-1/all-of-us-1 | researcher@example.org | Running | disk kept | 16 d … | … … | max_age | would_delete",
+    ]
+    assert lines[5:7] == ["", "3 listed: 1 kept, 2 would_delete."]
+    assert lines[7].startswith("Exit code 0 after ")
+    assert lines[8].startswith("Every decision is on record in audit/")
+
+
+def test_without_rich_of_too_many_rows_the_first_are_shown_and_the_rest_counted() -> None:
+    with serving(Leonardo([a_machine(n) for n in range(1, 104)])) as server:
+        ended = without_rich(*delete(server, "--output", "table"))
+    assert ended.stdout.count("would_delete\n") == 100
+    assert "\nand 3 more; all are on record\n" in ended.stdout
+
+
+@pytest.mark.parametrize("question", [("runs",), ("run", "latest"), ("verify",), ("upcoming",)])
+def test_without_rich_the_log_answers_in_plain_lines(run: Run, question: tuple[str, ...]) -> None:
+    with serving(Leonardo([a_machine(1), a_machine(2, days=13, idle_hours=1)])) as server:
+        assert run(*delete(server, "--audit-file", "audit.jsonl")).code == 0
+    plain = without_rich("review-audit-log", *question, "--from", "audit.jsonl", "--output", "table")
+    drawn = run("review-audit-log", *question, "--from", "audit.jsonl", "--output", "table")
+    assert (plain.returncode, plain.stderr) == (0, MISSING)
+    assert plain.stdout.split() == [word for word in drawn.out.split() if set(word) - {"─"}]

@@ -23,6 +23,9 @@ from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import PROJECT, Google, GoogleFault, environment_file, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
+from core.settings.fields import GoogleSettings, Settings
+from core.settings.flags import GROUPS
+from jobs.start import NOT_PASSED_ON, PASSED_ON
 from jobs.start import _exit_code as end_of
 from tests.conftest import LEO, Ended, a_machine, calls, payloads, read_records
 
@@ -50,6 +53,16 @@ def deployed(
 
 def starting(*arguments: str, job: str = DELETION) -> tuple[str, ...]:
     return ("start", job, "--env", "test", *arguments)
+
+
+def test_every_setting_is_handed_on_or_named_among_those_that_are_not() -> None:
+    assert set(NOT_PASSED_ON) < set(Settings.model_fields)
+    assert set(PASSED_ON) == set(Settings.model_fields) - set(NOT_PASSED_ON)
+    of_this_machine = {name for name, info in Settings.model_fields.items() if "Path" in str(info.annotation)}
+    of_the_deployment = {*GROUPS["connection"][1], *GROUPS["output"][1], *GoogleSettings.model_fields}
+    told_anew = {"read_concurrency", "write_concurrency", "started_by", "approved_by"}
+    assert of_this_machine | of_the_deployment - told_anew <= set(NOT_PASSED_ON)
+    assert set(NOT_PASSED_ON) - of_this_machine - of_the_deployment == {"leonardo_url", "sandbox", "exemptions"}
 
 
 def started(google: Google) -> list[tuple[str, list[str]]]:

@@ -17,7 +17,7 @@ class Share(NamedTuple):
 
     condemned: int
     lost: int
-    """Of those, they lose their data."""
+    """How many of the condemned lose their data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from importlib import import_module
+from pkgutil import iter_modules
 
 from msgspec import UNSET, UnsetType
 
+from core import rules
 from core.records.events import ExemptionDetail, policy_digest
 from core.records.outcome import LOOKED_AT, Outcome
 from core.records.reader import LONG_AGO, Record
@@ -16,9 +19,19 @@ from core.rules.exemptions import Exemption
 from core.rules.policy import PolicyNotRecordedError, RuntimePolicy
 from core.runtime import GCP, Runtime, RuntimeStatus
 
-DELETION_JOB = "delete-old-runtimes"
-AUTOPAUSE_JOB = "check-autopause"
-POLICIES: dict[str, type[RuntimePolicy]] = {DELETION_JOB: DeletionPolicy, AUTOPAUSE_JOB: AutopausePolicy}
+DELETION_JOB = DeletionPolicy.job
+AUTOPAUSE_JOB = AutopausePolicy.job
+
+
+def _policies() -> Iterator[tuple[str, type[RuntimePolicy]]]:
+    """By the names of their jobs: all that the modules of `core.rules` define."""
+    for module in iter_modules(rules.__path__, f"{rules.__name__}."):
+        for value in vars(import_module(module.name)).values():
+            if isinstance(value, type) and issubclass(value, RuntimePolicy) and value is not RuntimePolicy:
+                yield value.job, value
+
+
+POLICIES = dict(_policies())
 HALF_A_MILLISECOND = 0.0005
 NO_LABELS: dict[str, str] = {}
 

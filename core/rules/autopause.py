@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from core.rules.decision import (
     Action,
@@ -53,6 +54,7 @@ SENTENCES = {
 class AutopausePolicy(RuntimePolicy):
     """What counts as a finding."""
 
+    job: ClassVar[str] = "check-autopause"
     autopause_max_threshold: timedelta
     """A longer threshold is as good as none."""
     autopause_margin: timedelta = AUTOPAUSE_MARGIN

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import ClassVar
 
 from core.rules.autopause import AUTOPAUSE_MARGIN, KERNEL_BUSY_LIMIT, kernel_may_be_busy
 from core.rules.decision import (
@@ -42,6 +43,7 @@ FAR_AHEAD = datetime.max.replace(tzinfo=UTC)
 class DeletionPolicy(RuntimePolicy):
     """The limits of the rule; names and boundaries are those of the cron upstream."""
 
+    job: ClassVar[str] = "delete-old-runtimes"
     max_age: timedelta
     """Older than this, strictly: deleted, used or not."""
     max_age_if_idle: timedelta

@@ -4,11 +4,11 @@ A field bears its setting's name. A duration is written in seconds with `_s` beh
 is unset not at all. A field's default is what its absence in an older record means.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Self, get_type_hints
+from typing import Any, ClassVar, Self, get_type_hints
 
 from core.rules.decision import Decision
 from core.rules.exemptions import Exemption
@@ -16,6 +16,8 @@ from core.runtime import Runtime
 
 EXEMPTIONS = "exemptions"
 Written = Mapping[str, float | bool | str]
+AS_WRITTEN: Mapping[Any, Callable[[Any], Any]] = {bool: bool, str: str, str | None: str}
+"""Types of fields whose values a record holds as they are."""
 
 
 class PolicyNotRecordedError(Exception):
@@ -47,9 +49,8 @@ class Policy:
         """The same limits out of a record, and what was written `beside` them. Raises PolicyNotRecordedError."""
         types = get_type_hints(cls)
         for field in fields(cls):
-            if types[field.name] in (bool, str):
-                name, read = field.name, types[field.name]
-            else:
+            name, read = field.name, AS_WRITTEN.get(types[field.name])
+            if read is None:
                 name, read = f"{field.name}_s", partial(_duration, field.name)
             if name in written:
                 beside[field.name] = read(written[name])
@@ -62,6 +63,8 @@ class Policy:
 class RuntimePolicy(Policy):
     """The policy of a job that judges every runtime."""
 
+    job: ClassVar[str]
+    """The job that judges by it, by whose name its records are judged again."""
     exemptions: tuple[Exemption, ...] = ()
     """Written down beside the policy, since each has several fields of its own."""
 

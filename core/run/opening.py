@@ -196,10 +196,8 @@ def shows_table(output: str) -> bool:
 
 @contextmanager
 def watching(view: View, kept_in: list[str]) -> Iterator[Watcher]:
-    """A person who watches a run at a terminal. Raises UsageError where tables cannot be drawn."""
-    try:
-        from core.screen.run import TableView  # noqa: PLC0415 - rich is for a person only
-    except ImportError as error:
-        raise UsageError(f"output: {error.name} is not installed; install leo-lifecycle[console]") from None
+    """A person who watches a run at a terminal."""
+    from core.screen.run import TableView  # noqa: PLC0415 - for a person only
+
     with TableView(view, kept_in=kept_in) as watcher:
         yield watcher

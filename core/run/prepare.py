@@ -24,7 +24,7 @@ from core.run.account import Account, opening_record
 from core.run.opening import AUDIT_FOLDER, run, shows_table, task_of_environment
 from core.run.previous import REACH, Earlier, Kind, earlier
 from core.run.running import Job, Running
-from core.run.sweep import Bounds, Scope, Sweep
+from core.run.sweep import Bounds, Lists, Scope, Sweep
 from core.run.task import Task
 from core.run.treatment import Act, Treatment
 from core.settings.faults import UsageError
@@ -150,7 +150,7 @@ def _scope(settings: Settings, task: Task) -> Scope:
     return Scope(projects=None if settings.swept is None else task.share(settings.swept), saved=saved)
 
 
-def _saved_list(path: Path) -> SavedList:
+def _saved_list(path: Path) -> Lists:
     try:
         return SavedList(path)
     except OSError as error:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 OF_A_PAGE = 256
-"""Ids that share an entry: many make scattered ids dear, few make close ones."""
+"""Ids that share an entry. With more, an entry for few scattered ids grows; with fewer, close ids need more entries."""
 
 
 class SeenIds:

@@ -5,15 +5,14 @@ from functools import singledispatch
 from itertools import groupby
 from typing import NamedTuple
 
-from rich.text import Text
-
 from core.review.comparison import LOST, Diff, Difference
 from core.review.questions import RunAnswer, RunLine, Runs, Upcoming, Why
 from core.review.terms import label, value
 from core.review.verify.finding import Finding
 from core.review.verify.verdict import Verdict, Verification
 from core.rules.words import duration, minute
-from core.screen.terminal import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Terminal, printable
+from core.screen.drawing import open_drawing
+from core.screen.styled import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Styled, printable
 
 SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
 """Tells nothing, and is wide."""
@@ -28,19 +27,19 @@ class Table(NamedTuple):
     """Of too many the last are shown."""
 
 
-Part = Table | list[Text]
+Part = Table | list[Styled]
 
 
 def draw(answer: object) -> None:
     """Show one answer of `core.records` on standard output."""
-    terminal = Terminal(elsewhere="--output json tells all")
+    terminal = open_drawing(elsewhere="--output json tells all")
     parts = list(_parts(answer))
     for number, part in enumerate(parts, 1):
         if isinstance(part, Table):
             below = [text for other in parts[number:] if isinstance(other, list) for text in other[:FEWEST_LINES]]
             beside = sum(map(terminal.height_of, below)) + 1  # the prompt
             terminal.table(part.title, part.headers, part.rows, beside=beside, last=part.in_time)
-            terminal.print()
+            terminal.blank()
         else:
             terminal.lines(part)
 
@@ -105,7 +104,7 @@ def _(answer: RunAnswer) -> Iterable[Part]:
         )
     yield _lines(answer.remarks, WARNING)
     yield _lines([f"Failed: {failure}" for failure in answer.failures], FAULT)
-    yield [Text(f"{answer.run.listed:,} listed, {_ended(answer.run)}.", style="bold")]
+    yield [Styled(f"{answer.run.listed:,} listed, {_describe_end(answer.run)}.", "bold")]
 
 
 @_parts.register
@@ -153,11 +152,11 @@ def _(answer: Diff) -> Iterable[Part]:
         [f"Judged by {'the same policy' if answer.same_policy else 'different policies'}; {answer.fleet_in_words}."]
     )
     only_a, only_b = (answer.only_in(run) for run in (answer.run_a, answer.run_b))
-    verdict = f"Condemned in A only: {_and_lost(only_a)}; in B only: {_and_lost(only_b)}."
-    yield [Text(verdict if answer.differences else "Both condemned the same runtimes.", style="bold")]
+    verdict = f"Condemned in A only: {_count_with_lost(only_a)}; in B only: {_count_with_lost(only_b)}."
+    yield [Styled(verdict if answer.differences else "Both condemned the same runtimes.", "bold")]
 
 
-def _and_lost(differences: list[Difference]) -> str:
+def _count_with_lost(differences: list[Difference]) -> str:
     lost = sum(difference.disk == LOST for difference in differences)
     return f"{len(differences):,} (disk lost: {lost:,})" if lost else f"{len(differences):,}"
 
@@ -182,14 +181,14 @@ def _(answer: Verification) -> Iterable[Part]:
     checked = sum(verdict.records for verdict in answer.runs)
     read = ", ".join([f"{checked:,} of {answer.records:,} records checked", *beside])
     yield [
-        Text(
+        Styled(
             f"{read}: {'nothing is off' if answer.ok else 'SOMETHING IS OFF'}.",
             "bold" if answer.ok else FAULT,
         )
     ]
 
 
-def _of_verdict(verdict: Verdict) -> Text:
+def _of_verdict(verdict: Verdict) -> Styled:
     state = {"finished": "whole", "open": "still going", "cut_off": "cut off"}[verdict.state]
     how = state if verdict.ok else f"{len(verdict.findings):,} off"
     return printable(
@@ -210,16 +209,16 @@ def _of_findings(findings: Iterable[Finding], indent: str) -> Iterator[str]:
 @_parts.register
 def _(answer: Upcoming) -> Iterable[Part]:
     yield _lines([_headline(answer.run)])
-    due: list[Text] = []
+    due: list[Styled] = []
     for (project, creator), rows in groupby(answer.due, lambda due: (due.project, due.creator)):
-        head = [printable(f"{project}, {creator or 'creator not on record'}", "bold")]
-        for row in rows:
-            told = printable(f"  {minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})")
-            due.append(Text("\n").join([*head, told]))
-            head = []
+        head = printable(f"{project}, {creator or 'creator not on record'}", "bold")
+        first, *others = (
+            printable(f"  {minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})") for row in rows
+        )
+        due += [head._replace(below=first.text), *others]
     yield due
     yield _lines(answer.remarks, WARNING)
-    yield [Text(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", style="bold")]
+    yield [Styled(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", "bold")]
 
 
 RUN_HEADERS = (
@@ -251,7 +250,7 @@ def _how(line: RunLine) -> str:
     return f"{how} as of {minute(line.as_of)}" if line.as_of else how
 
 
-def _ended(line: RunLine) -> str:
+def _describe_end(line: RunLine) -> str:
     return STATES[line.state] or f"exit code {line.exit_code}"
 
 
@@ -261,9 +260,9 @@ def _headline(line: RunLine) -> str:
         refused += f", a live run would be refused by {', '.join(line.would_be_refused_by)}"
     return (
         f"{minute(line.started_at)} {line.run_id}: {line.job} in {line.environment}, {_how(line)},"
-        f" by {line.who or 'unknown'}, {line.listed:,} listed, {_ended(line)}{refused}"
+        f" by {line.who or 'unknown'}, {line.listed:,} listed, {_describe_end(line)}{refused}"
     )
 
 
-def _lines(texts: Iterable[str], style: str = "") -> list[Text]:
+def _lines(texts: Iterable[str], style: str = "") -> list[Styled]:
     return [printable(text, style) for text in texts]

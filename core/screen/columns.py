@@ -68,7 +68,7 @@ def together(closings: Sequence[RunFinished]) -> RunFinished:
         audited=sum(closing.audited for closing in closings),
         living=sum(closing.living for closing in closings),
         warnings=list(dict.fromkeys(warning for closing in closings for warning in closing.warnings)),
-        **{name: _summed(closings, name) for name in ("actions", "reasons", "outcomes", "calls", "lists")},
+        **{name: _sum_counts(closings, name) for name in ("actions", "reasons", "outcomes", "calls", "lists")},
         failed=[name for closing in closings for name in closing.failed],
         duration_s=max(closing.duration_s for closing in closings),
         refused_by=list(dict.fromkeys(guard for closing in closings for guard in closing.refused_by)),
@@ -79,7 +79,7 @@ def together(closings: Sequence[RunFinished]) -> RunFinished:
     )
 
 
-def _summed(closings: Sequence[RunFinished], name: str) -> dict[str, int]:
+def _sum_counts(closings: Sequence[RunFinished], name: str) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for closing in closings:
         counts.update(getattr(closing, name))

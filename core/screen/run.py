@@ -1,16 +1,8 @@
 """What a person at a terminal sees of a run: progress on stderr, a table and a verdict on stdout."""
 
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from threading import Event as Flag
-from threading import Thread
 from types import TracebackType
 from typing import Self
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.text import Text
 
 from core.records.events import (
     DeletionConfirmed,
@@ -26,60 +18,12 @@ from core.records.events import (
 from core.records.outcome import NEEDS_A_PERSON
 from core.rules.decision import Reason
 from core.screen.columns import View, calls_made, together
+from core.screen.drawing import open_drawing, open_progress
 from core.screen.standard_output import goes_nowhere
-from core.screen.terminal import FAULT, WARNING, Terminal, printable
+from core.screen.styled import FAULT, WARNING, Styled, printable
 
 MOST_NAMES = 10
 """Of what failed; the closing record has more."""
-REFRESHES_EVERY = 0.1
-"""Seconds between two pictures of the progress."""
-
-
-class ProgressLine:
-    """How far a run has come, on stderr, drawn by a thread: a terminal that hangs (Ctrl-S) holds up no run."""
-
-    def __init__(self) -> None:
-        self.listed = 0
-        self.treated = 0
-        self.to_treat: int | None = None
-        """Unknown until the list has ended."""
-        self._ended = Flag()
-        self._thread = Thread(target=self._draw, name="draws progress", daemon=True)
-
-    def start(self) -> None:
-        if sys.stderr.isatty():  # a colour that is asked for makes no terminal of a log
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def count(self) -> None:
-        if self.to_treat is None:
-            self.listed += 1
-        else:
-            self.treated += 1
-
-    def _draw(self) -> None:
-        progress = Progress(
-            SpinnerColumn(style=""),
-            TextColumn("{task.description} {task.completed:,}{task.fields[of]}"),
-            console=Console(stderr=True),
-            transient=True,
-            auto_refresh=False,
-            redirect_stdout=False,
-        )
-        listing = progress.add_task("listing", total=None, of="")
-        treating = progress.add_task("looking", total=None, visible=False, of="")
-        with suppress(OSError), progress:
-            while not self._ended.wait(REFRESHES_EVERY):
-                progress.update(listing, completed=self.listed)
-                if self.to_treat is not None:
-                    progress.update(listing, total=self.listed)
-                    of = f" of {self.to_treat:,}"
-                    progress.update(treating, completed=self.treated, total=self.to_treat, visible=True, of=of)
-                progress.refresh()
 
 
 class TableView:
@@ -90,8 +34,8 @@ class TableView:
         self._view = view
         self._kept_in = kept_in
         self._lost: str | None = None
-        self._out = Terminal(elsewhere="all are on record")
-        self._progress = ProgressLine()
+        self._out = open_drawing(elsewhere="all are on record")
+        self._progress = open_progress()
         self._rows: list[RuntimeAudited] = []
         self._remarks: list[tuple[str, str]] = []
         self._refusals: list[str] = []
@@ -112,7 +56,7 @@ class TableView:
                 goes_nowhere()
 
     def expected(self, count: int) -> None:
-        self._progress.to_treat = count
+        self._progress.expect(count)
 
     def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
         self._kept_in, self._lost = kept_in, lost
@@ -131,7 +75,7 @@ class TableView:
             case ProjectUnreadable():
                 self._remarks.append((FAULT, event.message))
             case DeletionConfirmed():
-                self._progress.count()
+                self._progress.advance()
                 self._remarks.append((WARNING if event.outcome in NEEDS_A_PERSON else "", event.message))
             case RuntimeMissing():
                 self._remarks.append((WARNING, event.message))
@@ -143,7 +87,7 @@ class TableView:
                 pass
 
     def _audited(self, row: RuntimeAudited) -> None:
-        self._progress.count()
+        self._progress.advance()
         if self._view.is_row(row):
             self._rows.append(row)
         if row.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
@@ -152,7 +96,7 @@ class TableView:
             self._remarks.append(("", f"{row.project}/{row.name} {row.failed_before}"))
 
     def _show(self) -> None:
-        rule = [Text(f"The rule: {self._rule}.")] if self._rule else []
+        rule = [Styled(f"The rule: {self._rule}.")] if self._rule else []
         remarks = [printable(text, style) for style, text in sorted(self._remarks, key=lambda remark: not remark[0])]
         end = list(self._end())
         self._out.lines(rule)
@@ -163,29 +107,29 @@ class TableView:
                 self._cells(),
                 beside=sum(map(self._out.height_of, (*rule, *remarks, *end))) + 1,  # the prompt
             )
-            self._out.print()
+            self._out.blank()
         self._out.lines(remarks)
         for text in end:
-            self._out.print(text, crop=False)
+            self._out.whole(text)
 
     def _cells(self) -> list[list[str]]:
         columns = [column for group in self._view.columns for column in group]
         return [[column.cell(row) for column in columns] for row in sorted(self._rows, key=self._view.order)]
 
-    def _end(self) -> Iterator[Text]:
+    def _end(self) -> Iterator[Styled]:
         """What must stay in sight: refusals, failures, the verdict and where the records are."""
         for text in (*(warning for finished in self._finished for warning in finished.warnings), *self._refusals):
             yield printable(text, WARNING)
         if self._finished:
             finished = together(self._finished)
             for guard in finished.would_be_refused_by:
-                yield Text(f"A live run would be refused: {guard}.", style=WARNING)
+                yield Styled(f"A live run would be refused: {guard}.", WARNING)
             if failed := finished.failed[:MOST_NAMES]:
                 others = " and others" if len(finished.failed) > MOST_NAMES else ""
                 yield printable(f"Failed: {', '.join(failed)}{others}", FAULT)
-            yield Text(self._view.verdict(finished), style="bold")
-            yield Text(calls_made(finished), style="bold")
+            yield Styled(self._view.verdict(finished), "bold")
+            yield Styled(calls_made(finished), "bold")
         if self._lost:
             yield printable(f"Not every decision is on record: {self._lost}", FAULT)
         for place in self._kept_in:  # a path is never broken, so that it can be copied
-            yield Text(f"Every decision is on record in {place}", overflow="ignore")
+            yield Styled(f"Every decision is on record in {place}", unbroken=True)

@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
-from unicodedata import bidirectional
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -15,48 +14,30 @@ from rich.text import Text
 
 from core.records.outcome import CONFIRMATIONS, OUTCOMES, Severity
 from core.screen.standard_output import goes_nowhere
+from core.screen.styled import (
+    FAULT,
+    FEWEST_LINES,
+    MOST_LINES,
+    NOTHING,
+    WARNING,
+    Headers,
+    Styled,
+    all_numbers,
+    printable,
+    without_empty_columns,
+)
 
-MOST_LINES = 100
-"""What is no longer is shown whole, since a person scrolls that far; what is longer is cut to one screen."""
-FEWEST_LINES = 10
-"""And to no less than this, however small the screen."""
-LONGEST_TEXT = 1000
-"""Characters of one text from outside; the records have the rest."""
 SENTENCE = 32
 """Columns that a cell of several words is content with; words and names are never broken where they fit."""
 BETWEEN = 2
 """Columns between two cells."""
 INDENT = "  "
-NOTHING = "-"
-"""A column of these alone is left out."""
-RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
-LEFT_TO_RIGHT_MARK = "\u200e"
-EMOJI_STYLE = "\ufe0f"
-"""Changes no sign, only how wide terminals believe it to be."""
-
-WARNING = "bold magenta"
-FAULT = "bold red"
-"""Of the named colours these two can be read on light and on dark, yellow and green cannot. Bold, since on dark they
-are dim, and where there is no colour at all."""
 STYLE_OF = {Severity.WARNING: WARNING, Severity.ERROR: FAULT}
 STYLES = {"disk lost": FAULT} | {
     word: STYLE_OF[meaning.severity]
     for word, meaning in (*OUTCOMES.items(), *CONFIRMATIONS.items())
     if meaning.severity in STYLE_OF
 }
-
-Headers = Sequence[Sequence[str]]
-"""In groups, which stand on top of each other where a terminal is narrow."""
-
-
-def printable(text: str, style: str = "") -> Text:
-    """A text from outside: never markup, nothing that a terminal would obey, and no more than a screen holds."""
-    if len(text) > LONGEST_TEXT:
-        text = text[: LONGEST_TEXT - 1] + "…"
-    text = "".join(c if c.isprintable() else "�" for c in text if c != EMOJI_STYLE)
-    if not text.isascii() and any(bidirectional(c) in RIGHT_TO_LEFT for c in text):
-        text = f"{LEFT_TO_RIGHT_MARK}{text}{LEFT_TO_RIGHT_MARK}"  # or it would turn its neighbours around
-    return Text(text, style=style)
 
 
 class Terminal(Console):
@@ -71,15 +52,22 @@ class Terminal(Console):
         self.quiet = True
         goes_nowhere()
 
-    def height_of(self, text: Text) -> int:
-        return len(self.render_lines(text))
+    def height_of(self, text: Styled) -> int:
+        return len(self.render_lines(_text(text)))
 
-    def lines(self, texts: Sequence[Text]) -> None:
+    def whole(self, text: Styled) -> None:
+        """What must stay in sight."""
+        self.print(_text(text), crop=False)
+
+    def blank(self) -> None:
+        self.print()
+
+    def lines(self, texts: Sequence[Styled]) -> None:
         """These, or the first of them."""
         first = texts[:MOST_LINES]
-        shown = self._shown([self.height_of(text) for text in first], len(texts), beside=0)
+        shown = self._count_shown([self.height_of(text) for text in first], len(texts), beside=0)
         for text in first[:shown]:
-            self.print(text)
+            self.print(_text(text))
         self._tell_of_the_rest(len(texts) - shown)
 
     def table(
@@ -90,15 +78,17 @@ class Terminal(Console):
         `beside` is the number of lines that share the screen; of too many rows the first are shown, or the last.
         """
         some = rows[-MOST_LINES:] if last else rows[:MOST_LINES]
-        grid = _fitting(headers, [[printable(cell, STYLES.get(cell, "")) for cell in row] for row in some], self.width)
+        headers, some = without_empty_columns(headers, some)
+        cells = [[_text(printable(cell, STYLES.get(cell, ""))) for cell in row] for row in some]
+        grid = _fit_grid(headers, cells, self.width)
         beside += max(map(_height, grid.headers), default=0) + 4  # title, rule, the rest, a blank line
         heights = [max(map(_height, row)) for row in grid.rows]
-        shown = self._shown(heights[::-1] if last else heights, len(rows), beside=beside)
+        shown = self._count_shown(heights[::-1] if last else heights, len(rows), beside=beside)
         lines = grid.rows[len(grid.rows) - shown :] if last else grid.rows[:shown]
-        self.print(_drawn(title, Grid(grid.headers, lines), self.width))
+        self.print(_draw_table(title, Grid(grid.headers, lines), self.width))
         self._tell_of_the_rest(len(rows) - shown)
 
-    def _shown(self, heights: Sequence[int], count: int, *, beside: int) -> int:
+    def _count_shown(self, heights: Sequence[int], count: int, *, beside: int) -> int:
         """How many are shown of so many things, of which the first have these heights."""
         if count == len(heights) and sum(heights) <= MOST_LINES:
             return count
@@ -108,6 +98,11 @@ class Terminal(Console):
     def _tell_of_the_rest(self, count: int) -> None:
         if count:
             self.print(Text(f"and {count:,} more; {self._elsewhere}"))
+
+
+def _text(styled: Styled) -> Text:
+    text = Text(styled.text, style=styled.style, overflow="ignore" if styled.unbroken else None)
+    return Text("\n").join([text, Text(styled.below)]) if styled.below else text
 
 
 class Grid(NamedTuple):
@@ -120,27 +115,16 @@ class Grid(NamedTuple):
         return [list(column) for column in zip(*([self.headers] if self.headers else []), *self.rows, strict=True)]
 
 
-def _fitting(headers: Headers, rows: list[list[Text]], width: int) -> Grid:
+def _fit_grid(headers: Headers, rows: list[list[Text]], width: int) -> Grid:
     """The first way to lay them out that breaks no word at this width."""
-    headers, rows = _telling(headers, rows)
-    for grid in _stacked(headers, rows):
-        if sum(map(_needed, columns := grid.columns())) + BETWEEN * (len(columns) - 1) <= width:
+    for grid in _stack_groups(headers, rows):
+        if sum(map(_width_needed, columns := grid.columns())) + BETWEEN * (len(columns) - 1) <= width:
             return grid
     names = [name for group in headers for name in group]
     return Grid([], [[_card(names, row, width)] for row in rows])
 
 
-def _telling(headers: Headers, rows: list[list[Text]]) -> tuple[Headers, list[list[Text]]]:
-    """Without the columns that say nothing."""
-    told = [any(cell.plain != NOTHING for cell in column) for column in zip(*rows, strict=True)]
-    kept = iter(told)
-    groups = [[name for name in group if next(kept)] for group in headers]
-    return [group for group in groups if group], [
-        [cell for cell, tells in zip(row, told, strict=True) if tells] for row in rows
-    ]
-
-
-def _stacked(headers: Headers, rows: list[list[Text]]) -> Iterator[Grid]:
+def _stack_groups(headers: Headers, rows: list[list[Text]]) -> Iterator[Grid]:
     """On one line; each group on top of each other; and then also the name below its project."""
     names = [[Text(name) for name in group] for group in headers]
     flat = [cell for group in names for cell in group]
@@ -184,7 +168,7 @@ def _card(names: list[str], row: list[Text], width: int) -> Text:
     return Text("\n").join(lines)
 
 
-def _drawn(title: str, grid: Grid, width: int) -> Table:
+def _draw_table(title: str, grid: Grid, width: int) -> Table:
     table = Table(
         title=Text(title, style="bold"),
         title_justify="left",
@@ -195,14 +179,14 @@ def _drawn(title: str, grid: Grid, width: int) -> Table:
         pad_edge=False,
     )
     columns = grid.columns()
-    needed = [_needed(column) for column in columns]
+    needed = [_width_needed(column) for column in columns]
     spare = max(width - sum(needed) - BETWEEN * (len(columns) - 1), 0)
     for number, column in enumerate(columns):
         natural = max(line.cell_len for cell in column for line in cell.split(allow_blank=True))
         more = min(natural - needed[number], spare)
         spare -= more
         cells = column[1:] if grid.headers else column
-        numbers = all(cell.plain.replace(",", "").isdecimal() for cell in cells)
+        numbers = all_numbers([cell.plain for cell in cells])
         table.add_column(
             grid.headers[number] if grid.headers else "",
             overflow="fold",
@@ -214,7 +198,7 @@ def _drawn(title: str, grid: Grid, width: int) -> Table:
     return table
 
 
-def _needed(column: list[Text]) -> int:
+def _width_needed(column: list[Text]) -> int:
     """Columns in which no word of it is broken."""
     lines = [line.plain for cell in column for line in cell.split(allow_blank=True)]
     return max(max(min(cell_len(line), SENTENCE), *map(cell_len, line.split(" "))) for line in lines)

@@ -12,10 +12,8 @@ from core.settings.durations import format_duration
 from core.settings.faults import REPEATED_FLAGS, flag_of
 from core.settings.fields import Settings
 
-SCOPE_FLAGS = ("dry_run", "leonardo_url", "sandbox", "projects", "projects_file", "only")
-"""What every sweeping job is asked first."""
+SCOPE_FLAGS = ("dry_run", "leonardo_url", "sandbox", "projects", "projects_file", "only", "as_of")
 GUARD_FLAGS = (
-    "as_of",
     "max_acts",
     "max_act_share",
     "allow_empty",
@@ -25,7 +23,6 @@ GUARD_FLAGS = (
     "plan",
     "plan_max_age",
 )
-"""When a sweeping job must not act."""
 CONNECTION_FLAGS = (
     "deadline",
     "request_timeout",
@@ -37,7 +34,6 @@ CONNECTION_FLAGS = (
     "google_region",
     "google_emulator",
 )
-"""How every job talks to Leonardo and to Google."""
 REPORT_FLAGS = (
     "environment",
     "started_by",
@@ -48,7 +44,15 @@ REPORT_FLAGS = (
     "output",
     "log_level",
 )
-"""What every job says, and where."""
+POLICY = "policy"
+GROUPS = {
+    "what": ("which runtimes are looked at, and whether anything is done", (*SCOPE_FLAGS, "inventory")),
+    POLICY: ("what becomes of each", ()),
+    "guards": ("when the whole run must not act", GUARD_FLAGS),
+    "connection": ("how Leonardo and Google are asked, and for how long", CONNECTION_FLAGS),
+    "output": ("what is said of the run, and where it is kept", REPORT_FLAGS),
+}
+"""The settings by subject, as help and reference show them; those in no other group are of the policy."""
 ENVIRONMENTS = Path("deploy/environments")
 METAVARS = {
     "projects": "PROJECT",
@@ -67,17 +71,30 @@ METAVARS = {
 }
 
 
+def group_by_subject(names: Iterable[str]) -> dict[str, list[str]]:
+    """These settings by the group they belong to, in the order of the groups."""
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in names:
+        groups[next((group for group, (_, members) in GROUPS.items() if name in members), POLICY)].append(name)
+    return {group: members for group, members in groups.items() if members}
+
+
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """One flag for each named setting, explained with its default and unit."""
+    """One flag for each named setting, explained with its default and unit, in groups."""
+    for group, members in group_by_subject(names).items():
+        _add_group(parser.add_argument_group(group, GROUPS[group][0]), members)
+
+
+def _add_group(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
     for name in names:
         info = Settings.model_fields[name]
         text = f"{info.description} [{default_text(info)}]".replace("%", "%%")
         if info.annotation is bool:
-            parser.add_argument(
+            group.add_argument(
                 flag_of(name), dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
             )
         else:
-            parser.add_argument(
+            group.add_argument(
                 flag_of(name),
                 dest=name,
                 action="append" if name in REPEATED_FLAGS else "store",

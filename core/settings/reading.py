@@ -41,7 +41,7 @@ def load_settings(
 
     Raises UsageError with every fault found; where one contradicts a pin, with those that do, before all else.
     """
-    said = _said(flags, config, deployed, pins)
+    said = _collect(flags, config, deployed, pins)
     faults = list(_unknown_variables(os.environ))
     settings = _read(Settings, said, faults)
     faults += [
@@ -56,7 +56,7 @@ def load_settings(
 
 def load_google_settings(flags: Mapping[str, object], *, deployed: Source = SILENT, pins: Pins = ()) -> GoogleSettings:
     """The same for a command that runs no job itself. Raises UsageError."""
-    said = _said(flags, None, deployed, pins)
+    said = _collect(flags, None, deployed, pins)
     known = {name: said[name] for name in said if name in GoogleSettings.model_fields}
     faults = list(_unknown_variables(os.environ))
     settings = _read(GoogleSettings, known, faults)
@@ -69,7 +69,7 @@ def origins(
     flags: Mapping[str, object], config: Path | None = None, *, deployed: Source = SILENT, pins: Pins = ()
 ) -> Mapping[str, str]:
     """Where the value of each setting comes from that is not at its default. Raises UsageError."""
-    return {name: said.origin for name, said in _said(flags, config, deployed, pins).items()}
+    return {name: said.origin for name, said in _collect(flags, config, deployed, pins).items()}
 
 
 def from_file(path: Path, values: Mapping[str, object]) -> Source:
@@ -78,10 +78,10 @@ def from_file(path: Path, values: Mapping[str, object]) -> Source:
 
 def check_pins(pins: Pins) -> None:
     """Raises UsageError where a pin cannot be, or where another one or a variable contradicts it."""
-    _hold_to(_pinned(pins), (_variables(os.environ),))
+    _hold_to(_read_pins(pins), (_variables(os.environ),))
 
 
-def _pinned(pins: Pins) -> Source:
+def _read_pins(pins: Pins) -> Source:
     """What the pins say. Raises UsageError where there is no such setting or value, or where two disagree."""
     said = [(name, Said(f"{FLAG} {flag_of(name).removeprefix('--')}", text)) for name, text in pins]
     unknown = [
@@ -94,16 +94,16 @@ def _pinned(pins: Pins) -> Source:
     source = dict(said)
     for name, (origin, text) in said:
         try:
-            _value(name, text)
+            _parse_value(name, text)
         except ValidationError as error:
             raise UsageError(f"{origin}: {reason_of(error.errors()[0])}") from None
     _hold_to(source, ({name: one} for name, one in said))
     return source
 
 
-def _said(flags: Mapping[str, object], config: Path | None, deployed: Source, pins: Pins) -> dict[str, Said]:
+def _collect(flags: Mapping[str, object], config: Path | None, deployed: Source, pins: Pins) -> dict[str, Said]:
     """By whom it is said that outdoes the others. Raises UsageError."""
-    held = _pinned(pins)
+    held = _read_pins(pins)
     variables = _variables(os.environ)
     typed = {name: Said(flag_of(name), value) for name, value in flags.items()}
     _hold_to(held, (variables, deployed, typed))
@@ -121,20 +121,20 @@ def _hold_to(held: Source, sources: Iterable[Source]) -> None:
         f"{origin}: {name.replace('_', '-')} is pinned to another value by the command itself"
         for source in sources
         for name, (origin, value) in source.items()
-        if name in held and not _same(name, value, held[name].value)
+        if name in held and not _is_same(name, value, held[name].value)
     ]
     if faults:
         raise UsageError(*faults)
 
 
-def _same(name: str, value: Any, text: str) -> bool:
+def _is_same(name: str, value: Any, text: str) -> bool:
     try:
-        return bool(_value(name, value) == _value(name, text))
+        return bool(_parse_value(name, value) == _parse_value(name, text))
     except ValidationError:
         return False
 
 
-def _value(name: str, value: Any) -> Any:
+def _parse_value(name: str, value: Any) -> Any:
     """As it is parsed. Raises ValidationError."""
     info = Settings.model_fields[name]
     if value == "":
@@ -151,7 +151,7 @@ def _read(kind: type[S], said: Source, faults: list[str]) -> S:
     try:
         return kind(**{name: said[name].value for name in said if name not in (*variables, *empty)})
     except ValidationError as error:
-        raise UsageError(*faults, *(_fault(e, said) for e in error.errors())) from None
+        raise UsageError(*faults, *(_describe_fault(e, said) for e in error.errors())) from None
     except UsageError as error:
         raise UsageError(*faults, *error.faults) from None
 
@@ -167,11 +167,11 @@ def _variables(environment: Mapping[str, str]) -> Source:
     return {
         name: Said(variable, environment[variable])
         for variable, name in VARIABLES.items()
-        if variable in environment and _counts(name, environment[variable])
+        if variable in environment and _counts_as_set(name, environment[variable])
     }
 
 
-def _counts(name: str, value: object) -> bool:
+def _counts_as_set(name: str, value: object) -> bool:
     """An empty variable or key counts as unset, except for what narrows a run."""
     return value != "" or name in NARROWING
 
@@ -190,10 +190,10 @@ def config_values(path: Path) -> dict[str, Any]:
     named = {str(key).lower().replace("-", "_"): value for key, value in values.items()}
     if len(named) < len(values):
         raise ValueError(f"{path} gives a setting twice")
-    return {name: value for name, value in named.items() if _counts(name, value)}
+    return {name: value for name, value in named.items() if _counts_as_set(name, value)}
 
 
-def _fault(error: Any, said: Source) -> str:
+def _describe_fault(error: Any, said: Source) -> str:
     name = str(error["loc"][0])
     came_from = said[name].origin
     if error["type"] == "extra_forbidden":

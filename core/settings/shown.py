@@ -12,7 +12,7 @@ from core.settings.durations import format_duration
 from core.settings.fields import GoogleSettings
 
 
-def shown(settings: GoogleSettings, names: Iterable[str], origins: Mapping[str, str]) -> str:
+def show_settings(settings: GoogleSettings, names: Iterable[str], origins: Mapping[str, str]) -> str:
     """These settings, one a line, to be read by a person or as `--config` again. None of them is ever a secret."""
     lines = ((_line(name, getattr(settings, name)), origins.get(name, "default")) for name in names)
     return "".join(f"{line:<40}  # {' '.join(came_from.split())}\n" for line, came_from in lines)
@@ -22,10 +22,10 @@ def _line(name: str, value: object) -> str:
     """Whatever it holds; a comment for what is not set."""
     if value is None:
         return f"# {name}:"
-    return f"{name}: {_written(value)}"
+    return f"{name}: {_write_value(value)}"
 
 
-def _written(value: object) -> str:
+def _write_value(value: object) -> str:
     return yaml.safe_dump([_plain(value)], default_flow_style=True, width=float("inf"), sort_keys=False).strip()[1:-1]
 
 
