@@ -165,7 +165,7 @@ def test_the_records_of_a_confirmation_are_whole(run: Run) -> None:
         server.faults.add(Fault(call="project_list", project="terra-3", status=403))
         assert run(*confirming(server)).code == 1
     ended = run("review-audit-log", "verify", "--from", "audit", "--output", "json")
-    assert (ended.code, [verdict["faults"] for verdict in json.loads(ended.out)["runs"]]) == (0, [[], []])
+    assert (ended.code, [verdict["findings"] for verdict in json.loads(ended.out)["runs"]]) == (0, [[], []])
 
 
 @pytest.mark.parametrize(("minutes", "ahead"), [(-6, "ahead of"), (6, "behind")])

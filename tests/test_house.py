@@ -84,7 +84,14 @@ def test_the_clock_is_read_in_one_place() -> None:
 
 
 def test_a_dry_run_is_told_apart_in_few_places() -> None:
-    telling = {"tests", "records", "review", "verify", "report", "answers.py"}  # what a record says may be read and shown
+    telling = {
+        "tests",
+        "records",
+        "review",
+        "verify",
+        "report",
+        "answers.py",
+    }  # what a record says may be read and shown
     modules = [p for p in MODULES if not telling & {*p.parts[-2:]}]
     assert {str(path.relative_to(ROOT)) for path in modules if "dry_run" in path.read_text()} == {
         "core/rules/plan.py",

@@ -262,5 +262,5 @@ def test_a_month_in_the_life_of_a_fleet(days: int) -> None:
     for folder in (DELETIONS, CHECKS):
         records = AuditRecords(AuditFiles([folder]))
         verdicts = verify(records, month.now)
-        assert [fault for verdict in verdicts for fault in (*verdict.faults, *verdict.in_doubt)] == []
+        assert [fault for verdict in verdicts for fault in (*verdict.findings, *verdict.in_doubt)] == []
         assert records.faults == []
