@@ -28,9 +28,9 @@ def live(server: SandboxServer, *arguments: str) -> tuple[str, ...]:
     return delete(server, "--no-dry-run", "--audit-file", "audit/live.jsonl", "--max-act-share", "1", *arguments)
 
 
-def verified(run: Run) -> list[str]:
+def verified(run: Run) -> list[Any]:
     answer = json.loads(run("review-audit-log", "verify", "--from", "audit", "--output", "json").out)
-    return [fault for verdict in answer["runs"] for fault in verdict["findings"]]
+    return [finding for verdict in answer["runs"] for finding in verdict["findings"]]
 
 
 def confirmed(run: Run, server: SandboxServer) -> list[str]:

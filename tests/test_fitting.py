@@ -78,7 +78,7 @@ def test_a_run_whose_closing_record_is_too_long_says_so_and_is_still_whole(run: 
     assert 20 < len(ended.finished["failed"]) < MOST_NAMES
     assert max(map(len, (tmp_path / "audit/a.jsonl").read_bytes().splitlines())) < LARGEST
     verified = run("review-audit-log", "verify", "--from", "audit", "--output", "json")
-    assert (verified.code, json.loads(verified.out)["runs"][0]["faults"]) == (0, [])
+    assert (verified.code, json.loads(verified.out)["runs"][0]["findings"]) == (0, [])
 
 
 def test_exemptions_that_do_not_fit_on_record_make_a_run_that_cannot_be_judged_again(run: Run, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_exemptions_that_do_not_fit_on_record_make_a_run_that_cannot_be_judged_a
     assert ended.records[0]["truncated"] == ["exemptions"]
     verified = run("review-audit-log", "verify", "--from", "audit", "--output", "json")
     (verdict,) = json.loads(verified.out)["runs"]
-    assert (verified.code, verdict["faults"]) == (
+    assert (verified.code, [finding["message"] for finding in verdict["findings"]]) == (
         1,
         ["no decision can be judged again: its exemptions were too long for one record"],
     )
