@@ -32,7 +32,7 @@ base() {
 # shellcheck disable=SC2016 # mmdebstrap's own $1, the root that it lays out
 mmdebstrap --quiet --variant=extract --skip=cleanup --include=python3.11-minimal,libpython3.11-stdlib,libgcc-s1,tzdata \
 	--extract-hook='ln -s python3.11 "$1/usr/bin/python3"' \
-	--extract-hook='cd "$1" && rm -rf bin/* sbin etc/* var/* lib/systemd usr/sbin usr/lib/dpkg usr/lib/x86_64-linux-gnu/gconv usr/lib/python3.11/lib2to3 usr/lib/python3.11/pydoc_data' \
+	--extract-hook='cd "$1" && rm -rf bin/* sbin etc/* var/* lib/systemd tmp/* usr/sbin usr/libexec usr/lib/binfmt.d usr/lib/dpkg usr/lib/mime usr/lib/x86_64-linux-gnu/gconv usr/lib/python3.11/lib2to3 usr/lib/python3.11/pydoc_data usr/lib/python3.11/sitecustomize.py usr/lib/python3.11/test' \
 	--extract-hook='cd "$1/usr" && find bin share -mindepth 1 -maxdepth 1 ! -name "python3*" ! -name zoneinfo -exec rm -r {} +' \
 	--extract-hook='mkdir -p "$1/tmp" && chmod 1777 "$1/tmp" && ln -s usr/share/zoneinfo/Etc/UTC "$1/etc/localtime"' \
 	--extract-hook='chroot "$1" /usr/bin/python3 -m compileall -q /usr/lib/python3.11' \
