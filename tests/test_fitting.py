@@ -92,7 +92,7 @@ def test_exemptions_that_do_not_fit_on_record_make_a_run_that_cannot_be_judged_a
     (verdict,) = json.loads(verified.out)["runs"]
     assert (verified.code, [finding["message"] for finding in verdict["findings"]]) == (
         1,
-        ["no decision can be judged again: its exemptions were too long for one record"],
+        ["seq 0 (run_started) no decision can be judged again: its exemptions were too long for one record"],
     )
 
 
