@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,4 +57,5 @@ def open_progress() -> "RunProgress | NoProgress":
 
 @cache
 def _say_what_is_missing() -> None:
-    sys.stderr.write(f"{MISSING}\n")
+    with suppress(OSError):  # that nobody reads it must not change how the run ends
+        sys.stderr.write(f"{MISSING}\n")
