@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CHAOS := tests/test_faults.py tests/test_model.py tests/test_killed.py tests/test_signals.py tests/test_secrets.py tests/test_hostile.py
+CHAOS := tests/test_faults.py tests/test_model.py tests/test_killed.py tests/test_signals.py tests/test_secrets.py tests/test_hostile.py tests/test_month.py
 # Settings of the shell that calls make must not reach the demo or the tests.
 CLEAN_ENV := env $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/-u \1/p')
 
