@@ -229,6 +229,7 @@ class Month:
         """As the confirmation advises."""
         self.leonardo.errored_may_go = True
         for path in self._to_delete_again:
+            self.now += MINUTE
             self.delete(server, "delete again", delete_errored=True, only=[path])
         self.leonardo.errored_may_go = False
         self._to_delete_again.clear()
