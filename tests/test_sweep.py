@@ -241,6 +241,76 @@ def test_what_changes_while_an_acknowledgement_is_awaited_is_seen_by_the_new_loo
     assert memory.outcomes() == {"terra-1/all-of-us-1": "spared"}
 
 
+def test_a_log_that_makes_two_looks_in_a_row_stale_ends_all_acts() -> None:
+    """Acknowledgements that always take 10.1 s: one more look, and no third intent for an act that cannot leave."""
+    elapsing = Elapsing()
+
+    def dawdle() -> None:
+        elapsing.pushed += 10.1
+
+    memory = Memory(dawdle)
+    with serving(SandboxLeonardo([a_machine(1, days=30), a_machine(2, days=20)])) as server:
+        assert sweep(server, memory, clock=a_clock(monotonic=elapsing), actors=1) == 6
+        assert calls(server) == ["list", "get terra-1/all-of-us-1", "get terra-1/all-of-us-1"]
+    assert memory.outcomes() == dict.fromkeys(("terra-1/all-of-us-1", "terra-2/all-of-us-2"), "not_attempted")
+    assert sum(b"deletion_requested" in line for line in memory.lines) == 2
+
+
+def test_a_log_that_makes_one_look_stale_costs_one_more_look() -> None:
+    elapsing = Elapsing()
+    waits = iter((10.1, 0, 10.1, 0))
+
+    def dawdle() -> None:
+        elapsing.pushed += next(waits)
+
+    memory = Memory(dawdle)
+    with serving(SandboxLeonardo([a_machine(1, days=30), a_machine(2, days=20)])) as server:
+        assert sweep(server, memory, clock=a_clock(monotonic=elapsing), actors=1) == 0
+        assert calls(server).count("get terra-1/all-of-us-1") == calls(server).count("get terra-2/all-of-us-2") == 2
+    assert set(memory.outcomes().values()) == {"deletion_accepted"}
+
+
+class Slow(SandboxLeonardo):
+    """A service that takes its time over the first looks, by the clock of who asks."""
+
+    elapsing: Elapsing
+    slow_looks = 0
+
+    def get(self, project: str, name: str) -> bytes:
+        if self.slow_looks:
+            self.slow_looks -= 1
+            self.elapsing.pushed += 10.1
+        return super().get(project, name)
+
+
+@pytest.mark.parametrize(
+    ("slow_looks", "looks", "outcome", "code"), [(2, 3, "deletion_accepted", 0), (3, 3, "failed", 1)]
+)
+def test_three_looks_that_came_too_late_are_enough(slow_looks: int, looks: int, outcome: str, code: int) -> None:
+    service, memory = Slow([a_machine(1)]), Memory()
+    service.elapsing, service.slow_looks = Elapsing(), slow_looks
+    with serving(service) as server:
+        assert sweep(server, memory, clock=a_clock(monotonic=service.elapsing)) == code
+        assert calls(server).count("get terra-1/all-of-us-1") == looks
+        assert calls(server).count("delete terra-1/all-of-us-1") == (outcome != "failed")
+    assert memory.outcomes() == {"terra-1/all-of-us-1": outcome}
+
+
+@pytest.mark.parametrize(("minutes", "outcome", "code"), [(4, "deletion_accepted", 0), (360, "withheld", 3)])
+def test_a_clock_that_steps_forward_behind_the_list_stops_the_run(minutes: int, outcome: str, code: int) -> None:
+    stepped, memory = [timedelta(0)], Memory()
+
+    class Stepping(SandboxLeonardo):
+        def get(self, project: str, name: str) -> bytes:
+            stepped[0] = timedelta(minutes=minutes)
+            return super().get(project, name)
+
+    with serving(Stepping([a_machine(1)])) as server:
+        assert sweep(server, memory, clock=a_clock(wall=lambda: utc_now() + stepped[0])) == code
+        assert ("delete terra-1/all-of-us-1" in calls(server)) is (code == 0)
+    assert memory.outcomes() == {"terra-1/all-of-us-1": outcome}
+
+
 def test_a_list_that_takes_long_shows_no_skew_of_the_clocks() -> None:
     """Its answer is dated while it is made, minutes after it was asked for and minutes before it is there."""
     passed = timedelta(0)
