@@ -27,6 +27,14 @@ class Evidence(StrEnum):
     """Nothing of the project is seen: deleted, or the role is lost."""
 
 
+PROVEN_BY = {
+    Evidence.NAME_TAKEN: "another runtime has its name",
+    Evidence.PROJECT_SEEN: "its project is seen without it",
+    Evidence.UNLISTED: "nothing of its project is listed",
+}
+"""In words, for whoever reads that a runtime is gone."""
+
+
 def too_many_unlisted(unlisted: int, candidates: int) -> bool:
     """Whether a lost role explains better than deletions that so many candidates of a sweep are not listed any more."""
     return unlisted > MOST_UNLISTED and unlisted > LARGEST_UNLISTED_SHARE * candidates

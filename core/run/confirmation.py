@@ -12,7 +12,7 @@ from core.records import events
 from core.records.outcome import CONFIRMATIONS
 from core.review.unconfirmed import Unconfirmed
 from core.rules.confirmation import STAYS_OPEN, Confirmation, ConfirmationPolicy, role_may_be_lost
-from core.rules.evidence import MISSING, Evidence, Incarnation, Sighting
+from core.rules.evidence import MISSING, PROVEN_BY, Evidence, Incarnation, Sighting
 from core.rules.guards import clock_refusals
 from core.rules.words import minute
 from core.run.account import Account
@@ -21,12 +21,6 @@ from core.run.evidence import see_disks, see_runtimes
 from core.run.running import Running
 from core.runtime import Runtime
 
-PROVEN_BY = {
-    Evidence.NAME_TAKEN: "another runtime has its name",
-    Evidence.PROJECT_SEEN: "its project is seen without it",
-    Evidence.UNLISTED: "nothing of its project is listed",
-    None: "it is listed as deleted",
-}
 SENTENCES = {
     Confirmation.CONFIRMED: "confirmed {path}: it is gone, {proof}{disk}",
     Confirmation.PENDING: "pending {path}: Leonardo is still deleting it",
@@ -154,7 +148,7 @@ class Confirming:
             message=SENTENCES[outcome].format(
                 path=deletion.path,
                 status=status,
-                proof=PROVEN_BY[evidence],
+                proof="it is listed as deleted" if evidence is None else PROVEN_BY[evidence],
                 disk=_disk_in_words(deletion.persistent_disk_id, of.disk_status),
                 accessed=minute(None if state is None else state.date_accessed),
             ),

@@ -18,7 +18,7 @@ from core.records.events import FailedBefore
 from core.records.outcome import Outcome, Severity
 from core.records.writer import RecordNotKeptError
 from core.rules.decision import Action, Decision
-from core.rules.evidence import Evidence, Incarnation, Sighting
+from core.rules.evidence import PROVEN_BY, Evidence, Incarnation, Sighting
 from core.rules.guards import FAILING, FailureStreak, clock_refusals
 from core.rules.policy import RuntimePolicy
 from core.run.account import Account
@@ -30,11 +30,6 @@ MAYBE_DONE = (ErrorKind.UNAVAILABLE, ErrorKind.UNREADABLE)
 MOST_LOOKS = 3
 """So many looks may grow too old before the act can leave; a service or a log that slow is better left alone."""
 BROKEN = "the act has left it in Error"
-PROVEN_BY = {
-    Evidence.NAME_TAKEN: "another runtime has its name now",
-    Evidence.PROJECT_SEEN: "its project is seen without it",
-    Evidence.UNLISTED: "nothing of its project is listed",
-}
 
 
 class Next(Enum):
