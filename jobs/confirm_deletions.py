@@ -23,7 +23,7 @@ from core.clock import utc_now
 from core.records.events import RunFinished
 from core.records.reader import AuditRecords
 from core.records.selection import Match
-from core.review.sources import cannot_be_read, open_places
+from core.review.sources import cannot_be_read, not_read, open_places
 from core.review.unconfirmed import ABOUT_DELETIONS, Unconfirmed, kept_since, unconfirmed
 from core.rules.confirmation import ConfirmationPolicy
 from core.run.account import Account, opening_record
@@ -64,7 +64,8 @@ class _Read:
 
 def main(settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
     told = _read(settings, arguments.places, arguments.since, wall())
-    job = Job(name=NAME, policy=settings.policy(ConfirmationPolicy), method=None, view=VIEW, wall=wall)
+    policy = settings.policy(ConfirmationPolicy)
+    job = Job(name=NAME, policy=policy, method=None, view=VIEW, wall=wall)
 
     async def work(running: Running) -> int:
         account = Account(running.audit, running.clock, running.leonardo)
@@ -74,7 +75,7 @@ def main(settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[]
         if unread:
             account.warnings.append(f"the run before this one is not known: {unread}")
         started = opening_record(job, running, follows=predecessor(earlier, running.task.execution))
-        confirming = Confirming(running, account, settings.policy(ConfirmationPolicy))
+        confirming = Confirming(running, account, policy)
         return await confirming.run(started, told.deletions)
 
     return run(job, settings, task_of_environment(), work)
@@ -90,7 +91,7 @@ def _read(settings: Settings, places: list[str], since: str, now: datetime) -> _
         source = open_places(places, begin, settings)
         records = AuditRecords(source, lambda _: ABOUT_DELETIONS, environment=settings.environment)
         open_cases = unconfirmed(records, begin)
-        damage = [f"{fault.place}: {fault.what}" for fault in (*records.faults, *records.torn)]
+        damage = not_read(records)
         if not damage:
             damage = [f"there is no audit record in {place}" for place in places if _is_empty(place, begin, settings)]
         if damage and not open_cases:
