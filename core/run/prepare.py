@@ -15,7 +15,6 @@ from core.leonardo.saved_list import SavedList
 from core.records import events
 from core.records.reader import AuditRecords, Record
 from core.records.selection import Match
-from core.review.plan_reader import NoPlanError, read_plan
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
 from core.rules.guards import Expectations, Refusal
 from core.rules.plan import Plan
@@ -159,6 +158,8 @@ def _saved_list(path: Path) -> Lists:
 
 def _plan(place: str, settings: Settings) -> Plan:
     """From a file, or else from Cloud Logging where records are kept there."""
+    from core.review.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - 12 ms that a run without a plan saves
+
     now = utc_now()
     in_cloud = settings.audit_cloud_log is not None and not Path(place).exists()
     try:
