@@ -23,7 +23,9 @@ from core.records.events import RunFinished, RuntimeAudited, StopRequested
 from core.records.outcome import Outcome
 from core.rules.autopause import AutopausePolicy
 from core.rules.decision import Reason
+from core.run.opening import run
 from core.run.prepare import SweepingJob, sweep
+from core.run.running import Host
 from core.run.treatment import Act
 from core.runtime import RuntimeStatus
 from core.screen.columns import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOLD, WHOSE, View
@@ -73,10 +75,10 @@ LEFT_STANDING = {Reason.STUCK: "stuck", Reason.ERRORED: "in error"}
 """Findings of others, which somebody must see to."""
 
 
-def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
+def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now, host: Host = run) -> int:
     policy = settings.policy(AutopausePolicy)
     method = "POST" if policy.stop_overdue else None
-    return sweep(SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW, wall=wall), settings)
+    return sweep(SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW, wall=wall), settings, host)
 
 
 def stop(leonardo: Leonardo) -> Act:

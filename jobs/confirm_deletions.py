@@ -31,7 +31,7 @@ from core.run.confirmation import Confirming
 from core.run.opening import run, task_of_environment
 from core.run.prepare import runs_on_record
 from core.run.previous import predecessor
-from core.run.running import Job, Running
+from core.run.running import Host, Job, Running
 from core.screen.columns import View
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
@@ -62,7 +62,9 @@ class _Read:
     damage: list[str] = field(default_factory=list)
 
 
-def main(settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
+def main(
+    settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now, host: Host = run
+) -> int:
     told = _read(settings, arguments.places, arguments.since, wall())
     policy = settings.policy(ConfirmationPolicy)
     job = Job(name=NAME, policy=policy, method=None, view=VIEW, wall=wall)
@@ -78,7 +80,7 @@ def main(settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[]
         confirming = Confirming(running, account, policy)
         return await confirming.run(started, told.deletions)
 
-    return run(job, settings, task_of_environment(), work)
+    return host(job, settings, task_of_environment(), work)
 
 
 def _read(settings: Settings, places: list[str], since: str, now: datetime) -> _Read:

@@ -26,7 +26,9 @@ from core.leonardo.errors import LeonardoError
 from core.records.events import DeletionRequested, RunFinished, RuntimeAudited
 from core.records.outcome import Outcome
 from core.rules.deletion import DeletionPolicy
+from core.run.opening import run
 from core.run.prepare import SweepingJob, sweep
+from core.run.running import Host
 from core.run.treatment import Act
 from core.runtime import RuntimeStatus
 from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
@@ -68,9 +70,11 @@ VIEW = View(
 )
 
 
-def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now) -> int:
+def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now, host: Host = run) -> int:
     policy = settings.policy(DeletionPolicy)
-    return sweep(SweepingJob(name=NAME, policy=policy, act=deletion, method="DELETE", view=VIEW, wall=wall), settings)
+    return sweep(
+        SweepingJob(name=NAME, policy=policy, act=deletion, method="DELETE", view=VIEW, wall=wall), settings, host
+    )
 
 
 def deletion(leonardo: Leonardo) -> Act:

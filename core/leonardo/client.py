@@ -24,7 +24,7 @@ from core.leonardo.errors import (
     error_from_answer,
     http_instant,
 )
-from core.leonardo.exchange import Answer, Connections, Question
+from core.leonardo.exchange import Answer, Connections, Question, Wire
 from core.leonardo.wire import Batch, disks_from_list, runtime_from_get, runtimes_from_list
 from core.rules.guards import clock_skew
 from core.runtime import MalformedDisk, PersistentDisk, Runtime
@@ -89,6 +89,10 @@ class _Call:
     token_renewed: bool = False
 
 
+def _new_trace_id() -> str:
+    return secrets.token_hex(16)
+
+
 class Leonardo:
     """A client for one run; use it as an async context manager.
 
@@ -96,7 +100,7 @@ class Leonardo:
     The waits between tries grow with the request timeout: where an answer may take 75 s, they are up to 0.5, 1, 2, 4 s.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - four settings, four of the job, and what a test of time and wire replaces
         self,
         url: str,
         *,
@@ -107,8 +111,10 @@ class Leonardo:
         write_concurrency: int,
         methods: Collection[str],
         user_agent: str,
+        connect: Callable[[], Wire] | None = None,
+        new_trace_id: Callable[[], str] = _new_trace_id,
     ) -> None:
-        """`methods` are those that may leave; nothing else can."""
+        """`methods` are those that may leave; nothing else can. Without `connect`, they leave over TCP."""
         self._clock = clock
         self._credentials = credentials
         self._request_timeout = request_timeout
@@ -117,7 +123,10 @@ class Leonardo:
         self._hold_until = 0.0
         self._headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         count = max(read_concurrency, write_concurrency)
-        self._connections = Connections(url, clock=clock, timeout=request_timeout, count=count, methods=methods)
+        self._connections = Connections(
+            url, clock=clock, timeout=request_timeout, count=count, methods=methods, connect=connect
+        )
+        self._new_trace_id = new_trace_id
         self.calls = dict.fromkeys(CALLS, 0)
         self.clock_skew: timedelta | None = None
         """How far our clock is ahead of Leonardo's, by the list that shows the most; None where none was dated."""
@@ -236,7 +245,7 @@ class Leonardo:
         self, call: _Call, last: LastExchange, token: str | None, *, whole: bool
     ) -> AsyncIterator[Answer]:
         """Send once, and note on `last` what came back."""
-        last.trace_id = secrets.token_hex(16)
+        last.trace_id = self._new_trace_id()
         headers = self._headers | {"X-Cloud-Trace-Context": f"{last.trace_id}/1"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"

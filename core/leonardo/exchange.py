@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -22,6 +23,10 @@ QUOTED = re.compile(r":? (?:bytearray\(|b['\"])")
 CONNECTED = "connection.connect_tcp.complete"
 FIRST_BYTE = "http11.send_request_headers.started"
 """What httpcore says when there is TCP, and when a connection stands and nothing was written on it yet."""
+
+
+Wire = httpx.AsyncBaseTransport
+"""What carries requests and answers; it tells of FIRST_BYTE as httpcore does."""
 
 
 class MethodRefusedError(RuntimeError):
@@ -114,15 +119,24 @@ class Connections:
     A pool that holds one connection each is cheaper than one large pool.
     """
 
-    def __init__(self, url: str, *, clock: RunClock, timeout: float, count: int, methods: Collection[str]) -> None:
-        """Raises ValueError where it is no URL that anything can be asked of."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: RunClock,
+        timeout: float,
+        count: int,
+        methods: Collection[str],
+        connect: Callable[[], Wire] | None = None,
+    ) -> None:
+        """Without `connect`, over TCP. Raises ValueError where it is no URL that anything can be asked of."""
         self._url = _checked(url.rstrip("/"))
         self._clock = clock
         self._timeout = timeout
         self._idle: asyncio.LifoQueue[NarrowTransport] = asyncio.LifoQueue()
-        tls = _tls(self._url)
+        connect = connect or partial(_connection, _tls(self._url))
         for _ in range(count):
-            self._idle.put_nowait(_connection(tls, methods))
+            self._idle.put_nowait(NarrowTransport(connect(), methods))
 
     async def aclose(self) -> None:
         while not self._idle.empty():
@@ -211,9 +225,9 @@ def _tls(url: str) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def _connection(tls: ssl.SSLContext, methods: Collection[str]) -> NarrowTransport:
+def _connection(tls: ssl.SSLContext) -> Wire:
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    return NarrowTransport(httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False), methods)
+    return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
 
 
 async def _body(response: httpx.Response) -> bytes:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from core.background import in_background
-from core.clock import OutOfTimeError, RunClock, utc_now
+from core.clock import OutOfTimeError
 from core.leonardo.client import Leonardo
 from core.leonardo.saved_list import SavedList
 from core.records import events
@@ -22,7 +21,7 @@ from core.rules.policy import RuntimePolicy
 from core.run.account import Account, opening_record
 from core.run.opening import AUDIT_FOLDER, run, shows_table, task_of_environment
 from core.run.previous import REACH, Earlier, Kind, earlier
-from core.run.running import Job, Running
+from core.run.running import Host, Job, Running
 from core.run.sweep import Bounds, Lists, Scope, Sweep
 from core.run.task import Task
 from core.run.treatment import Act, Treatment
@@ -45,11 +44,11 @@ class SweepingJob(Job):
     act: Callable[[Leonardo], Act]
 
 
-def sweep(job: SweepingJob, settings: Settings) -> int:
+def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
     """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
     task = task_of_environment()
     scope = _scope(settings, task)
-    plan = None if settings.plan is None else _plan(settings.plan, settings)
+    plan = None if settings.plan is None else _plan(settings.plan, settings, job.wall())
 
     async def work(running: Running) -> int:
         account = Account(running.audit, running.clock, running.leonardo)
@@ -68,13 +67,13 @@ def sweep(job: SweepingJob, settings: Settings) -> int:
             refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
             failed_before=known.failed_before,
             accepted_last=known.accepted_last,
-            older_run=partial(_older_run, settings, task, running.clock),
+            older_run=partial(_older_run, running),
         )
         treatment = Treatment(running, account, job.policy, job.act(running.leonardo), dry_run=settings.dry_run)
         sweeping = Sweep(running, account, treatment, scope=scope, policy=job.policy, bounds=bounds)
         return await sweeping.run(started)
 
-    return run(job, settings, task, work)
+    return host(job, settings, task, work)
 
 
 def _expectations(settings: Settings, task: Task, known: Earlier) -> Expectations:
@@ -110,7 +109,7 @@ async def runs_on_record(running: Running) -> tuple[list[Record], str | None]:
     since = running.clock.wall() - REACH
     try:
         async with running.clock.bound(ASKING):
-            records, faults = await in_background(_runs_on_record, running.settings, since)
+            records, faults = await running.background(_runs_on_record, running.settings, since)
     except (OSError, TimeoutError, OutOfTimeError, UsageError) as error:
         reason = str(error) or "no answer in time"
         log.warning("earlier runs cannot be read: going on", reason=reason)
@@ -156,11 +155,10 @@ def _saved_list(path: Path) -> Lists:
         raise UsageError(f"inventory: {path} cannot be read: {error.strerror}") from None
 
 
-def _plan(place: str, settings: Settings) -> Plan:
+def _plan(place: str, settings: Settings, now: datetime) -> Plan:
     """From a file, or else from Cloud Logging where records are kept there."""
     from core.review.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - 12 ms that a run without a plan saves
 
-    now = utc_now()
     in_cloud = settings.audit_cloud_log is not None and not Path(place).exists()
     try:
         source = open_places([CLOUD_LOGGING if in_cloud else place], now - PLAN_REACH, settings)
@@ -182,13 +180,14 @@ def _refusals(plan: Plan, started: events.RunStarted, job: Job, settings: Settin
     )
 
 
-async def _older_run(settings: Settings, task: Task, clock: RunClock) -> str | None:
+async def _older_run(running: Running) -> str | None:
     """An older live execution of this Cloud Run job; None too where it cannot be told: overlap is harmless."""
+    settings, task, clock = running.settings, running.task, running.clock
     if settings.dry_run or task.job is None or task.execution is None:
         return None
     try:
         async with clock.bound(ASKING):
-            return await in_background(_ask_for_older_run, settings, task.job, task.execution, clock.wall())
+            return await running.background(_ask_for_older_run, settings, task.job, task.execution, clock.wall())
     except Exception as error:  # noqa: BLE001 - whatever is answered there, the run goes on
         log.warning("cannot tell whether an older run is still going: going on", reason=str(error) or "no answer")
         return None

@@ -1,10 +1,11 @@
 """What a run is of, who watches it, and what is open during it; opening and closing that lives in `opening`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from core.background import Background, in_background
 from core.clock import RunClock, utc_now
 from core.leonardo.client import Leonardo
 from core.records import events
@@ -64,3 +65,10 @@ class Running:
     audit: AuditLog
     leonardo: Leonardo
     watcher: Watcher
+    background: Background = in_background
+
+
+class Host(Protocol):
+    """Where runs take place: opens what one needs, does the job's work with it, and says with which code it ended."""
+
+    def __call__(self, job: Job, settings: Settings, task: Task, work: Callable[[Running], Awaitable[int]]) -> int: ...
