@@ -33,9 +33,6 @@ from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
 from core.review import questions as review
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
-from core.review.verify import verify
-from core.review.verify.chain import expected_digest_findings
-from core.review.verify.verdict import Verification
 from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
 from core.screen.diagnostics import reading
 from core.screen.standard_output import say
@@ -43,6 +40,9 @@ from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
 from core.settings.flags import add_environment, add_places, environment_file
 from core.settings.reading import SILENT, Said, Source, load_google_settings, origins
+from core.verify import verify
+from core.verify.chain import expected_digest_findings
+from core.verify.verdict import Verification
 
 EXAMPLES = (
     "leo-lifecycle review-audit-log run latest --from audit/   # policy, counts, every act and failure",

@@ -33,12 +33,12 @@ from core.records.selection import Wanted
 from core.records.writer import AuditLog
 from core.review import comparison
 from core.review import questions as review
-from core.review.verify import verify
-from core.review.verify.verdict import Verification
 from core.review.which import UnknownError
 from core.runtime import MalformedRuntime, Runtime
 from core.screen.answers import draw
 from core.screen.styled import printable
+from core.verify import verify
+from core.verify.verdict import Verification
 from tests.conftest import validator
 from tests.test_deletion import POLICY
 from tests.test_errors import TOKEN

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from core.review.verify.finding import Kind
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
+from core.verify.finding import Kind
 from jobs.__main__ import main
 from tests.conftest import a_machine, delete
 from tests.test_check_autopause import check, overdue

@@ -9,9 +9,9 @@ import pytest
 
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Record
-from core.review.verify import verify
-from core.review.verify.chain import expected_digest_findings
-from core.review.verify.finding import AGREEMENTS, Kind
+from core.verify import verify
+from core.verify.chain import expected_digest_findings
+from core.verify.finding import AGREEMENTS, Kind
 from tests.doctoring import ALL, BASES, Doctoring, Lines, as_bytes, doctored, sealed, write_bases
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -67,7 +67,7 @@ def test_there_are_enough_of_them() -> None:
 
 
 def test_the_table_of_what_is_proved_is_that_of_the_code() -> None:
-    readme = (Path(__file__).parents[1] / "core/review/README.md").read_text()
+    readme = (Path(__file__).parents[1] / "core/verify/README.md").read_text()
     rows = [line for line in readme.splitlines() if line.startswith("| `")][: len(AGREEMENTS)]
     assert rows == [f"| `{kind}` | {pair.of} | {pair.with_} |" for kind, pair in AGREEMENTS.items()]
     assert set(AGREEMENTS) == set(Kind)

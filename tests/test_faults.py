@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords
-from core.review.verify import verify
 from core.sandbox.app import TOKEN
 from core.sandbox.faults import Fault, UserAct
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
 from core.sandbox.server import SandboxServer, serving
+from core.verify import verify
 from tests.conftest import Ended, a_machine, assert_acts_follow_looks, delete, finish, on_google, paths, start
 from tests.fault_table import FAULTS, KINDS, LOST, SLOW, Cell, cells
 from tests.test_secrets import COOKIE, assert_discreet

@@ -13,11 +13,11 @@ import pytest
 
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords
-from core.review.verify import verify
-from core.review.verify.finding import messages
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine
 from core.sandbox.server import SandboxServer, serving
+from core.verify import verify
+from core.verify.finding import messages
 from tests.conftest import Ended, a_machine, delete, paths, start
 
 Run = Callable[..., Ended]

@@ -15,7 +15,6 @@ import pytest
 from core.exit_code import ExitCode
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords
-from core.review.verify import verify
 from core.sandbox.faults import Fault
 from core.sandbox.installation import RefusedError
 from core.sandbox.leonardo import Leonardo
@@ -23,6 +22,7 @@ from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import Settings
+from core.verify import verify
 from jobs import check_autopause, confirm_deletions, delete_old_runtimes
 
 BEGIN = datetime(2026, 9, 1, tzinfo=UTC)

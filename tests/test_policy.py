@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from core.records.events import policy_digest
-from core.review.rejudge import POLICIES
 from core.rules.autopause import AutopausePolicy
 from core.rules.confirmation import ConfirmationPolicy
 from core.rules.deletion import DeletionPolicy
 from core.rules.policy import Policy, PolicyNotRecordedError, RuntimePolicy
 from core.settings.fields import Settings
+from core.verify.rejudge import POLICIES
 from jobs.__main__ import JOBS
 
 DAY = timedelta(days=1)

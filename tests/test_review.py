@@ -19,10 +19,6 @@ from core.records.files import AuditFiles
 from core.records.outcome import Outcome, Severity
 from core.records.reader import AuditRecords, Record
 from core.records.writer import AuditLog, RunIdentity
-from core.review.rejudge import rules_of
-from core.review.verify import verify
-from core.review.verify.finding import messages
-from core.review.verify.verdict import Verdict
 from core.rules.decision import Action
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
@@ -31,6 +27,10 @@ from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
+from core.verify import verify
+from core.verify.finding import messages
+from core.verify.rejudge import rules_of
+from core.verify.verdict import Verdict
 from tests.conftest import LEO, Ended, a_machine, delete, paths
 from tests.test_check_autopause import check, overdue
 from tests.test_writer import Memory

@@ -26,8 +26,8 @@ from core.review.questions import (
     Upcoming,
     Why,
 )
-from core.review.rejudge import AUTOPAUSE_JOB, DELETION_JOB
 from core.review.which import UnknownError, run_ids, still_going
+from core.verify.rejudge import AUTOPAUSE_JOB, DELETION_JOB
 from tests import test_autopause, test_deletion
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)

@@ -13,9 +13,9 @@ from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
 from core.review.comparison import Comparison
 from core.review.questions import LEFT_STANDING, RunLine, RunSummary, written_at
-from core.review.rejudge import deletion_policy
 from core.rules.decision import Reason, in_utc
 from core.rules.words import duration
+from core.verify.rejudge import deletion_policy
 
 AHEAD = timedelta(days=14)
 MOST_ACTS = 5000

@@ -13,8 +13,6 @@ from core.report.charts import charts
 from core.report.gathered import Gathered
 from core.review.comparison import Comparison, rehearsals_that_differ
 from core.review.terms import label, value
-from core.review.verify import verify
-from core.review.verify.verdict import Verdict
 from core.review.which import (
     IsMeant,
     UnknownError,
@@ -26,6 +24,8 @@ from core.review.which import (
     only_environment,
 )
 from core.rules.words import counted, duration, minute
+from core.verify import verify
+from core.verify.verdict import Verdict
 
 CONTROLS: dict[int, int | str] = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},

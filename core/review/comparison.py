@@ -21,11 +21,11 @@ from core.review.questions import (
     RunSummary,
     exemption_in_words,
 )
-from core.review.rejudge import deletion_policy, in_order, runtime_of
 from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, of_the_fleet, only_environment
 from core.rules.decision import Action, Reason
 from core.rules.deletion import DeletionPolicy
 from core.rules.words import minute
+from core.verify.rejudge import deletion_policy, in_order, runtime_of
 
 STATUS_REASONS = (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN)
 LOST = "lost"

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from core.records.outcome import PLANNED
 from core.records.reader import AuditRecords, Record
-from core.review.verify import verify
 from core.rules.plan import Plan
+from core.verify import verify
 
 
 class NoPlanError(Exception):

@@ -15,8 +15,6 @@ from msgspec import UNSET
 from core.records.events import ALL_RUNTIMES, ExemptionDetail
 from core.records.outcome import ACCEPTED, ANSWERED, FAILED, LEAVING, NOT_OURS, OUTCOMES, PLANNED, Outcome
 from core.records.reader import LONG_AGO, Record
-from core.review.rejudge import AUTOPAUSE_JOB, decision_of, in_order, policy_of, runtime_of
-from core.review.verify.verdict import state_of
 from core.review.which import (
     LATEST,
     IsMeant,
@@ -31,6 +29,8 @@ from core.review.which import (
 from core.rules.decision import Action, Reason
 from core.rules.policy import PolicyNotRecordedError
 from core.rules.words import minute
+from core.verify.rejudge import AUTOPAUSE_JOB, decision_of, in_order, policy_of, runtime_of
+from core.verify.verdict import state_of
 
 NOT_JUDGED = frozenset({Reason.MALFORMED, Reason.FOREIGN_PROJECT})
 SUMMED_UP = (

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from itertools import chain
 
 from core.records.reader import FRAMES, LONG_AGO, Record
-from core.review.rejudge import AUTOPAUSE_JOB, DELETION_JOB
-from core.review.verify.verdict import State, state_of
+from core.verify.rejudge import AUTOPAUSE_JOB, DELETION_JOB
+from core.verify.verdict import State, state_of
 
 LATEST = "latest"
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from core.review.comparison import LOST, Diff, Difference
 from core.review.questions import RunAnswer, RunLine, Runs, Upcoming, Why
 from core.review.terms import label, value
-from core.review.verify.finding import Finding
-from core.review.verify.verdict import Verdict, Verification
 from core.rules.words import duration, minute
 from core.screen.drawing import open_drawing
 from core.screen.styled import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Styled, printable
+from core.verify.finding import Finding
+from core.verify.verdict import Verdict, Verification
 
 SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
 """Tells nothing, and is wide."""

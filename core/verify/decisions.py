@@ -9,12 +9,12 @@ from core.leonardo.errors import ErrorKind, is_sam_fault
 from core.records.events import MOST_NAMES, severity_of
 from core.records.outcome import ANSWERED, OUTCOMES, Outcome
 from core.records.reader import Record
-from core.review.rejudge import DELETION_JOB, Rules, malformed_faults
-from core.review.verify.finding import Kind
 from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
 from core.rules.evidence import Evidence
 from core.rules.sharing import task_of
 from core.runtime import Disk
+from core.verify.finding import Kind
+from core.verify.rejudge import DELETION_JOB, Rules, malformed_faults
 
 ACTIONS = {Outcome.DELETION_ACCEPTED: Action.DELETE, Outcome.STOP_ACCEPTED: Action.STOP}
 WOULD = {Outcome.WOULD_DELETE: Action.DELETE, Outcome.WOULD_STOP: Action.STOP}

@@ -6,8 +6,8 @@ from typing import Literal
 import msgspec
 
 from core.records.reader import Fault, Record
-from core.review.verify.finding import Finding
 from core.rules.decision import CLOCK_TOLERANCE
+from core.verify.finding import Finding
 
 State = Literal["finished", "open", "cut_off"]
 DEADLINE = timedelta(minutes=45)

@@ -6,10 +6,10 @@ from datetime import datetime
 from core.records import digest
 from core.records.outcome import ANSWERED, Outcome
 from core.records.reader import LONG_AGO, FollowsDetail, Record
-from core.review.verify.decisions import WOULD
-from core.review.verify.finding import Finding, Kind
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE
+from core.verify.decisions import WOULD
+from core.verify.finding import Finding, Kind
 
 
 def chain_findings(frames: Sequence[Record]) -> Iterator[tuple[str, Finding]]:

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from core.exit_code import ExitCode
 from core.records.events import MOST_NAMES
 from core.records.reader import Record, ScopeDetail
-from core.review.rejudge import POLICIES, Rules, digest_of, rules_of
-from core.review.verify.finding import Finding, Kind
-from core.review.verify.task import Task, numbers, where
-from core.review.verify.verdict import LONGEST_DEADLINE, Verdict, state_of
 from core.rules.decision import CLOCK_TOLERANCE, to_millisecond
 from core.rules.policy import PolicyNotRecordedError
+from core.verify.finding import Finding, Kind
+from core.verify.rejudge import POLICIES, Rules, digest_of, rules_of
+from core.verify.task import Task, numbers, where
+from core.verify.verdict import LONGEST_DEADLINE, Verdict, state_of
 
 SAME_IN_ALL_TASKS = ("version", "policy_digest", "limits", "scope", "plan", "started_by", "approved_by")
 

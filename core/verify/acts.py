@@ -9,9 +9,9 @@ from msgspec import UnsetType
 from core.records.events import MOST_NAMES
 from core.records.outcome import ANSWERED
 from core.records.reader import Record
-from core.review.rejudge import Rules
-from core.review.verify.finding import Kind
 from core.rules.decision import CLOCK_TOLERANCE, Action, to_millisecond
+from core.verify.finding import Kind
+from core.verify.rejudge import Rules
 
 INTENTS = {"deletion_requested": Action.DELETE, "stop_requested": Action.STOP}
 LOOK_LASTS = timedelta(seconds=10)

@@ -12,16 +12,16 @@ from core.records.digest import Digests, of_line
 from core.records.events import ALL_RUNTIMES
 from core.records.outcome import CONFIRMATIONS, FAILED, NEEDS_A_PERSON, Outcome
 from core.records.reader import Record
-from core.review.rejudge import Rules
-from core.review.verify.acts import Acts
-from core.review.verify.closing import Tally, closing_faults
-from core.review.verify.decisions import Decisions
-from core.review.verify.finding import Finding, Kind
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE, Reason
 from core.rules.evidence import MISSING, Evidence
 from core.rules.words import counted
 from core.runtime import GCP, RuntimeStatus
+from core.verify.acts import Acts
+from core.verify.closing import Tally, closing_faults
+from core.verify.decisions import Decisions
+from core.verify.finding import Finding, Kind
+from core.verify.rejudge import Rules
 
 FEW = 10
 UNTOLD = float("-inf")

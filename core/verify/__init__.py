@@ -7,10 +7,10 @@ import msgspec
 
 from core.records.outcome import Outcome
 from core.records.reader import FRAMES, Record
-from core.review.verify.chain import Across, chain_findings
-from core.review.verify.finding import by_cause
-from core.review.verify.runs import Run
-from core.review.verify.verdict import Verdict
+from core.verify.chain import Across, chain_findings
+from core.verify.finding import by_cause
+from core.verify.runs import Run
+from core.verify.verdict import Verdict
 
 
 def verify(

@@ -8,13 +8,13 @@ from core.exit_code import ExitCode, exit_code_of
 from core.records.events import MOST_NAMES
 from core.records.outcome import ANSWERED, LEAVING, Outcome
 from core.records.reader import Record
-from core.review.rejudge import POLICIES
-from core.review.verify.decisions import WOULD
-from core.review.verify.finding import Kind
 from core.rules.decision import CLOCK_TOLERANCE
 from core.rules.guards import INVENTORY_GUARDS, SMALL_RUN, Caps, Guard
 from core.rules.words import counted
 from core.runtime import RuntimeStatus
+from core.verify.decisions import WOULD
+from core.verify.finding import Kind
+from core.verify.rejudge import POLICIES
 
 Fault = tuple[Kind, str]
 BEFORE_ANY_ACT = frozenset({*INVENTORY_GUARDS, Guard.MAX_ACTS, Guard.MAX_ACT_SHARE, Guard.PLAN}) - {Guard.CLOCK_SKEW}
