@@ -16,7 +16,7 @@ from typing import NoReturn
 from core import __version__
 from core.exit_code import ExitCode
 from core.screen.standard_output import open_standard_streams
-from core.settings.faults import PREFIX, UsageError
+from core.settings.faults import PREFIX, UsageError, did_you_mean
 from core.settings.pins import FLAG, Pins, drop_variables, take_pins
 
 PROGRAM = "leo-lifecycle"
@@ -62,6 +62,9 @@ class _Parser(argparse.ArgumentParser):
         """In the first line of the help, without its many flags."""
         words = [str(action.metavar or action.dest) for action in self._actions if not action.option_strings]
         self.usage = " ".join([self.prog, *words, "[--flag VALUE ...]"])
+
+    def all_flags(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
 
     def require_nothing(self) -> None:
         """For somebody who only wants to see the settings."""
@@ -131,7 +134,7 @@ def _main(argv: Sequence[str], pins: Pins) -> int:
 
 def _job_named(name: str) -> ModuleType:
     if name not in JOBS:
-        raise UsageError(f"there is no job {name!r}; there are {', '.join(JOBS)}")
+        raise UsageError(f"there is no job {name!r}{did_you_mean(name, JOBS) or '; there are ' + ', '.join(JOBS)}")
     return importlib.import_module(f"jobs.{name.replace('-', '_')}")
 
 
@@ -172,7 +175,7 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
 
     began = monotonic()
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
-    settings = load_settings(flags, parsed.config, utc_now(), pins=parsed.pins)
+    settings = load_settings(flags, parsed.config, utc_now(), pins=parsed.pins, shown=parsed.show_config)
     if parsed.show_config:
         from core.settings.shown import show_settings  # noqa: PLC0415 - a run shows nothing
 
@@ -182,10 +185,14 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
         return int(job.main(settings, parsed))
 
 
-def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+def _parse(parser: _Parser, arguments: Sequence[str]) -> argparse.Namespace:
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise UsageError(*(f"{word}: unknown argument" for word in unknown))
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+        known = parser.all_flags()
+        raise UsageError(
+            *(f"{word}: unknown argument{did_you_mean(word, known, prefix='--')}" for word in flags or unknown)
+        )
     return parsed
 
 

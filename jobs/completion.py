@@ -6,7 +6,7 @@ The script is complete in itself: the program does not run while somebody types.
 import argparse
 
 from core.screen.standard_output import say
-from core.settings.faults import UsageError
+from core.settings.faults import not_installed
 
 EXAMPLES = (
     "leo-lifecycle completion bash > ~/.local/share/bash-completion/completions/leo-lifecycle",
@@ -24,7 +24,7 @@ def serve(arguments: argparse.Namespace) -> int:
     try:
         import shtab  # noqa: PLC0415 - for a person only
     except ImportError as error:
-        raise UsageError(f"completion: {error.name} is not installed; install leo-lifecycle[console]") from None
+        raise not_installed("completion", error, "console") from None
     program = _Completed(prog="leo-lifecycle")
     arguments.add_jobs(program)
     program.mark_placeholders()

@@ -37,7 +37,7 @@ from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_flee
 from core.screen.diagnostics import reading
 from core.screen.standard_output import say
 from core.settings.durations import parse_duration
-from core.settings.faults import UsageError
+from core.settings.faults import UsageError, did_you_mean, not_installed
 from core.settings.flags import add_environment, add_places, environment_file
 from core.settings.reading import SILENT, Said, Source, load_google_settings, origins
 from core.verify import verify
@@ -51,6 +51,7 @@ EXAMPLES = (
 )
 FLAGS = ("audit_cloud_log", "google_emulator")
 WITHIN = "3d"
+REPORT = Path("report.html")
 SINCE = "7d"
 ARGUMENTS: dict[str, tuple[Container[int], str]] = {
     "runs": ({0}, "no argument"),
@@ -65,7 +66,9 @@ ARGUMENTS: dict[str, tuple[Container[int], str]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", choices=list(ARGUMENTS), metavar="QUESTION", help=" | ".join(ARGUMENTS))
+    parser.add_argument(
+        "question", nargs="?", type=_question, choices=list(ARGUMENTS), metavar="QUESTION", help=" | ".join(ARGUMENTS)
+    )
     parser.add_argument("words", nargs="*", metavar="RUN_ID|PROJECT/NAME", help="what the question is about")
     add_places(parser, required=False)
     add_environment(
@@ -78,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expect-digest", metavar="DIGEST", help="for verify: the records_digest that the newest run must have"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="for report: where to write it")
+    parser.add_argument("--html", type=Path, metavar="FILE", help=f"for report: where to write it [{REPORT}]")
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
     parser.add_argument(
         "--output",
@@ -88,10 +91,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _question(word: str) -> str:
+    if word not in ARGUMENTS:
+        others = did_you_mean(word, ARGUMENTS) or f"; there are {', '.join(ARGUMENTS)}"
+        raise argparse.ArgumentTypeError(f"there is no question {word!r}{others}")
+    return word
+
+
 def serve(arguments: argparse.Namespace) -> int:
     """Answer one question. Raises UsageError where it cannot be asked, or where nothing is known."""
     if arguments.show_config:
         _show(arguments)
+        return ExitCode.DONE
+    if arguments.question is None:
+        print(__doc__.strip())
         return ExitCode.DONE
     within = _check_arguments(arguments)
     reported = arguments.question == "report"
@@ -162,11 +175,12 @@ def _load_report() -> Callable[[argparse.Namespace, AuditRecords, timedelta, dat
     try:
         from core.report.page import write_report  # noqa: PLC0415 - charts take a while to import
     except ImportError as error:
-        raise UsageError(f"report: {error.name} is not installed; install leo-lifecycle[report]") from None
+        raise not_installed("report", error, "report") from None
 
     def report(arguments: argparse.Namespace, log: AuditRecords, _: timedelta, now: datetime) -> str:
-        write_report(some(log), arguments.html, now, log=log, compared=arguments.words)
-        return f"the report is in {arguments.html}"
+        page = arguments.html or REPORT
+        write_report(some(log), page, now, log=log, compared=arguments.words)
+        return f"the report is in {page}"
 
     return report
 
@@ -224,7 +238,7 @@ def _check_arguments(arguments: argparse.Namespace) -> timedelta:
             raise UsageError("--expect-digest goes with verify, and with nothing else")
         if not digest.FORM.fullmatch(arguments.expect_digest):
             raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest, sha256: and 64 digits")
-    if (arguments.question == "report") != (arguments.html is not None):
+    if arguments.question != "report" and arguments.html is not None:
         raise UsageError("--html FILE goes with report, and with nothing else")
     if arguments.question == "why" and not all(arguments.words[0].partition("/")):
         raise UsageError(f"why: {arguments.words[0]!r} is not PROJECT/NAME")

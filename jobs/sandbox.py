@@ -18,7 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from core.settings.faults import UsageError
+from core.settings.faults import UsageError, not_installed
+from core.settings.reading import check_variables
 
 EXAMPLES = (
     "leo-lifecycle sandbox   # 400 runtimes at http://127.0.0.1:8080",
@@ -44,12 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(arguments: argparse.Namespace) -> int:
+    check_variables()
     if arguments.google_port is not None and arguments.pins:
         raise UsageError("--google-port: what this command pins would not hold for the jobs that such a Google runs")
     try:
         from core.sandbox.server import made_up, serve_forever, serving  # noqa: PLC0415 - not in the production image
     except ImportError as error:
-        raise UsageError(f"sandbox: {error.name} is not installed; install leo-lifecycle[sandbox]") from None
+        raise not_installed("sandbox", error, "sandbox") from None
     with ExitStack() as opened:
 
         def ready(url: str) -> None:

@@ -57,6 +57,7 @@ NOT_PASSED_ON = (
 PASSED_ON = tuple(name for name in Settings.model_fields if name not in NOT_PASSED_ON)
 """What may be said anew for one execution."""
 FLAGS = (*PASSED_ON, "google_emulator")
+SHOWN = (*FLAGS, "projects_file", "exemptions")
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far our clock may be ahead of the one that dates the records."""
 
@@ -80,11 +81,13 @@ def serve(arguments: argparse.Namespace) -> int:
     environment = environment_of(arguments)
     installed = _read_deployed(environment, environment_file(arguments))
     given = _collect_flags(arguments)
-    settings = load_settings(given, None, utc_now(), deployed=installed, pins=arguments.pins)
+    settings = load_settings(
+        given, None, utc_now(), deployed=installed, pins=arguments.pins, shown=arguments.show_config
+    )
     if arguments.show_config:
         from core.settings.shown import show_settings  # noqa: PLC0415 - a start shows no settings
 
-        print(show_settings(settings, FLAGS, origins(given, deployed=installed, pins=arguments.pins)), end="")
+        print(show_settings(settings, SHOWN, origins(given, deployed=installed, pins=arguments.pins)), end="")
         return ExitCode.DONE
     _require_passable(arguments.pins, installed)
     deployed = deployed_job(arguments.job, environment.name)
@@ -126,6 +129,8 @@ def _read_deployed(environment: Environment, file: Path) -> Source:
         "google_region": environment.region,
         "audit_cloud_log": environment.audit_log,
     }
+    if environment.projects_file is not None:
+        derived["projects_file"] = str(environment.projects_file)
     return from_file(file, {**environment.settings, **derived})
 
 

@@ -66,4 +66,6 @@ def test_without_the_library_it_is_a_usage_error() -> None:
     command = [sys.executable, "-c", without, "completion", "bash"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "leo-lifecycle: completion: shtab is not installed; install leo-lifecycle[console]\n"
+    assert (
+        ended.stderr == "leo-lifecycle: completion: shtab is not installed; in the checkout: pip install '.[console]'\n"
+    )

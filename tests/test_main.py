@@ -1,5 +1,6 @@
 """The program as it is typed: commands, help, usage errors, signals, and what it prints where."""
 
+import os
 import re
 import shlex
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from freezegun import freeze_time
 
+import core
 from core.rules.autopause import AutopausePolicy
 from core.rules.confirmation import ConfirmationPolicy
 from core.rules.deletion import DeletionPolicy
@@ -23,6 +25,7 @@ from core.settings.fields import Settings
 from core.settings.flags import GROUPS, group_by_subject
 from jobs import check_autopause, confirm_deletions, delete_old_runtimes
 from jobs.__main__ import JOBS, main
+from jobs.review_audit_log import ARGUMENTS
 from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start
 
 Run = Callable[..., Ended]
@@ -119,10 +122,15 @@ def test_every_setting_is_a_flag_of_some_job() -> None:
             ["delete-everything"],
             [f"there is no job 'delete-everything'; there are {', '.join(JOBS)}"],
         ),
+        (["delete-old-runtime"], ["there is no job 'delete-old-runtime'; did you mean delete-old-runtimes?"]),
+        (
+            ["review-audit-log", "upcomming"],
+            ["argument QUESTION: there is no question 'upcomming'; did you mean upcoming?"],
+        ),
         (["delete-old-runtimes"], ["leonardo-url is missing (or use --sandbox)"]),
         (
-            ["delete-old-runtimes", "--sandbox", "--max-agee", "3d"],
-            ["--max-agee: unknown argument", "3d: unknown argument"],
+            ["delete-old-runtimes", "--sandbox", "--max-agee", "3d", "--really"],
+            ["--max-agee: unknown argument; did you mean --max-age?", "--really: unknown argument"],
         ),
         (["delete-old-runtimes", "--sandbox", "--max-age"], ["argument --max-age: expected one argument"]),
         (
@@ -154,6 +162,40 @@ def test_a_misspelt_variable_is_a_usage_error(run: Run, monkeypatch: pytest.Monk
     ended = run("delete-old-runtimes", "--sandbox")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "leo-lifecycle: LIFECYCLE_MAXAGE: unknown setting; did you mean LIFECYCLE_MAX_AGE?\n"
+
+
+def test_a_variable_that_is_no_setting_is_not_passed_over_by_a_command_without_settings(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_PORT", "8081")
+    ended = run("sandbox")
+    assert (ended.code, ended.out, ended.err) == (2, "", "leo-lifecycle: LIFECYCLE_PORT: unknown setting\n")
+
+
+def test_the_settings_of_a_job_are_shown_before_any_is_made(run: Run) -> None:
+    ended = run("delete-old-runtimes", "--show-config")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(r"(?m)^# leonardo_url: +# default$", ended.out)
+
+
+def test_a_review_that_is_asked_nothing_says_what_can_be_asked(run: Run) -> None:
+    ended = run("review-audit-log")
+    assert (ended.code, ended.err) == (0, "")
+    assert set(ARGUMENTS) <= set(re.findall(r"(?m)^  ([a-z]+) ", ended.out))
+
+
+def test_a_stranger_of_the_librarys_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "__init__.py").touch()
+    ended = subprocess.run(
+        [LEO, "--version"], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    ours = Path(core.__file__).parent
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        2,
+        "",
+        f"leo-lifecycle: {tmp_path / 'core'} hides {ours}: take it off Python's path (PYTHONPATH)\n",
+    )
 
 
 def test_no_credentials_is_a_usage_error_and_nothing_is_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

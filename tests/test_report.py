@@ -463,8 +463,9 @@ def test_in_a_browser_names_stay_text_search_works_lost_data_stands_out_and_a_ph
 def test_the_command_writes_the_report_and_says_where(run: Callable[..., Ended], tmp_path: Path) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
         run(*delete(server, "--audit-file", "audit/run.jsonl"))
-    ended = run("review-audit-log", "report", "--from", "audit", "--html", "report.html")
-    assert (ended.code, ended.out) == (0, "the report is in report.html\n")
+    for where in ((), ("--html", "report.html")):
+        ended = run("review-audit-log", "report", "--from", "audit", *where)
+        assert (ended.code, ended.out) == (0, "the report is in report.html\n")
     assert "terra-1/all-of-us-1" in (tmp_path / "report.html").read_text()
 
 
@@ -472,7 +473,6 @@ def test_the_command_says_in_one_line_what_it_lacks(run: Callable[..., Ended]) -
     with serving(Leonardo([a_machine(1)])) as server:
         run(*delete(server, "--audit-file", "audit/run.jsonl"))
     for arguments, fault in (
-        (("report", "--from", "audit"), "--html FILE goes with report, and with nothing else"),
         (("runs", "--from", "audit", "--html", "x"), "--html FILE goes with report, and with nothing else"),
         (("report", "--from", "none", "--html", "x"), "from: none cannot be read: No such file or directory"),
         (("report", "a", "--from", "audit", "--html", "x"), "report takes RUN_A and RUN_B, or no argument"),
@@ -492,4 +492,6 @@ def test_without_what_draws_it_is_a_usage_error(library: str, tmp_path: Path) ->
     command = [sys.executable, "-c", f"import sys; sys.modules[{library!r}] = None; {main}", *question]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == f"leo-lifecycle: report: {library} is not installed; install leo-lifecycle[report]\n"
+    assert (
+        ended.stderr == f"leo-lifecycle: report: {library} is not installed; in the checkout: pip install '.[report]'\n"
+    )

@@ -278,7 +278,8 @@ from jobs.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 MISSING = (
-    "leo-lifecycle: pip install leo-lifecycle[console] brings tables that fit the terminal, colours and progress\n"
+    "leo-lifecycle: tables that fit the terminal, colours and progress come with an extra; in the checkout:"
+    " pip install '.[console]'\n"
 )
 
 

@@ -140,7 +140,8 @@ def test_what_is_older_than_since_is_not_read(run: Run, google: Google, runs: li
         (["runs", *IN_CLOUD, "--job", "sandbox"], "--job says of which job the run is that is called latest"),
         (
             ["runs", "--env", "prod"],
-            "--env: 'deploy/environments/prod.yaml' cannot be read: No such file or directory",
+            "--env: no environment is described in deploy/environments: run this in a checkout, or name one's folder by"
+            " --environments",
         ),
         (
             ["runs", *IN_CLOUD, "--since", "2"],

@@ -249,12 +249,23 @@ def test_what_must_not_be_started_is_told_and_nobody_is_asked(
         assert google.calls == {}
 
 
-def test_an_environment_or_a_job_that_there_is_not_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_there_is_not_is_a_usage_error(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with deployed(Leonardo([]), monkeypatch):
         nowhere = run("start", DELETION, "--env", "moon")
-        assert nowhere.err == (
-            "leo-lifecycle: --env: 'deploy/environments/moon.yaml' cannot be read: No such file or directory\n"
+        assert nowhere.err == ("leo-lifecycle: --env: there is no environment 'moon'; there are test\n")
+        misspelt = run("start", DELETION, "--env", "tset")
+        assert misspelt.err == "leo-lifecycle: --env: there is no environment 'tset'; did you mean test?\n"
+        monkeypatch.chdir(tmp_path / "..")
+        assert run("start", DELETION, "--env", "prod").err == (
+            "leo-lifecycle: --env: no environment is described in deploy/environments:"
+            " run this in a checkout, or name one's folder by --environments\n"
         )
+
+
+def test_what_cannot_be_scheduled_is_not_started(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployed(Leonardo([]), monkeypatch):
         assert run(*starting(job="sandbox")).err == (
             "leo-lifecycle: sandbox does not run on Cloud Run:"
             " cron.yaml has delete-old-runtimes, check-autopause, confirm-deletions\n"

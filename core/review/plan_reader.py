@@ -30,7 +30,10 @@ def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None
 
     verdicts = verify(noting(), now)
     if len(verdicts) != 1 or not openings:
-        raise NoPlanError(f"it holds {len(openings)} runs; a plan is the record of one dry run")
+        several = ": which of them was meant cannot be told, so give each dry run a file of its own"
+        raise NoPlanError(
+            f"it holds {len(openings)} runs; a plan is the record of one dry run{several if openings else ''}"
+        )
     (verdict,), started = verdicts, openings[0]
     unfinished = () if verdict.state == "finished" else ("it has no closing record",)
     unread = (f"{fault.place}: {fault.what}" for fault in (*records.faults, *records.torn))

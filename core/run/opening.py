@@ -23,7 +23,7 @@ from core.run.signals import Ending
 from core.run.task import Task, this_task
 from core.screen import diagnostics
 from core.screen.columns import View
-from core.settings.faults import UsageError
+from core.settings.faults import UsageError, not_installed
 from core.settings.fields import Settings
 
 log = structlog.get_logger(__name__)
@@ -98,7 +98,7 @@ def _sandbox() -> Iterator[str]:
     try:
         from core.sandbox.server import serving  # noqa: PLC0415 - not in the production image
     except ImportError as error:
-        raise UsageError(f"sandbox: {error.name} is not installed; install leo-lifecycle[sandbox]") from None
+        raise not_installed("sandbox", error, "sandbox") from None
     with serving() as server:
         yield server.url
 

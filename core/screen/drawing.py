@@ -12,7 +12,10 @@ from core.screen.styled import Headers, Styled
 if TYPE_CHECKING:
     from core.screen.progress import RunProgress
 
-MISSING = "leo-lifecycle: pip install leo-lifecycle[console] brings tables that fit the terminal, colours and progress"
+MISSING = (
+    "leo-lifecycle: tables that fit the terminal, colours and progress come with an extra; in the checkout:"
+    " pip install '.[console]'"
+)
 
 
 class Drawing(Protocol):

@@ -11,7 +11,7 @@ from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from core.settings.faults import UsageError, reason_of
+from core.settings.faults import UsageError, did_you_mean, reason_of
 from core.settings.flags import environment_file
 from core.settings.yaml_text import load_yaml, read_text
 
@@ -208,8 +208,18 @@ def read_environment(path: Path) -> Environment:
 
 def environment_of(arguments: argparse.Namespace) -> Environment:
     """The one that --env names (`add_environment`). Raises UsageError."""
+    file = environment_file(arguments)
+    known = sorted(other.stem for other in file.parent.glob("*.yaml") if "." not in other.stem)
+    if not known:
+        raise UsageError(
+            f"--env: no environment is described in {file.parent}: run this in a checkout, or name one's folder by"
+            " --environments"
+        )
+    if not file.exists():
+        others = did_you_mean(file.stem, known) or f"; there are {', '.join(known)}"
+        raise UsageError(f"--env: there is no environment {file.stem!r}{others}")
     try:
-        return read_environment(environment_file(arguments))
+        return read_environment(file)
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
 

@@ -1,8 +1,11 @@
 """How settings are named, and what is wrong with them, a line per fault; where they come from lives in `reading`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 PREFIX = "LIFECYCLE_"
+CLOSE = 0.75
+"""How alike a misspelt name must be to one that there is, to be asked about."""
 REPEATED_FLAGS = {"projects": "--project", "only": "--only"}
 
 
@@ -16,6 +19,19 @@ class UsageError(Exception):
 
 def flag_of(name: str) -> str:
     return REPEATED_FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
+def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """The end of a sentence about a name that there is not; empty where none is like it, behind the prefix of all."""
+    from difflib import get_close_matches  # noqa: PLC0415 - most spell everything right
+
+    close = get_close_matches(name.removeprefix(prefix), [one.removeprefix(prefix) for one in known], 1, CLOSE)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
+
+
+def not_installed(what: str, error: ImportError, extra: str) -> UsageError:
+    """What the extra would bring, which pyproject.toml in the checkout has: no public index does."""
+    return UsageError(f"{what}: {error.name} is not installed; in the checkout: pip install '.[{extra}]'")
 
 
 def reason_of(error: Any) -> str:

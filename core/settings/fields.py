@@ -212,8 +212,6 @@ class Settings(GoogleSettings):
         least = self.request_timeout + timedelta(seconds=SETTLING)
         swept = frozenset(self.swept or ())
         outside = [path for path in self.only or () if swept and path.rpartition("/")[0] not in swept]
-        asked = self.leonardo_url is not None or self.sandbox
-        yield not (asked or self.inventory), "leonardo-url is missing (or use --sandbox)"
         yield self.leonardo_url is not None and self.sandbox, "leonardo-url and sandbox: give one of them"
         yield self.inventory is not None and self.sandbox, "inventory and sandbox: give one of them"
         yield self.inventory is not None and not self.dry_run, "inventory: a live run asks Leonardo itself"

@@ -9,14 +9,12 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from core.rules.exemptions import LONGEST
-from core.settings.faults import PREFIX, UsageError, flag_of, reason_of
+from core.settings.faults import PREFIX, UsageError, did_you_mean, flag_of, reason_of
 from core.settings.fields import GoogleSettings, Settings
 from core.settings.pins import FLAG, Pins
 from core.settings.yaml_text import load_yaml, read_text
 
 S = TypeVar("S", bound=GoogleSettings)
-CLOSE = 0.75
-"""How alike a misspelt name must be to one that there is, to be asked about."""
 NARROWING = frozenset({"plan", "only", "projects", "projects_file", "exemptions"})
 """Settings whose empty value could be taken for everything."""
 VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields}
@@ -35,11 +33,18 @@ SILENT: Source = {}
 
 
 def load_settings(
-    flags: Mapping[str, object], config: Path | None, now: datetime, *, deployed: Source = SILENT, pins: Pins = ()
+    flags: Mapping[str, object],
+    config: Path | None,
+    now: datetime,
+    *,
+    deployed: Source = SILENT,
+    pins: Pins = (),
+    shown: bool = False,
 ) -> Settings:
     """Flags over what is deployed over the environment over the config file over the defaults.
 
-    Raises UsageError with every fault found; where one contradicts a pin, with those that do, before all else.
+    What is only shown need not say yet where runtimes come from. Raises UsageError with every fault found; where one
+    contradicts a pin, with those that do, before all else.
     """
     said = _collect(flags, config, deployed, pins)
     faults = list(_unknown_variables(os.environ))
@@ -49,9 +54,17 @@ def load_settings(
         for exemption in settings.exemptions
         if exemption.until > now + LONGEST
     ]
+    if not (shown or settings.leonardo_url or settings.sandbox or settings.inventory):
+        faults.append("leonardo-url is missing (or use --sandbox)")
     if faults:
         raise UsageError(*faults)
     return settings
+
+
+def check_variables() -> None:
+    """For a command without settings. Raises UsageError where a variable is of no setting at all."""
+    if faults := list(_unknown_variables(os.environ)):
+        raise UsageError(*faults)
 
 
 def load_google_settings(flags: Mapping[str, object], *, deployed: Source = SILENT, pins: Pins = ()) -> GoogleSettings:
@@ -85,7 +98,7 @@ def _read_pins(pins: Pins) -> Source:
     """What the pins say. Raises UsageError where there is no such setting or value, or where two disagree."""
     said = [(name, Said(f"{FLAG} {flag_of(name).removeprefix('--')}", text)) for name, text in pins]
     unknown = [
-        f"{origin}: unknown setting{_did_you_mean(name, Settings.model_fields)}"
+        f"{origin}: unknown setting{did_you_mean(name, Settings.model_fields)}"
         for name, (origin, _) in said
         if name not in Settings.model_fields
     ]
@@ -156,13 +169,6 @@ def _read(kind: type[S], said: Source, faults: list[str]) -> S:
         raise UsageError(*faults, *error.faults) from None
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - most spell everything right
-
-    close = get_close_matches(name, known, 1, CLOSE)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def _variables(environment: Mapping[str, str]) -> Source:
     return {
         name: Said(variable, environment[variable])
@@ -179,7 +185,7 @@ def _counts_as_set(name: str, value: object) -> bool:
 def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
     for variable in sorted(name for name, value in environment.items() if value):
         if variable.upper().startswith(PREFIX) and variable not in VARIABLES:
-            yield f"{variable}: unknown setting{_did_you_mean(variable.upper(), VARIABLES)}"
+            yield f"{variable}: unknown setting{did_you_mean(variable.upper(), VARIABLES, prefix=PREFIX)}"
 
 
 def config_values(path: Path) -> dict[str, Any]:
@@ -197,5 +203,5 @@ def _describe_fault(error: Any, said: Source) -> str:
     name = str(error["loc"][0])
     came_from = said[name].origin
     if error["type"] == "extra_forbidden":
-        return f"{came_from}: unknown setting{_did_you_mean(name, Settings.model_fields)}"
+        return f"{came_from}: unknown setting{did_you_mean(name, Settings.model_fields)}"
     return f"{came_from}: {reason_of(error)}"
