@@ -22,6 +22,18 @@ class ExitCode(IntEnum):
     BUG = 70
 
 
+IN_WORDS: dict[int, str] = {
+    ExitCode.DONE: "done",
+    ExitCode.FAILED: "done, but something failed or is in doubt",
+    ExitCode.USAGE: "not asked rightly, nothing was called",
+    ExitCode.REFUSED: "refused by a guard",
+    ExitCode.UNREADABLE: "the inventory could not be read, nothing was touched",
+    ExitCode.STOPPED: "stopped early, the rest was not attempted",
+    ExitCode.UNRECORDED: "a record could not be kept, acts stopped",
+    ExitCode.BUG: "a bug in this program",
+}
+
+
 def exit_code_of(
     *, unrecorded: bool, stopped: bool, signalled: bool, nothing_read: bool, refused: bool, failed: bool
 ) -> ExitCode:

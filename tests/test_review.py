@@ -480,7 +480,7 @@ def test_runs_are_one_line_each_and_what_fails_again_is_shown_apart(run: Run, tm
             run(*delete(server, *how, *log))
         run(*check(server, *log))
     answer = ask(run, "runs", "--from", str(tmp_path))
-    told = ("job", "dry_run", "who", "acted", "would_act", "failed", "state", "exit_code")
+    told = ("job", "dry_run", "started_by", "acted", "would_act", "failed", "state", "exit_code")
     assert [[line[name] for name in told] for line in answer["runs"]] == [
         ["delete-old-runtimes", False, "cron", 1, 0, 1, "finished", 1],
         ["delete-old-runtimes", False, "cron", 0, 0, 1, "finished", 1],
@@ -960,7 +960,7 @@ def test_records_without_the_one_that_opens_their_run_still_answer(run: Run, liv
     log = str(written(tmp_path / "a.jsonl", live[1:]))
     run_id = live[0]["run_id"]
     (line,) = ask(run, "runs", "--from", log)["runs"]
-    assert (line["started_at"], line["who"], line["state"]) == (None, None, "finished")
+    assert (line["started_at"], line["started_by"], line["state"]) == (None, None, "finished")
     answer = ask(run, "run", run_id, "--from", log)
     assert (answer["policy"], answer["exemptions"], len(answer["acts"])) == ({}, [], 4)
     (entry,) = ask(run, "why", paths(4)[0], "--from", log)["incarnations"][0]["entries"]

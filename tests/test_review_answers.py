@@ -87,8 +87,14 @@ def line(run_id: str, **fields: Any) -> RunLine:
         "job": DELETION_JOB,
         "environment": "prod",
         "dry_run": True,
-        "who": None,
+        "started_by": None,
+        "approved_by": None,
+        "actor": None,
+        "plan_run_id": None,
         "listed": 0,
+        "asked": 0,
+        "outcomes": {},
+        "needs_person": 0,
         "acted": 0,
         "would_act": 0,
         "failed": 0,
@@ -125,7 +131,15 @@ def test_a_whole_run_is_counted_by_the_closing_records_of_its_tasks() -> None:
         of_run("a", "run_finished", **whole, task_index=2),
     ]
     counted = line(
-        "a", dry_run=False, who="cron", listed=4, acted=3, state="finished", exit_code=3, refused_by=["?", "max_acts"]
+        "a",
+        dry_run=False,
+        started_by="cron",
+        listed=4,
+        acted=3,
+        outcomes={"deletion_accepted": 2, "kept": 1, "stop_accepted": 1},
+        state="finished",
+        exit_code=3,
+        refused_by=["?", "max_acts"],
     )
     assert review.runs(records, NOW) == Runs(runs=[counted], failing=[])
 
@@ -139,8 +153,39 @@ def test_a_run_without_all_its_closing_records_is_counted_by_its_decisions() -> 
         record("a", number=4, reason="max_age_if_idle"),
         of_run("a", "run_finished", task_count=2, listed=1, outcomes={"kept": 1}, exit_code=1),
     ]
-    counted = line("a", listed=4, would_act=3)
+    counted = line("a", listed=4, would_act=3, outcomes={"would_delete": 3, "kept": 1})
     assert review.runs(records, NOW + 54 * MINUTE).runs == [counted]
+
+
+def test_what_became_of_deletions_and_what_needs_a_person_count_in_a_run_that_has_ended_or_not() -> None:
+    def confirmed(number: int, outcome: str) -> Record:
+        return record(
+            "c", "deletion_confirmed", number, action="", reason="", outcome=outcome, message=f"{outcome} {number}"
+        )
+
+    of_run_c = [opening("c"), confirmed(1, "stuck"), confirmed(2, "confirmed"), confirmed(3, "pending")]
+    told: dict[str, Any] = {"asked": 3, "failed": 1, "needs_person": 1}
+    outcomes = {"confirmed": 1, "pending": 1, "stuck": 1}
+    assert review.runs(of_run_c, NOW).runs == [line("c", outcomes=outcomes, **told)]
+    ended = closing("c", outcomes={"stuck": 2, "confirmed": 9}, exit_code=1)
+    told |= {"asked": 11, "needs_person": 2, "state": "finished", "exit_code": 1}
+    assert review.runs([*of_run_c, ended], NOW).runs == [line("c", outcomes={"stuck": 2, "confirmed": 9}, **told)]
+    answer = review.run(of_run_c, "c", NOW)
+    assert (answer.failures, answer.needs_person) == (["stuck 1"], ["stuck 1"])
+    assert [(c.name, c.runtime_id, c.outcome) for c in answer.confirmations] == [
+        ("a", "1", "stuck"),
+        ("a", "2", "confirmed"),
+        ("a", "3", "pending"),
+    ]
+
+
+def test_what_the_check_found_stuck_or_in_error_needs_a_person_and_has_not_failed() -> None:
+    found = [opening("p", job=AUTOPAUSE_JOB), kept("p", 1, "stuck"), kept("p", 2, "errored"), kept("p", 3, "in_use")]
+    (told,) = review.runs(found, NOW).runs
+    assert (told.needs_person, told.failed) == (2, 0)
+    (told,) = review.runs([*found, closing("p", reasons={"stuck": 3, "errored": 4, "in_use": 5})], NOW).runs
+    assert (told.needs_person, told.failed) == (7, 0)
+    assert len(review.run(found, "p", NOW).needs_person) == 2
 
 
 def test_runs_stand_in_the_order_of_time_and_first_those_whose_beginning_is_not_told() -> None:
@@ -153,7 +198,7 @@ def test_runs_stand_in_the_order_of_time_and_first_those_whose_beginning_is_not_
         opening("twice", NOW + HOUR, task_index=1, started_by="another task"),
     ]
     assert review.runs(records, NOW).runs == [
-        line("unopened", started_at=None, listed=1, state="cut_off"),
+        line("unopened", started_at=None, listed=1, outcomes={"kept": 1}, state="cut_off"),
         line("early", started_at=NOW - DAY, state="cut_off"),
         line("twice", started_at=NOW - HOUR, state="cut_off"),
         line("late", state="finished"),
@@ -187,7 +232,7 @@ def test_a_run_is_told_with_everything_that_is_on_record() -> None:
     error = ErrorDetail("http", "no such runtime", None)
     ids = {"persistent_disk_id": "9", "disk": "kept"}
     records = [
-        opening("a", version="1.2", exemptions=[label, creator], approved_by="grace"),
+        opening("a", version="1.2", exemptions=[label, creator], approved_by="grace", plan={"run_id": "z"}),
         of_run("a", "run_refused", message="refused", guard="max_acts"),
         of_run("a", "run_skipped", message="skipped"),
         record("a", "deletion_requested", 1),
@@ -202,7 +247,15 @@ def test_a_run_is_told_with_everything_that_is_on_record() -> None:
         of_run("a", "runtime_missing", project="terra-9", name="a", message="no such runtime is listed"),
     ]
     assert review.run(records, "a", NOW) == RunAnswer(
-        run=line("a", who="grace", listed=7, failed=5, refused_by=["max_acts"]),
+        run=line(
+            "a",
+            approved_by="grace",
+            plan_run_id="z",
+            listed=7,
+            outcomes={"kept": 4, "failed": 2, "withheld": 1},
+            failed=5,
+            refused_by=["max_acts"],
+        ),
         version="1.2",
         policy=POLICY,
         policy_digest="sha256:1",
@@ -264,7 +317,9 @@ def test_a_run_is_told_with_everything_that_is_on_record() -> None:
                 error=None,
             ),
         ],
+        confirmations=[],
         left_standing=[],
+        needs_person=[],
         failures=["failed to delete", "", "no list of terra-8", "no list", "no such runtime is listed"],
         remarks=["refused", "skipped"],
     )
@@ -535,8 +590,16 @@ def test_two_runs_are_compared_by_what_they_condemned_and_listed() -> None:
         now=NOW + MINUTE,
     )
     assert (diff.run_a, diff.run_b) == (
-        line("a", started_at=NOW - DAY, listed=7, would_act=2, failed=1, state="cut_off"),
-        line("b", listed=6, would_act=1),
+        line(
+            "a",
+            started_at=NOW - DAY,
+            listed=7,
+            would_act=2,
+            outcomes={"kept": 5, "would_delete": 2},
+            failed=1,
+            state="cut_off",
+        ),
+        line("b", listed=6, would_act=1, outcomes={"kept": 5, "would_delete": 1}),
     )
     assert (diff.same_policy, diff.terms) == (True, [])
     assert (diff.grew_by, diff.new, diff.gone_by_our_act, diff.gone_without_our_act) == (-1, 3, 2, 1)
@@ -891,7 +954,9 @@ def test_what_is_due_is_told_by_project_creator_and_time_up_to_the_last_millisec
         return Due(**(told | fields))
 
     assert review.upcoming(records, 3 * DAY, NOW) == Upcoming(
-        run=line("fleet", who="robot", listed=13, acted=1, state="finished", exit_code=0),
+        run=line(
+            "fleet", actor="robot", listed=13, acted=1, outcomes={"deletion_accepted": 1}, state="finished", exit_code=0
+        ),
         until=at,
         remarks=[],
         due=[

@@ -230,7 +230,7 @@ def test_what_a_review_tells_of_very_many_acts_takes_one_screen_with_headers_and
     assert 25 <= len(screen) < 30
     assert "runtime" in screen[1]
     assert "more; --output json tells all" in screen[-3]
-    assert "120 listed, exit code 0." in screen[-1]
+    assert "120 listed; exit code 0 (done)." in screen[-1]
 
 
 def test_what_the_program_says_of_itself_does_not_run_into_the_progress() -> None:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from heapq import heappush, heappushpop
 
-from core.records.events import ALL_RUNTIMES
-from core.records.outcome import FAILED, LEAVING, NOT_OURS, Outcome
+from core.records.outcome import LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
 from core.review.comparison import Comparison
-from core.review.questions import LEFT_STANDING, RunLine, RunSummary, written_at
+from core.review.questions import LEFT_STANDING, RunLine, RunSummary, failed, whom, written_at
 from core.rules.decision import Reason, in_utc
 from core.rules.words import duration
 from core.verify.rejudge import deletion_policy
@@ -144,16 +143,14 @@ class Gathered:
         run.add(record)
         if self._comparison:
             self._comparison.add(record)
+        if failed(record):
+            self.failures.add(record)
         if record.event == "runtime_audited":
             self._add_audited(record)
-        elif record.event in ("project_unreadable", "runtime_missing"):
-            self.failures.add(record)
 
     def _add_audited(self, record: Record) -> None:
         if self.sweep and record.run_id == self.sweep.started.run_id:
             self.sweep.add(record, self.now)
-        if record.outcome in FAILED or record.reason == Reason.MALFORMED:
-            self.failures.add(record)
         if self.check and record.run_id == self.check.run_id and record.reason in LEFT_STANDING:
             self.left_standing.add(record)
         if record.outcome == Outcome.KEPT:
@@ -178,16 +175,15 @@ class Gathered:
 
 def _row(record: Record) -> Row:
     audited = record.event == "runtime_audited"
-    alone = record.project or ALL_RUNTIMES
     message = record.message if not audited or record.reason == Reason.MALFORMED else None
     return Row(
         at=record.time or record.judged_at,
         run_id=record.run_id,
         dry_run=record.dry_run,
-        path=alone if record.event == "project_unreadable" else record.path,
+        path=whom(record),
         creator=record.creator,
         reason=record.reason,
-        outcome=record.outcome if audited else record.event,
+        outcome=record.outcome or record.event,
         age=duration(record.age_s if isinstance(record.age_s, float) else None),
         idle=duration(record.idle_s if isinstance(record.idle_s, float) else None),
         error=message if record.error is None else record.error.message,

@@ -13,7 +13,19 @@ import msgspec
 from msgspec import UNSET
 
 from core.records.events import ALL_RUNTIMES, ExemptionDetail
-from core.records.outcome import ACCEPTED, ANSWERED, FAILED, LEAVING, NOT_OURS, OUTCOMES, PLANNED, Outcome
+from core.records.outcome import (
+    ACCEPTED,
+    ANSWERED,
+    CONFIRMATIONS,
+    FAILED,
+    FAILED_CONFIRMATIONS,
+    LEAVING,
+    NEEDS_A_PERSON,
+    NOT_OURS,
+    OUTCOMES,
+    PLANNED,
+    Outcome,
+)
 from core.records.reader import LONG_AGO, Record
 from core.review.which import (
     LATEST,
@@ -56,11 +68,23 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     environment: str
     dry_run: bool
-    who: str | None
+    started_by: str | None
+    approved_by: str | None
+    """As whoever started it typed, like `started_by`; nothing vouches for either."""
+    actor: str | None
+    """As whom it called Leonardo."""
+    plan_run_id: str | None
+    """The dry run that it was held to."""
     listed: int
+    asked: int
+    """Deletions of earlier runs that it asked about."""
     acted: int
     would_act: int
+    outcomes: dict[str, int]
+    """The most frequent first."""
     failed: int
+    needs_person: int
+    """What no later run ends by itself."""
     state: str
     """`finished`, `open` or `cut_off`."""
     exit_code: int | None
@@ -103,6 +127,20 @@ class ActLine(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
 
 
+class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a deletion that an earlier run had asked for."""
+
+    runtime_id: str | None
+    project: str | None
+    name: str | None
+    accepted_run_id: str | None
+    outcome: str
+    status: str | None
+    evidence: str | None
+    persistent_disk_id: str | None
+    disk_status: str | None
+
+
 class CountLine(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     reason: str
@@ -119,8 +157,11 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     exemptions: list[str]
     counts: list[CountLine]
     acts: list[ActLine]
+    confirmations: list[Confirmed]
     left_standing: list[ActLine]
     """Stuck or in Error, as the autopause check finds them."""
+    needs_person: list[str]
+    """What no later run ends by itself, in words."""
     failures: list[str]
     """Whom, and why, in words."""
     remarks: list[str]
@@ -200,6 +241,7 @@ class RunSummary:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.failed: dict[str, str] = {}
         """Whom, and why."""
+        self.needs_person: dict[str, str] = {}
         self.remarks: list[str] = []
         self.refused_by: set[str] = set()
         self.unread: set[str | None] = set()
@@ -214,18 +256,19 @@ class RunSummary:
             case "runtime_audited":
                 self.listed += 1
                 self.counts[record.outcome, record.reason] += 1
-                if record.outcome in FAILED or record.reason in NOT_JUDGED:
-                    self.failed[record.path] = record.message
+            case "deletion_confirmed":
+                self.counts[record.outcome, ""] += 1
             case "project_unreadable":
                 self.unread.add(record.project)
-                self.failed[record.project or ALL_RUNTIMES] = record.message
-            case "runtime_missing":
-                self.failed[record.path] = record.message
             case "run_refused":
                 self.remarks.append(record.message)
                 self.refused_by.add(record.guard or "?")
             case "run_skipped":
                 self.remarks.append(record.message)
+        if failed(record):
+            self.failed[whom(record)] = record.message
+        if needs_person(record):
+            self.needs_person[whom(record)] = record.message
 
     def order(self) -> tuple[datetime, str]:
         return in_time(self.first)
@@ -235,37 +278,70 @@ class RunSummary:
         return len(self.closings) >= self.first.task_count
 
     def line(self, now: datetime) -> RunLine:
-        started = self.started
+        started = self.started or Record()
         codes = [closing.exit_code for closing in self.closings.values() if closing.exit_code is not None]
-        listed, outcomes = self._counted()
+        listed, outcomes, reasons = self._counted()
         return RunLine(
             run_id=self.first.run_id,
-            started_at=None if started is None else started.time,
+            started_at=started.time,
             job=self.first.job,
             environment=self.first.environment,
             dry_run=self.first.dry_run,
-            who=None if started is None else started.approved_by or started.started_by or started.actor,
+            started_by=started.started_by,
+            approved_by=started.approved_by,
+            actor=started.actor,
+            plan_run_id=(started.plan or {}).get("run_id"),
             listed=listed,
+            asked=sum(outcomes[outcome] for outcome in CONFIRMATIONS),
             acted=sum(outcomes[outcome] for outcome in ACCEPTED),
             would_act=sum(outcomes[outcome] for outcome in PLANNED),
+            outcomes=dict(sorted(outcomes.items(), key=lambda item: (-item[1], item[0]))),
             failed=len(self.failed),
-            state=state_of(started, finished=self.finished, now=now),
+            needs_person=sum(outcomes[outcome] for outcome in NEEDS_A_PERSON)
+            + sum(reasons[reason] for reason in LEFT_STANDING),
+            state=state_of(self.started, finished=self.finished, now=now),
             exit_code=max(codes) if self.finished and codes else None,
             refused_by=sorted(self.refused_by),
             would_be_refused_by=sorted({g for c in self.closings.values() for g in c.would_be_refused_by or ()}),
-            as_of=None if started is None or started.scope is None else started.scope.as_of,
+            as_of=None if started.scope is None else started.scope.as_of,
         )
 
-    def _counted(self) -> tuple[int, Counter[str]]:
-        """How many were listed, and how they ended: by the closing records, which all tasks of a whole run have."""
+    def _counted(self) -> tuple[int, Counter[str], Counter[str]]:
+        """How many were listed, how they ended, and why; of a whole run by the closing records of its tasks."""
         outcomes: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
         if self.finished:
             for closing in self.closings.values():
                 outcomes.update(closing.outcomes or {})
-            return sum(closing.listed or 0 for closing in self.closings.values()), outcomes
-        for (outcome, _), count in self.counts.items():
+                reasons.update(closing.reasons or {})
+            return sum(closing.listed or 0 for closing in self.closings.values()), outcomes, reasons
+        for (outcome, reason), count in self.counts.items():
             outcomes[outcome] += count
-        return self.listed, outcomes
+            reasons[reason] += count
+        return self.listed, outcomes, reasons
+
+
+def failed(record: Record) -> bool:
+    """Whether it tells of a failure that makes the exit code of its run 1."""
+    match record.event:
+        case "runtime_audited":
+            return record.outcome in FAILED or record.reason in NOT_JUDGED
+        case "deletion_confirmed":
+            return record.outcome in FAILED_CONFIRMATIONS
+        case event:
+            return event in ("project_unreadable", "runtime_missing")
+
+
+def needs_person(record: Record) -> bool:
+    """Whether it tells of what no later run ends by itself."""
+    if record.event == "deletion_confirmed":
+        return record.outcome in NEEDS_A_PERSON
+    return record.event == "runtime_audited" and record.reason in LEFT_STANDING
+
+
+def whom(record: Record) -> str:
+    """The runtime, project or list that a failure is of."""
+    return (record.project or ALL_RUNTIMES) if record.event == "project_unreadable" else record.path
 
 
 def _failing(in_time: list[RunSummary]) -> Iterator[Failing]:
@@ -312,12 +388,15 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
     seen, newer, chosen = _of_one_run(records, run_id, now, is_meant)
     acts: list[ActLine] = []
     left_standing: list[ActLine] = []
+    confirmations: list[Confirmed] = []
     for record in chosen:
         seen.add(record)
         if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
             acts.append(_act_line(record))
         elif record.event == "runtime_audited" and record.reason in LEFT_STANDING:
             left_standing.append(_act_line(record))
+        elif record.event == "deletion_confirmed":
+            confirmations.append(_confirmed(record))
     started = seen.started
     return RunAnswer(
         run=seen.line(now),
@@ -330,7 +409,9 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
             for (outcome, reason), count in sorted(seen.counts.items(), key=lambda item: (-item[1], item[0]))
         ],
         acts=acts,
+        confirmations=confirmations,
         left_standing=left_standing,
+        needs_person=list(seen.needs_person.values()),
         failures=list(seen.failed.values()),
         remarks=[*newer, *seen.remarks],
     )
@@ -351,6 +432,20 @@ def _act_line(record: Record) -> ActLine:
         disk=record.disk,
         attempts=record.attempts,
         error=None if record.error is None else record.error.message,
+    )
+
+
+def _confirmed(record: Record) -> Confirmed:
+    return Confirmed(
+        runtime_id=record.runtime_id,
+        project=record.project,
+        name=record.name,
+        accepted_run_id=record.accepted_run_id,
+        outcome=record.outcome,
+        status=record.status,
+        evidence=None if record.evidence is UNSET else record.evidence,
+        persistent_disk_id=record.persistent_disk_id,
+        disk_status=record.disk_status,
     )
 
 

@@ -5,10 +5,12 @@ from functools import singledispatch
 from itertools import groupby
 from typing import NamedTuple
 
+from core.exit_code import IN_WORDS
+from core.records.outcome import Outcome
 from core.review.comparison import LOST, Diff, Difference
 from core.review.questions import RunAnswer, RunLine, Runs, Upcoming, Why
 from core.review.terms import label, value
-from core.rules.words import duration, minute
+from core.rules.words import counted, duration, minute
 from core.screen.drawing import open_drawing
 from core.screen.styled import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Styled, printable
 from core.verify.finding import Finding
@@ -63,10 +65,10 @@ def _(answer: Runs) -> Iterable[Part]:
 @_parts.register
 def _(answer: RunAnswer) -> Iterable[Part]:
     limits = ", ".join(f"{label(name)} {value(name, limit)}" for name, limit in answer.policy.items())
-    yield _lines([_headline(answer.run), f"Policy: {limits or 'not on record'}."])
+    yield _lines([_headline(answer.run), *_who(answer.run), f"Policy: {limits or 'not on record'}."])
     yield _lines([f"Exempt: {exemption}" for exemption in answer.exemptions])
     if answer.counts:
-        counts = [[c.outcome, c.reason, f"{c.count:,}"] for c in answer.counts]
+        counts = [[c.outcome, c.reason or NOTHING, f"{c.count:,}"] for c in answer.counts]
         yield Table("Decisions", (("outcome",), ("reason",), ("count",)), counts)
     if answer.acts:
         yield Table(
@@ -86,6 +88,22 @@ def _(answer: RunAnswer) -> Iterable[Part]:
                 for a in answer.acts
             ],
         )
+    if answer.confirmations:
+        yield Table(
+            "What became of earlier deletions",
+            (("runtime", "deleted by run"), ("status", "disk"), ("evidence",), ("outcome",)),
+            [
+                [
+                    f"{c.project or '?'}/{c.name or '?'}",
+                    c.accepted_run_id or NOTHING,
+                    c.status or NOTHING,
+                    f"disk {c.disk_status}" if c.disk_status else NOTHING,
+                    c.evidence or NOTHING,
+                    c.outcome,
+                ]
+                for c in answer.confirmations
+            ],
+        )
     if answer.left_standing:
         yield Table(
             "Stuck or in Error",
@@ -103,8 +121,10 @@ def _(answer: RunAnswer) -> Iterable[Part]:
             ],
         )
     yield _lines(answer.remarks, WARNING)
-    yield _lines([f"Failed: {failure}" for failure in answer.failures], FAULT)
-    yield [Styled(f"{answer.run.listed:,} listed, {_describe_end(answer.run)}.", "bold")]
+    yield _lines([f"Needs a person: {whom}" for whom in answer.needs_person], FAULT)
+    rest = [failure for failure in answer.failures if failure not in answer.needs_person]
+    yield _lines([f"Failed: {failure}" for failure in rest], FAULT)
+    yield [Styled(_verdict(answer.run), "bold")]
 
 
 @_parts.register
@@ -222,10 +242,12 @@ def _(answer: Upcoming) -> Iterable[Part]:
 
 
 RUN_HEADERS = (
-    ("run", "when", "who"),
+    ("run", "when"),
     ("job", "environment", "how"),
-    ("listed", "acts", "failed"),
+    ("listed", "outcomes"),
+    ("failed", "needs a person"),
     ("exit code", "refused by"),
+    ("who", "plan"),
 )
 
 
@@ -233,16 +255,25 @@ def _run_cells(line: RunLine) -> list[str]:
     return [
         line.run_id,
         minute(line.started_at),
-        (line.who or "-").removesuffix(SERVICE_ACCOUNT),
         line.job,
         line.environment,
         _how(line),
         f"{line.listed:,}",
-        f"{line.would_act:,} (would)" if line.dry_run else f"{line.acted:,}",
+        outcomes_in_words(line) or NOTHING,
         f"{line.failed:,}",
+        f"{line.needs_person:,}",
         STATES[line.state] or str(line.exit_code),
-        ", ".join(line.refused_by) or "-",
+        ", ".join(line.refused_by) or NOTHING,
+        ", ".join(_who_in_short(line)) or NOTHING,
+        f"plan {line.plan_run_id}" if line.plan_run_id else NOTHING,
     ]
+
+
+def outcomes_in_words(line: RunLine) -> str:
+    """Of what was not simply kept."""
+    return ", ".join(
+        f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in line.outcomes.items() if outcome != Outcome.KEPT
+    )
 
 
 def _how(line: RunLine) -> str:
@@ -251,7 +282,34 @@ def _how(line: RunLine) -> str:
 
 
 def _describe_end(line: RunLine) -> str:
-    return STATES[line.state] or f"exit code {line.exit_code}"
+    words = IN_WORDS.get(line.exit_code, "") if line.exit_code is not None else ""
+    return STATES[line.state] or f"exit code {line.exit_code}" + (f" ({words})" if words else "")
+
+
+def _who_in_short(line: RunLine) -> Iterator[str]:
+    for what, who in (("by", line.started_by or line.actor), ("approved by", line.approved_by)):
+        if who:
+            yield f"{what} {who.removesuffix(SERVICE_ACCOUNT)}"
+
+
+def _who(line: RunLine) -> Iterator[str]:
+    """Who started the run and who approved it: words of whoever typed them, which nothing vouches for."""
+    yield (
+        f"Started by {line.started_by or 'somebody not named'}, approved by {line.approved_by or 'nobody named'}"
+        f" (both as whoever started it typed); it called Leonardo as {line.actor or 'somebody not on record'}."
+    )
+    if line.plan_run_id:
+        yield f"Held to the plan of run {line.plan_run_id}."
+
+
+def _verdict(line: RunLine) -> str:
+    failed = [f"{line.failed:,} failed"] if line.failed else []
+    needs = [f"{line.needs_person:,} in need of a person"] if line.needs_person else []
+    return f"{', '.join([_looked_at(line), *failed, *needs])}; {_describe_end(line)}."
+
+
+def _looked_at(line: RunLine) -> str:
+    return f"{counted(line.asked, 'deletion')} asked about" if line.asked else f"{line.listed:,} listed"
 
 
 def _headline(line: RunLine) -> str:
@@ -260,7 +318,7 @@ def _headline(line: RunLine) -> str:
         refused += f", a live run would be refused by {', '.join(line.would_be_refused_by)}"
     return (
         f"{minute(line.started_at)} {line.run_id}: {line.job} in {line.environment}, {_how(line)},"
-        f" by {line.who or 'unknown'}, {line.listed:,} listed, {_describe_end(line)}{refused}"
+        f" {_looked_at(line)}, {_describe_end(line)}{refused}"
     )
 
 

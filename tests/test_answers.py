@@ -1,0 +1,50 @@
+"""What a person is shown of an answer, on logs that the real program wrote."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.server import serving
+from tests.conftest import Ended, a_machine, delete, paths
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def stuck(run: Run, tmp_path: Path) -> str:
+    """The log of a live run whose two deletions never end, and of the run that finds them stuck."""
+    log = tmp_path / "log.jsonl"
+    kept = ("--audit-file", str(log))
+    with serving(Leonardo([a_machine(1), a_machine(2)], deletion_takes=None)) as server:
+        run(*delete(server, "--no-dry-run", "--started-by", "ada", "--approved-by", "grace", *kept))
+        for number in (1, 2):
+            server.leonardo.machine(f"terra-{number}", f"all-of-us-{number}").accessed -= timedelta(hours=3)
+        at = ("--leonardo-url", server.url, "--auth", "none", "--output", "json")
+        assert run("confirm-deletions", *at, "--from", str(log), *kept).code == 1
+    return str(log)
+
+
+def shown(run: Run, *words: str) -> str:
+    return run("review-audit-log", *words, "--output", "table").out
+
+
+def test_deletions_that_are_stuck_are_seen_in_every_answer_about_the_run_that_found_them(run: Run, stuck: str) -> None:
+    told = shown(run, "run", "latest", "--from", stuck)
+    for words in ("What became of earlier deletions", *paths(1, 2)):
+        assert words in told
+    assert told.count("Needs a person: stuck terra-") == 2
+    assert "Failed:" not in told
+    assert " ".join(told.split()).endswith(
+        "2 deletions asked about, 2 failed, 2 in need of a person;"
+        " exit code 1 (done, but something failed or is in doubt)."
+    )
+    assert "2 stuck" in shown(run, "runs", "--from", stuck)
+
+
+def test_who_started_a_run_and_who_approved_it_stand_apart_and_are_said_to_be_typed(run: Run, stuck: str) -> None:
+    out = " ".join(shown(run, "run", "latest", "--job", "delete-old-runtimes", "--from", stuck).split())
+    assert "Started by ada, approved by grace (both as whoever started it typed)" in out
+    assert "by ada, approved by grace" in shown(run, "runs", "--from", stuck)
