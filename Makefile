@@ -68,8 +68,9 @@ format: $(VENV)/.installed  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-schema: $(VENV)/.installed  ## write core/records/audit.schema.json from the records' definition
+schema: $(VENV)/.installed  ## write the JSON Schemas of the records and of the answers from their definitions
 	@$(BIN)/python -c 'import json; from core.records.events import schema; print(json.dumps(schema(), indent=2))' > core/records/audit.schema.json
+	@$(BIN)/python -m core.review.schema > core/review/answers.schema.json
 
 settings: $(VENV)/.installed  ## write core/settings/README.md from the settings' definition
 	@$(BIN)/python -m core.settings.reference > core/settings/README.md

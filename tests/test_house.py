@@ -14,8 +14,10 @@ import yaml
 
 from core import __version__
 from core.records.events import EVENTS, schema
+from core.review import schema as answers
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
+from core.screen.answers import parts_of
 from jobs.__main__ import JOBS
 from tests.conftest import Ended, a_machine, delete
 
@@ -37,6 +39,16 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULT
 def test_the_published_schema_is_that_of_the_records() -> None:
     published = json.loads((ROOT / "core/records/audit.schema.json").read_text())
     assert published == schema(), "run: make schema"
+
+
+def test_every_answer_that_is_drawn_is_in_the_published_schema() -> None:
+    published = json.loads((ROOT / "core/review/answers.schema.json").read_text())
+    assert published == answers.schema(), "run: make schema"
+    drawn = {kind for kind in parts_of.registry if kind is not object}
+    assert drawn == set(answers.ANSWERS)
+    names = [kind.__struct_config__.tag for kind in answers.ANSWERS]
+    assert all(re.fullmatch(r"leo-lifecycle/answers/[a-z]+/v1", str(name)) for name in names)
+    assert len(names) == len(set(names))
 
 
 def test_every_event_stands_beside_the_schema() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from core.records.files import AuditFiles
 from core.records.outcome import Outcome, Severity
 from core.records.reader import AuditRecords, Record
 from core.records.writer import AuditLog, RunIdentity
+from core.review.schema import schema
 from core.rules.decision import Action
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
@@ -39,6 +41,7 @@ Run = Callable[..., Ended]
 Line = dict[str, Any]
 LATER = datetime.now(UTC) + timedelta(days=1)
 LIVE = ("--no-dry-run",)
+ANSWERS = jsonschema.Draft202012Validator(schema())
 INSERT_ID = "logging.googleapis.com/insertId"
 
 
@@ -63,7 +66,10 @@ def ask(run: Run, *words: str) -> Any:
     """An answer as a machine gets it."""
     ended = run("review-audit-log", *words, "--output", "json")
     assert ended.code in (0, 1), ended.err
-    return json.loads(ended.out)
+    answer = json.loads(ended.out)
+    ANSWERS.validate(answer)
+    assert answer["schema"] == f"leo-lifecycle/answers/{words[0]}/v1"
+    return answer
 
 
 @pytest.fixture
@@ -836,7 +842,7 @@ def test_a_torn_line_is_told_on_stderr_whatever_is_asked(run: Run, live: list[Li
         (["verify", "zzz", "--from", "log"], "there is no record of run 'zzz'"),
         (["upcoming", "--from", "other"], "there is no such run in the records"),
         (["upcoming", "--within", "3", "--from", "log"], "within: '3' is no duration: write 14d, 4h, 30m, 36s, or"),
-        (["ask", "--from", "log"], "argument QUESTION: invalid choice: 'ask'"),
+        (["ask", "--from", "log"], "argument QUESTION: there is no question 'ask'"),
         (["runs"], "from: name files or folders, or cloud-logging; or name an environment by --env"),
     ],
     ids=str,

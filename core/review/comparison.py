@@ -22,7 +22,7 @@ from core.review.questions import (
     exemption_in_words,
 )
 from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, of_the_fleet, only_environment
-from core.rules.decision import Action, Reason
+from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import DeletionPolicy
 from core.rules.words import minute
 from core.verify.rejudge import deletion_policy, in_order, runtime_of
@@ -30,7 +30,7 @@ from core.verify.rejudge import deletion_policy, in_order, runtime_of
 STATUS_REASONS = (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN)
 LOST = "lost"
 
-Value = bool | float | str | datetime | list[str] | None
+Value = bool | float | str | list[str] | None
 
 
 class Term(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ class Difference(Condemned, frozen=True, gc=False, kw_only=True):
     in_words: str
 
 
-class Diff(msgspec.Struct, frozen=True, kw_only=True):
+class Diff(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/diff/v1"):
     run_a: RunLine
     run_b: RunLine
     same_policy: bool
@@ -370,7 +370,7 @@ def _terms(a: Record | None, b: Record | None) -> Iterator[Term]:
 def _judged_by(started: Record) -> dict[str, Value]:
     scope = started.scope or ScopeDetail()
     return {
-        "now": started.now,
+        "now": None if started.now is None else str(msgspec.to_builtins(in_utc(started.now))),
         **in_order(started),
         "exemptions": sorted(map(exemption_in_words, started.exemptions)),
         "projects": scope.projects,

@@ -104,7 +104,7 @@ class Failing(msgspec.Struct, frozen=True, kw_only=True):
     last_run_id: str
 
 
-class Runs(msgspec.Struct, frozen=True, kw_only=True):
+class Runs(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/runs/v1"):
     runs: list[RunLine]
     failing: list[Failing]
 
@@ -147,7 +147,7 @@ class CountLine(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class RunAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/run/v1"):
     """One run: by which policy, how many of what, every act and every failure."""
 
     run: RunLine
@@ -191,7 +191,7 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
     entries: list[Entry]
 
 
-class Why(msgspec.Struct, frozen=True, kw_only=True):
+class Why(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/why/v1"):
     path: str
     incarnations: list[Incarnation]
 
@@ -209,7 +209,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Upcoming(msgspec.Struct, frozen=True, kw_only=True):
+class Upcoming(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/upcoming/v1"):
     run: RunLine
     until: datetime
     due: list[Due]

@@ -13,7 +13,7 @@ def label(name: str) -> str:
     return {"now": "judged as of"}.get(name, name.removesuffix("_s"))
 
 
-def value(name: str, of: bool | float | str | datetime | list[str] | None) -> str:  # noqa: FBT001 - a value like others
+def value(name: str, of: bool | float | str | list[str] | None) -> str:  # noqa: FBT001 - a value like others
     """Of the field of this name, in words."""
     match of:
         case bool():
@@ -22,9 +22,9 @@ def value(name: str, of: bool | float | str | datetime | list[str] | None) -> st
             return duration(of) if name.endswith("_s") else f"{of:g}"
         case list():
             return "; ".join(of) or "none"
+        case str() if name == "now":
+            return minute(datetime.fromisoformat(of))
         case str():
             return of
         case None:
             return NOT_GIVEN.get(name, "-")
-        case _:
-            return minute(of)

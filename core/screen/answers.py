@@ -35,7 +35,7 @@ Part = Table | list[Styled]
 def draw(answer: object) -> None:
     """Show one answer of `core.records` on standard output."""
     terminal = open_drawing(elsewhere="--output json tells all")
-    parts = list(_parts(answer))
+    parts = list(parts_of(answer))
     for number, part in enumerate(parts, 1):
         if isinstance(part, Table):
             below = [text for other in parts[number:] if isinstance(other, list) for text in other[:FEWEST_LINES]]
@@ -47,11 +47,11 @@ def draw(answer: object) -> None:
 
 
 @singledispatch
-def _parts(answer: object) -> Iterable[Part]:
+def parts_of(answer: object) -> Iterable[Part]:
     raise NotImplementedError(f"{type(answer).__name__} is drawn nowhere")
 
 
-@_parts.register
+@parts_of.register
 def _(answer: Runs) -> Iterable[Part]:
     yield Table("Runs", RUN_HEADERS, [_run_cells(line) for line in answer.runs], in_time=True)
     if answer.failing:
@@ -62,7 +62,7 @@ def _(answer: Runs) -> Iterable[Part]:
         )
 
 
-@_parts.register
+@parts_of.register
 def _(answer: RunAnswer) -> Iterable[Part]:
     limits = ", ".join(f"{label(name)} {value(name, limit)}" for name, limit in answer.policy.items())
     yield _lines([_headline(answer.run), *_who(answer.run), f"Policy: {limits or 'not on record'}."])
@@ -127,7 +127,7 @@ def _(answer: RunAnswer) -> Iterable[Part]:
     yield [Styled(_verdict(answer.run), "bold")]
 
 
-@_parts.register
+@parts_of.register
 def _(answer: Why) -> Iterable[Part]:
     for incarnation in answer.incarnations:
         by = f" by {incarnation.creator}" if incarnation.creator else ""
@@ -136,7 +136,7 @@ def _(answer: Why) -> Iterable[Part]:
         yield _lines([f"  {entry.line}" for entry in incarnation.entries])
 
 
-@_parts.register
+@parts_of.register
 def _(answer: Diff) -> Iterable[Part]:
     yield _lines([f"A: {_headline(answer.run_a)}", f"B: {_headline(answer.run_b)}"])
     if answer.terms:
@@ -181,7 +181,7 @@ def _count_with_lost(differences: list[Difference]) -> str:
     return f"{len(differences):,} (disk lost: {lost:,})" if lost else f"{len(differences):,}"
 
 
-@_parts.register
+@parts_of.register
 def _(answer: Verification) -> Iterable[Part]:
     yield [_of_verdict(verdict) for verdict in answer.runs if verdict.ok]
     for verdict in answer.runs:
@@ -226,7 +226,7 @@ def _of_findings(findings: Iterable[Finding], indent: str) -> Iterator[str]:
         yield from _of_findings(finding.consequences, f"{indent}  so ")
 
 
-@_parts.register
+@parts_of.register
 def _(answer: Upcoming) -> Iterable[Part]:
     yield _lines([_headline(answer.run)])
     due: list[Styled] = []

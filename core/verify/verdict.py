@@ -39,7 +39,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return not self.findings
 
 
-class Verification(msgspec.Struct, frozen=True, kw_only=True):
+class Verification(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/verify/v1"
+):
     """Whether anything is off, run by run, between runs, and in the files themselves."""
 
     ok: bool
