@@ -70,7 +70,7 @@ def main(
     job = Job(name=NAME, policy=policy, method=None, view=VIEW, wall=wall)
 
     async def work(running: Running) -> int:
-        account = Account(running.audit, running.clock, running.leonardo)
+        account = Account(running)
         for damage in told.damage:
             account.log_unread(damage)
         earlier, unread = await runs_on_record(running)

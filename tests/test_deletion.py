@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.rules.autopause import kernel_may_be_busy
 from core.rules.decision import Action, Decision, Reason, to_millisecond
 from core.rules.deletion import DELETES, RULED_OUT, DeletionPolicy
-from core.rules.exemptions import Exemption, longest_match
+from core.rules.exemptions import Exemption, longest, matching
 from core.rules.words import in_words
 from core.runtime import Runtime, RuntimeStatus
 
@@ -274,7 +274,8 @@ def test_every_runtime_gets_one_decision_and_a_sentence(
     decision = policy.judge(runtime, instant, repeated=repeated, second_look=second_look)
     assert (decision.action is Action.DELETE) == (decision.reason in DELETES)
     assert (decision.due_at is None) == (decision.reason in RULED_OUT)
-    assert decision.exemption == longest_match(policy.exemptions, runtime)
+    assert decision.matching == matching(policy.exemptions, runtime)
+    assert decision.exemption == longest(policy.exemptions, decision.matching)
     assert (decision.reason is Reason.EXEMPT) <= (decision.exemption is not None)
     assert policy.explain(runtime, decision)
     if repeated or runtime.cloud_provider != "GCP" or runtime.created_date is None:

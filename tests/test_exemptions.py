@@ -1,5 +1,6 @@
 """Who is spared, and until when."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rules.exemptions import LONGEST, Exemption, longest_match
+from core.rules.exemptions import LONGEST, Exemption, longest, matching
 from core.runtime import Runtime
 
 UNTIL = datetime(2026, 12, 1, tzinfo=UTC)
@@ -19,6 +20,10 @@ RUNTIME = Runtime(
     creator="ada@example.org",
     labels={"tool": "Jupyter", "team": "", "a=b": "c", "keep": "yes"},
 )
+
+
+def longest_match(exemptions: Sequence[Exemption], runtime: Runtime) -> Exemption | None:
+    return longest(exemptions, matching(exemptions, runtime))
 
 
 def matches(*, runtime: Runtime = RUNTIME, **fields: Any) -> bool:

@@ -162,7 +162,7 @@ def test_a_person_sees_the_table_of_a_local_run(run: Run, monkeypatch: pytest.Mo
         local = run(DELETION, *connection, "--max-act-share", "1", "--output", "table")
     assert (remote.code, local.code) == (0, 0)
     assert remote.out.partition("Exit code")[0] == local.out.partition("Exit code")[0]
-    assert "2 listed: 1 kept, 1 would_delete. Exit code 0" in " ".join(remote.out.split())
+    assert "2 listed: 1 kept, 1 would_delete. The oldest is 20 d" in " ".join(remote.out.split())
     assert f"Every decision is on record in {LOG}" in " ".join(remote.out.split())
     assert remote.err.startswith("leo-lifecycle: started delete-old-runtimes-dry-run-")
 
@@ -420,7 +420,7 @@ def test_records_of_several_tasks_are_shown_as_one_run(run: Run, monkeypatch: py
         ended = run(*starting("--output", "table"))
         said = " ".join(ended.out.split())
         assert ended.code == 0
-        assert "8 listed: 8 would_delete. Exit code 0" in said
+        assert "8 listed: 8 would_delete. The oldest is 20 d" in said
         assert "(calls: 8 list, 8 get)" in said
         assert {(p["task_index"], p["task_count"]) for p in payloads(google)} == {(0, 3), (1, 3), (2, 3)}
 

@@ -127,7 +127,7 @@ def sweep(
             group.create_task(beside(server))
             audit = AuditLog(identity, sinks, now=utc_now)
             running = Running(settings, Task(), ticking, audit, leonardo, Nobody())
-            account = Account(audit, ticking, leonardo)
+            account = Account(running, max_age=policy.max_age)
             treatment = Treatment(running, account, policy, deletion(leonardo), dry_run=False)
             bounds = Bounds(
                 dry_run=False,

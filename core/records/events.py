@@ -15,6 +15,7 @@ from core.rules.decision import Action, Decision, Reason
 from core.rules.evidence import Evidence
 from core.rules.exemptions import Exemption
 from core.rules.guards import Guard, Refusal
+from core.rules.promise import Promise
 from core.rules.words import counted, minute
 from core.runtime import Disk, MalformedRuntime, Runtime
 
@@ -238,6 +239,31 @@ class DeletionConfirmed(Event, frozen=True, kw_only=True, tag="deletion_confirme
     """Of the kept disk: `missing` where the project is seen without it, null where nothing of the project is seen."""
 
 
+class ExemptionUnused(Event, frozen=True, kw_only=True, tag="exemption_unused"):
+    """An exemption that has not lapsed and matches nothing of the whole fleet: a wrong pattern, or one to take out."""
+
+    exemption: ExemptionDetail
+
+
+class Oldest(msgspec.Struct, frozen=True):
+    """The oldest runtime that lives on and that no exemption spares."""
+
+    project: str | None
+    name: str | None
+    age_s: float
+    status: str | None
+    reason: Reason
+    date_accessed: Instant | None
+    """Since when it is in its status, unless that is Running or Stopped."""
+
+
+class Late(msgspec.Struct, frozen=True):
+    """By how much acts came later than they were due, in seconds."""
+
+    max: float
+    median: float
+
+
 class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     """The last record of a run: the counts, and how it ended."""
 
@@ -258,6 +284,15 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     would_be_refused_by: list[Guard]
     clock_skew_s: float | None = None
     """How far the run's clock was ahead of Leonardo's; null where it could not be told, as in earlier records."""
+    oldest: Oldest | None = None
+    """Null where no age is known, and for jobs that promise no maximum age, as the next two."""
+    over_age: dict[str, int] | None = None
+    """How many live on above the maximum age or at an unknown one: by outcome where the rule condemned them, by status
+    where that is not eligible, else by reason."""
+    late_s: Late | None = None
+    """`judged_at` minus `due_at` of what was accepted; null where nothing was."""
+    exemptions_matched: list[int] | None = None
+    """How many listed runtimes each exemption of the run matches, in their order."""
     warnings: list[str] = []
     """What a person should know of the run beside its counts."""
     records_digest: str | None = None
@@ -274,6 +309,7 @@ EVENTS: tuple[type[Event], ...] = (
     RunRefused,
     RunSkipped,
     DeletionConfirmed,
+    ExemptionUnused,
     RunFinished,
 )
 _ANY_EVENT: Any = Union[EVENTS]  # noqa: UP007 - made of a tuple
@@ -445,6 +481,28 @@ def run_refused(refusal: Refusal, *, candidates: int, listed: int) -> RunRefused
         candidates=candidates,
         listed=listed,
     )
+
+
+def exemption_in_words(exemption: ExemptionDetail) -> str:
+    shown = (f"{key} {glob if isinstance(glob, str) else ' '.join(glob)}" for key, glob in exemption.match.items())
+    return f"{', '.join(shown)} until {minute(exemption.until)}: {exemption.reason}"
+
+
+def exemption_unused(exemption: ExemptionDetail) -> ExemptionUnused:
+    """The record of an exemption that spares nobody."""
+    return ExemptionUnused(
+        severity=Severity.WARNING,
+        message=f"an exemption matches nothing that is listed: {exemption_in_words(exemption)}",
+        exemption=exemption,
+    )
+
+
+def oldest_of(promise: Promise) -> Oldest | None:
+    """As the closing record names it."""
+    end = promise.oldest
+    if end is None:
+        return None
+    return Oldest(end.project, end.name, promise.oldest_age, end.status, Reason(end.reason), end.date_accessed)
 
 
 def exemption_detail(exemption: Exemption, instant: datetime) -> ExemptionDetail:

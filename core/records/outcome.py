@@ -54,6 +54,8 @@ class Meaning(NamedTuple):
     """The runtime is on its way out, by whomever."""
     not_ours: bool = False
     """The runtime went without us."""
+    ended: bool = False
+    """The runtime that was listed lives on no more, or only until Leonardo has done what it accepted."""
     failed: bool = False
     """It makes the exit code 1, and the runtime is named in the closing record."""
     open: bool = False
@@ -66,12 +68,12 @@ OUTCOMES = {
     Outcome.WOULD_DELETE: Meaning("would delete", planned=True),
     Outcome.WOULD_STOP: Meaning("would stop", planned=True),
     Outcome.DELETION_ACCEPTED: Meaning(
-        "Leonardo accepted to delete", accepted=True, answered=True, looked_at=True, leaving=True, open=True
+        "Leonardo accepted to delete", accepted=True, answered=True, looked_at=True, leaving=True, ended=True, open=True
     ),
     Outcome.STOP_ACCEPTED: Meaning("Leonardo accepted to stop", accepted=True, answered=True, looked_at=True),
     Outcome.SPARED: Meaning("spared", looked_at=True),
-    Outcome.REPLACED: Meaning("left alone, another runtime has its name now:", not_ours=True),
-    Outcome.GONE: Meaning("already gone:", not_ours=True),
+    Outcome.REPLACED: Meaning("left alone, another runtime has its name now:", not_ours=True, ended=True),
+    Outcome.GONE: Meaning("already gone:", not_ours=True, ended=True),
     Outcome.ALREADY_DELETING: Meaning("already being deleted:", answered=True, looked_at=True, leaving=True),
     Outcome.CONFLICT: Meaning("Leonardo cannot just now {act}", Severity.WARNING, answered=True, looked_at=True),
     Outcome.FAILED: Meaning("failed to {act}", Severity.ERROR, failed=True, open=True),
@@ -99,6 +101,7 @@ def outcomes_that(trait: Callable[[Meaning], bool]) -> frozenset[Outcome]:
 
 ACCEPTED = outcomes_that(lambda of: of.accepted)
 ANSWERED = outcomes_that(lambda of: of.answered)
+ENDED = outcomes_that(lambda of: of.ended)
 FAILED = outcomes_that(lambda of: of.failed)
 LEAVING = outcomes_that(lambda of: of.leaving)
 LOOKED_AT = outcomes_that(lambda of: of.looked_at)

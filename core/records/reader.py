@@ -63,6 +63,24 @@ class FollowsDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     records_digest: str | None = None
 
 
+class OldestDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
+    """The oldest runtime that a run left."""
+
+    project: str | None = None
+    name: str | None = None
+    age_s: float = 0.0
+    status: str | None = None
+    reason: str = ""
+    date_accessed: Instant | None = None
+
+
+class LateDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
+    """By how much a run's acts came later than they were due."""
+
+    max: float = 0.0
+    median: float = 0.0
+
+
 class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     """One record of any event and any minor version: every field may be missing, unknown ones are left out.
 
@@ -147,6 +165,11 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     refused_by: list[str] | None = None
     would_be_refused_by: list[str] | None = None
     clock_skew_s: float | None = None
+    oldest: OldestDetail | None = None
+    over_age: dict[str, int] | None = None
+    """Not null where a run measured its promise."""
+    late_s: LateDetail | None = None
+    exemptions_matched: list[int] | None = None
     warnings: list[str] = []
     records_digest: str | None = None
 

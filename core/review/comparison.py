@@ -13,14 +13,10 @@ from sys import intern
 import msgspec
 from msgspec import UNSET, structs
 
-from core.records.events import MOST_NAMES
+from core.records.events import MOST_NAMES, exemption_in_words
 from core.records.outcome import LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record, ScopeDetail
-from core.review.questions import (
-    RunLine,
-    RunSummary,
-    exemption_in_words,
-)
+from core.review.questions import RunLine, RunSummary
 from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, of_the_fleet, only_environment
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import DeletionPolicy

@@ -12,7 +12,7 @@ from itertools import chain, groupby
 import msgspec
 from msgspec import UNSET
 
-from core.records.events import ALL_RUNTIMES, ExemptionDetail
+from core.records.events import ALL_RUNTIMES, exemption_in_words
 from core.records.outcome import (
     ACCEPTED,
     ANSWERED,
@@ -51,6 +51,7 @@ SUMMED_UP = (
     "run_skipped",
     "project_unreadable",
     "runtime_missing",
+    "exemption_unused",
     "run_finished",
 )
 """Events that a run's line is made of, beside the decisions that its closing record does not name."""
@@ -165,7 +166,7 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
     failures: list[str]
     """Whom, and why, in words."""
     remarks: list[str]
-    """What guards said, and which newer runs have not finished."""
+    """What guards said, which exemptions match nothing, and which newer runs have not finished."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,7 +264,7 @@ class RunSummary:
             case "run_refused":
                 self.remarks.append(record.message)
                 self.refused_by.add(record.guard or "?")
-            case "run_skipped":
+            case "run_skipped" | "exemption_unused":
                 self.remarks.append(record.message)
         if failed(record):
             self.failed[whom(record)] = record.message
@@ -447,11 +448,6 @@ def _confirmed(record: Record) -> Confirmed:
         persistent_disk_id=record.persistent_disk_id,
         disk_status=record.disk_status,
     )
-
-
-def exemption_in_words(exemption: ExemptionDetail) -> str:
-    shown = (f"{key} {glob if isinstance(glob, str) else ' '.join(glob)}" for key, glob in exemption.match.items())
-    return f"{', '.join(shown)} until {minute(exemption.until)}: {exemption.reason}"
 
 
 # why

@@ -13,7 +13,7 @@ from core.rules.decision import (
     fault_of_listing,
     since,
 )
-from core.rules.exemptions import longest_match
+from core.rules.exemptions import longest, matching
 from core.rules.policy import RuntimePolicy
 from core.rules.words import in_words
 from core.runtime import Runtime, RuntimeStatus
@@ -97,7 +97,8 @@ class AutopausePolicy(RuntimePolicy):
         """
         age, idle = since(runtime.created_date, instant), since(runtime.date_accessed, instant)
         reason = self._reason(runtime, age, idle, repeated=repeated)
-        exemption = longest_match(self.exemptions, runtime) if self.exemptions else None
+        places = matching(self.exemptions, runtime)
+        exemption = longest(self.exemptions, places)
         spared = exemption is not None and not exemption.lapsed(instant)
         late = reason in (Reason.KERNEL_MAY_BE_BUSY, Reason.AUTOPAUSE_OVERDUE)
         threshold = runtime.autopause_threshold
@@ -111,6 +112,7 @@ class AutopausePolicy(RuntimePolicy):
             idle=idle,
             exemption=exemption,
             overdue=idle - threshold if late and idle is not None and threshold is not None else None,
+            matching=places,
         )
 
     def explain(self, runtime: Runtime, decision: Decision) -> str:

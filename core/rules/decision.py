@@ -64,6 +64,8 @@ class Decision(NamedTuple):
     """Of those that match the one that ends last, lapsed or not, whether or not it decided."""
     overdue: timedelta | None = None
     """How long ago autopause should have come, by the threshold alone."""
+    matching: tuple[int, ...] = ()
+    """The places of all exemptions that match."""
 
 
 def in_utc(instant: datetime) -> datetime:

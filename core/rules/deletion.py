@@ -16,7 +16,7 @@ from core.rules.decision import (
     fault_of_listing,
     to_millisecond,
 )
-from core.rules.exemptions import Exemption, longest_match
+from core.rules.exemptions import Exemption, longest, matching
 from core.rules.policy import RuntimePolicy
 from core.rules.words import in_words, limit_in_words
 from core.runtime import Runtime, RuntimeStatus
@@ -57,6 +57,10 @@ class DeletionPolicy(RuntimePolicy):
     delete_errored: bool = False
     """Whether runtimes in Error are eligible too, by the same rule."""
 
+    @property
+    def promised_age(self) -> timedelta:
+        return self.max_age
+
     def __str__(self) -> str:
         errored = ", in Error too" if self.delete_errored else ""
         busy = ", unless a kernel may be busy" if self.spare_possibly_busy else ""
@@ -86,7 +90,8 @@ class DeletionPolicy(RuntimePolicy):
         accessed = runtime.date_accessed and to_millisecond(runtime.date_accessed)
         age = None if created is None else at - created
         idle = None if accessed is None else at - accessed
-        exemption = longest_match(self.exemptions, runtime) if self.exemptions else None
+        places = matching(self.exemptions, runtime) if self.exemptions else ()
+        exemption = longest(self.exemptions, places) if places else None
         reason = fault_of_listing(runtime, repeated=repeated)
         if reason is None and not (runtime.status in ELIGIBLE or (self.delete_errored and runtime.status == ERROR)):
             reason = Reason.STATUS_NOT_ELIGIBLE
@@ -98,7 +103,7 @@ class DeletionPolicy(RuntimePolicy):
             reason = self._by_age(runtime, age or NONE, idle or NONE, second_look=second_look)
         action = Action.DELETE if reason in DELETES else Action.KEEP
         due_at = None if reason in RULED_OUT else self._due_at(created, accessed, exemption)
-        return Decision(action, reason, instant, age, idle, due_at, exemption)
+        return Decision(action, reason, instant, age, idle, due_at, exemption, matching=places)
 
     def explain(self, runtime: Runtime, decision: Decision) -> str:
         match decision.reason:

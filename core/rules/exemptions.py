@@ -1,6 +1,6 @@
 """Who is spared and until when; reading exemptions from a file lives in `core.settings`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -47,6 +47,11 @@ def _has_label(runtime: Runtime, wanted: str) -> bool:
     return runtime.labels is None or (key in runtime.labels and fnmatchcase(runtime.labels[key], glob))
 
 
-def longest_match(exemptions: Iterable[Exemption], runtime: Runtime) -> Exemption | None:
-    """Of the exemptions that match, the one that ends last, lapsed or not."""
-    return max((e for e in exemptions if e.matches(runtime)), key=lambda e: e.until, default=None)
+def matching(exemptions: Iterable[Exemption], runtime: Runtime) -> tuple[int, ...]:
+    """The places of those that match, lapsed or not."""
+    return tuple(place for place, exemption in enumerate(exemptions) if exemption.matches(runtime))
+
+
+def longest(exemptions: Sequence[Exemption], places: Iterable[int]) -> Exemption | None:
+    """Of the exemptions at these places, the one that ends last."""
+    return max((exemptions[place] for place in places), key=lambda exemption: exemption.until, default=None)

@@ -78,6 +78,11 @@ class RuntimePolicy(Policy):
         """Why, in words and with the numbers that decided."""
         raise NotImplementedError
 
+    @property
+    def promised_age(self) -> timedelta | None:
+        """The age above which no runtime is to live; None where the policy promises none."""
+        return None
+
     def needs_look(self, decision: Decision) -> bool:  # noqa: ARG002 - most rules have enough with the list
         """Whether a list was not enough to judge by, so that the runtime is fetched and judged again."""
         return False

@@ -6,22 +6,23 @@ The sweep and the confirmation tell it what happened; nothing is asked of Leonar
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import structlog
 
 from core import __version__
-from core.clock import RunClock
 from core.exit_code import ExitCode, exit_code_of
-from core.leonardo.client import Leonardo
 from core.leonardo.errors import ErrorKind, LeonardoError
 from core.records import events
-from core.records.outcome import ACCEPTED, CONFIRMATIONS, FAILED, LEAVING, Outcome, Severity
-from core.records.writer import AuditLog, RecordNotKeptError
+from core.records.outcome import ACCEPTED, CONFIRMATIONS, ENDED, FAILED, LEAVING, Outcome, Severity
+from core.records.writer import RecordNotKeptError
 from core.rules.decision import Reason
 from core.rules.guards import Expected, Refusal
 from core.rules.plan import Plan
 from core.rules.policy import RuntimePolicy
+from core.rules.promise import Promise
 from core.run.running import Job, Running
 from core.runtime import MalformedRuntime, RuntimeStatus
 from core.settings.fields import Settings
@@ -34,13 +35,22 @@ ACTS, PROJECTS, ROWS = "acts", "projects", "rows"
 """The kinds of what can fail, in the order in which the closing record names them."""
 
 
+@dataclass(slots=True)
+class _Exemption:
+    """One of the run's exemptions, and how many listed runtimes it matches."""
+
+    detail: events.ExemptionDetail
+    matched: int = 0
+
+
 class Account:
     """Counts, refusals and failures of one run; `exit_code` says how it would end now."""
 
-    def __init__(self, audit: AuditLog, clock: RunClock, leonardo: Leonardo) -> None:
-        self._audit = audit
-        self._clock = clock
-        self._leonardo = leonardo
+    def __init__(self, running: Running, *, max_age: timedelta | None = None) -> None:
+        """`max_age` is what the job promises of every runtime, if it does."""
+        self._running = running
+        self._promise = None if max_age is None else Promise(max_age)
+        self._exemptions: list[_Exemption] = []
         self._ends: Counter[tuple[str, str, str]] = Counter()
         """How many runtimes ended in which action, reason and outcome."""
         self._failed: dict[str, list[str]] = {ACTS: [], PROJECTS: [], ROWS: []}
@@ -56,14 +66,15 @@ class Account:
 
     async def open(self, started: events.RunStarted) -> None:
         """The first record, made durable at once: that the run has begun is known wherever it is followed from."""
+        self._exemptions = [_Exemption(detail) for detail in started.exemptions]
         self.record(started)
         with suppress(RecordNotKeptError):
-            await self._audit.commit()
+            await self._running.audit.commit()
 
     def record(self, *records: events.Event) -> None:
         """Write where it can be written still; the audit log remembers a loss, for the exit code."""
         with suppress(RecordNotKeptError):
-            self._audit.write(*records)
+            self._running.audit.write(*records)
 
     def audited(self, *records: events.RuntimeAudited) -> None:
         """These runtimes have come to their end in this run."""
@@ -73,7 +84,18 @@ class Account:
             self.living += not (gone or record.status == RuntimeStatus.DELETING)
             if record.outcome in FAILED:
                 self._failed[ACTS].append(f"{record.project}/{record.name}")
+            if self._promise is None:
+                continue
+            if record.outcome not in ENDED:
+                self._promise.lives_on(record)
+            elif record.outcome in ACCEPTED:
+                self._promise.accepted(record)
         self.record(*records)
+
+    def exempt(self, places: Iterable[int]) -> None:
+        """The exemptions at these places match a listed runtime."""
+        for place in places:
+            self._exemptions[place].matched += 1
 
     def confirmed(self, record: events.DeletionConfirmed) -> None:
         """What became of a deletion is known, as far as it can be."""
@@ -108,7 +130,7 @@ class Account:
     def list_cut_off(self, project: str | None) -> None:
         """The deadline or a signal came before a list had ended."""
         self._cut_short = True
-        why = "a signal" if self._clock.signalled else "the deadline"
+        why = "a signal" if self._running.clock.signalled else "the deadline"
         self.list_unread(project, LeonardoError(ErrorKind.UNAVAILABLE, f"{why} came before the list had ended"))
 
     def unreadable(self, project: str | None, error: LeonardoError) -> None:
@@ -123,7 +145,7 @@ class Account:
 
     def cut_short(self) -> None:
         """There was no time left for something."""
-        self._cut_short = self._cut_short or self._audit.failure is None
+        self._cut_short = self._cut_short or self._running.audit.failure is None
 
     def skipped(self, older: str) -> None:
         """An older run goes on: what it does not get to, the next one will."""
@@ -148,9 +170,9 @@ class Account:
 
     def exit_code(self) -> ExitCode:
         return exit_code_of(
-            unrecorded=self._audit.failure is not None,
+            unrecorded=self._running.audit.failure is not None,
             stopped=self._cut_short,
-            signalled=self._clock.signalled,
+            signalled=self._running.clock.signalled,
             nothing_read=self.lists["unread"] > 0 and not self.lists["read"],
             refused=bool(self.refusals),
             failed=any(self._failed.values()),
@@ -159,9 +181,10 @@ class Account:
     async def close(self) -> ExitCode:
         """The closing record, and the exit code: worse than it says only where it could not be kept itself."""
         self._warn_of_what_is_not_understood()
+        self._report_unused_exemptions()
         self.record(self._finished())
         with suppress(RecordNotKeptError):
-            await self._audit.commit()
+            await self._running.audit.commit()
         return self.exit_code()
 
     def _warn_of_what_is_not_understood(self) -> None:
@@ -172,6 +195,16 @@ class Account:
                 f"{counts.total():,} of {self.listed:,} runtimes are kept because they are not understood ({kinds}):"
                 " has Leonardo's answer changed?"
             )
+
+    def _report_unused_exemptions(self) -> None:
+        """Only where the whole fleet was seen: elsewhere they may match what was not asked for."""
+        settings, task = self._running.settings, self._running.task
+        asked_for_all = settings.swept is None and settings.only is None and not task.shared
+        if not (asked_for_all and self.lists["read"]) or self.lists["unread"]:
+            return
+        for exemption in self._exemptions:
+            if not exemption.matched and not exemption.detail.lapsed:
+                self.record(events.exemption_unused(exemption.detail))
 
     def _reasons(self) -> Counter[str]:
         reasons: Counter[str] = Counter()
@@ -184,7 +217,7 @@ class Account:
         for (action, _, outcome), count in self._ends.items():
             actions[action] += count
             outcomes[outcome] += count
-        exit_code = self.exit_code()
+        exit_code, promise = self.exit_code(), self._promise
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
         judged = actions.total() - actions.pop("", 0)
         reasons = self._reasons()
@@ -198,14 +231,18 @@ class Account:
             reasons=dict(reasons),
             outcomes=dict(outcomes),
             failed=[name for names in self._failed.values() for name in names][: events.MOST_NAMES],
-            calls=dict(self._leonardo.calls),
+            calls=dict(self._running.leonardo.calls),
             lists=dict(self.lists),
             living=self.living,
-            duration_s=round(self._clock.elapsed(), 3),
+            duration_s=round(self._running.clock.elapsed(), 3),
             exit_code=exit_code,
             refused_by=list(dict.fromkeys(refusal.guard for refusal in self.refusals)),
             would_be_refused_by=[refusal.guard for refusal in self.caps_tripped],
-            clock_skew_s=events.seconds(self._leonardo.clock_skew),
+            clock_skew_s=events.seconds(self._running.leonardo.clock_skew),
+            oldest=None if promise is None else events.oldest_of(promise),
+            over_age=None if promise is None else dict(promise.over_age),
+            late_s=None if promise is None or promise.late is None else events.Late(*promise.late),
+            exemptions_matched=[exemption.matched for exemption in self._exemptions],
             warnings=self.warnings,
         )
 

@@ -51,7 +51,7 @@ def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
     plan = None if settings.plan is None else _plan(settings.plan, settings, job.wall())
 
     async def work(running: Running) -> int:
-        account = Account(running.audit, running.clock, running.leonardo)
+        account = Account(running, max_age=job.policy.promised_age)
         known = await _earlier_runs(job, running)
         if known.unread:
             account.warnings.append(f"what earlier runs listed and failed at is not known: {known.unread}")

@@ -179,6 +179,8 @@ class Sweep:
                 decision = Decision(Action.KEEP, Reason.FOREIGN_PROJECT, now)
             else:
                 decision = self._policy.judge(item, now, repeated=not self._seen.add(int(item.id)))
+                if decision.matching and decision.reason is not Reason.DUPLICATE:
+                    self._account.exempt(decision.matching)
             if decision.action is Action.KEEP and not self._policy.needs_look(decision):
                 why = self._policy.explain(item, decision)
                 kept.append(events.runtime_audited(item, decision, Outcome.KEPT, why, name_creator=self._name_creator))

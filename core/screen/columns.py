@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from core.records.events import RunFinished, RuntimeAudited
+from core.rules.promise import promise_in_words
 from core.rules.words import duration
 
 
@@ -58,6 +59,11 @@ def calls_made(finished: RunFinished) -> str:
     return f"Exit code {finished.exit_code} after {finished.duration_s:.1f} s (calls: {calls or 'none'})."
 
 
+def promise_kept(finished: RunFinished) -> str | None:
+    """Whether every runtime is within its maximum age; None for a job that promises none."""
+    return None if finished.over_age is None else promise_in_words(finished.oldest, finished.over_age)
+
+
 def together(closings: Sequence[RunFinished]) -> RunFinished:
     """The closing records of a run's tasks as if one task had done it all; the worst exit code is the run's."""
     if len(closings) == 1:
@@ -76,11 +82,14 @@ def together(closings: Sequence[RunFinished]) -> RunFinished:
         clock_skew_s=max(
             (closing.clock_skew_s for closing in closings if closing.clock_skew_s is not None), key=abs, default=None
         ),
+        oldest=max(filter(None, (closing.oldest for closing in closings)), key=lambda of: of.age_s, default=None),
+        over_age=None if closings[0].over_age is None else _sum_counts(closings, "over_age"),
+        late_s=None,  # what each task tells of its own does not tell the median of all
     )
 
 
 def _sum_counts(closings: Sequence[RunFinished], name: str) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for closing in closings:
-        counts.update(getattr(closing, name))
+        counts.update(getattr(closing, name) or {})
     return dict(counts)

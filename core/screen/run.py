@@ -7,6 +7,7 @@ from typing import Self
 from core.records.events import (
     DeletionConfirmed,
     Event,
+    ExemptionUnused,
     ProjectUnreadable,
     RunFinished,
     RunRefused,
@@ -17,7 +18,7 @@ from core.records.events import (
 )
 from core.records.outcome import NEEDS_A_PERSON
 from core.rules.decision import Reason
-from core.screen.columns import View, calls_made, together
+from core.screen.columns import View, calls_made, promise_kept, together
 from core.screen.drawing import open_drawing, open_progress
 from core.screen.standard_output import goes_nowhere
 from core.screen.styled import FAULT, WARNING, Styled, printable
@@ -77,7 +78,7 @@ class TableView:
             case DeletionConfirmed():
                 self._progress.advance()
                 self._remarks.append((WARNING if event.outcome in NEEDS_A_PERSON else "", event.message))
-            case RuntimeMissing():
+            case RuntimeMissing() | ExemptionUnused():
                 self._remarks.append((WARNING, event.message))
             case RunRefused() | RunSkipped():
                 self._refusals.append(event.message)
@@ -128,6 +129,8 @@ class TableView:
                 others = " and others" if len(finished.failed) > MOST_NAMES else ""
                 yield printable(f"Failed: {', '.join(failed)}{others}", FAULT)
             yield Styled(self._view.verdict(finished), "bold")
+            if promise := promise_kept(finished):
+                yield printable(promise, "bold")
             yield Styled(calls_made(finished), "bold")
         if self._lost:
             yield printable(f"Not every decision is on record: {self._lost}", FAULT)
