@@ -1,7 +1,8 @@
-"""What draws for a person: rich where it is installed, else plain lines, and then it is said what is missing."""
+"""What draws for a person: rich on a terminal, plain lines elsewhere; where rich is missing that is said."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
@@ -21,32 +22,26 @@ MISSING = (
 class Drawing(Protocol):
     """Draws on standard output."""
 
-    def height_of(self, text: Styled) -> int:
-        """In lines."""
-
-    def lines(self, texts: Sequence[Styled]) -> None:
-        """These, or the first of them."""
-
-    def whole(self, text: Styled) -> None:
-        """What must stay in sight."""
+    def lines(self, texts: Iterable[Styled]) -> None:
+        """Each on lines of its own."""
 
     def blank(self) -> None:
         """An empty line."""
 
-    def table(
-        self, title: str, headers: Headers, rows: Sequence[Sequence[str]], *, beside: int = 0, last: bool = False
-    ) -> None:
-        """`beside` is the number of lines that share the screen; of too many rows the first are shown, or the last."""
+    def table(self, title: str, headers: Headers, rows: Sequence[Sequence[str]]) -> None:
+        """All rows, however many: what matters most stands below them, where the eye is in the end."""
 
 
-def open_drawing(*, elsewhere: str) -> Drawing:
-    """`elsewhere` says where a person finds what was cut."""
+def open_drawing() -> Drawing:
+    """Into a file or a pipe a row is a line, unless colours or columns are asked for."""
+    if not (sys.stdout.isatty() or {"COLUMNS", "FORCE_COLOR"} & os.environ.keys()):
+        return Plain()
     try:
         from core.screen.terminal import Terminal  # noqa: PLC0415 - rich may not be installed
     except ImportError:
         _say_what_is_missing()
-        return Plain(elsewhere=elsewhere)
-    return Terminal(elsewhere=elsewhere)
+        return Plain()
+    return Terminal()
 
 
 def open_progress() -> "RunProgress | NoProgress":

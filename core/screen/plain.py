@@ -1,9 +1,9 @@
-"""Draws tables and lines without rich, for an installation without extras: no colour, no fitting, no progress."""
+"""Draws tables and lines for a pipe or a file, or without rich: a row is a line, no colour, nothing is fitted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from core.screen.standard_output import say
-from core.screen.styled import MOST_LINES, Headers, Styled, all_numbers, printable, without_empty_columns
+from core.screen.styled import Headers, Styled, all_numbers, printable, without_empty_columns
 
 BETWEEN = "  "
 
@@ -11,45 +11,20 @@ BETWEEN = "  "
 class Plain:
     """One line a row, as wide as it takes."""
 
-    def __init__(self, *, elsewhere: str) -> None:
-        """`elsewhere` says where a person finds what was cut."""
-        self._elsewhere = elsewhere
-
-    def height_of(self, text: Styled) -> int:
-        return 2 if text.below else 1
-
-    def lines(self, texts: Sequence[Styled]) -> None:
-        for text in texts[:MOST_LINES]:
-            self.whole(text)
-        self._tell_of_the_rest(len(texts) - MOST_LINES)
-
-    def whole(self, text: Styled) -> None:
-        _print(text.text)
-        if text.below:
-            _print(text.below)
+    def lines(self, texts: Iterable[Styled]) -> None:
+        for text in texts:
+            _print(text.text)
+            if text.below:
+                _print(text.below)
 
     def blank(self) -> None:
         _print("")
 
-    def table(
-        self,
-        title: str,
-        headers: Headers,
-        rows: Sequence[Sequence[str]],
-        *,
-        beside: int = 0,  # noqa: ARG002 - nothing is fitted to a screen
-        last: bool = False,
-    ) -> None:
-        some = rows[-MOST_LINES:] if last else rows[:MOST_LINES]
-        groups, told = without_empty_columns(headers, [[printable(cell).text for cell in row] for row in some])
+    def table(self, title: str, headers: Headers, rows: Sequence[Sequence[str]]) -> None:
+        groups, told = without_empty_columns(headers, [[printable(cell).text for cell in row] for row in rows])
         _print(title)
         for line in _align([name for group in groups for name in group], told):
             _print(line)
-        self._tell_of_the_rest(len(rows) - len(some))
-
-    def _tell_of_the_rest(self, count: int) -> None:
-        if count > 0:
-            _print(f"and {count:,} more; {self._elsewhere}")
 
 
 class NoProgress:

@@ -35,7 +35,7 @@ class TableView:
         self._view = view
         self._kept_in = kept_in
         self._lost: str | None = None
-        self._out = open_drawing(elsewhere="all are on record")
+        self._out = open_drawing()
         self._progress = open_progress()
         self._rows: list[RuntimeAudited] = []
         self._remarks: list[tuple[str, str]] = []
@@ -99,19 +99,15 @@ class TableView:
     def _show(self) -> None:
         rule = [Styled(f"The rule: {self._rule}.")] if self._rule else []
         remarks = [printable(text, style) for style, text in sorted(self._remarks, key=lambda remark: not remark[0])]
-        end = list(self._end())
         self._out.lines(rule)
         if self._rows:
             self._out.table(
                 self._view.title,
                 [[column.header for column in group] for group in self._view.columns],
                 self._cells(),
-                beside=sum(map(self._out.height_of, (*rule, *remarks, *end))) + 1,  # the prompt
             )
             self._out.blank()
-        self._out.lines(remarks)
-        for text in end:
-            self._out.whole(text)
+        self._out.lines([*remarks, *self._end()])
 
     def _cells(self) -> list[list[str]]:
         columns = [column for group in self._view.columns for column in group]

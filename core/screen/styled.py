@@ -4,10 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from unicodedata import bidirectional
 
-MOST_LINES = 100
-"""What is no longer is shown whole, since a person scrolls that far; what is longer is cut to one screen."""
-FEWEST_LINES = 10
-"""And to no less than this, however small the screen."""
 LONGEST_TEXT = 1000
 """Characters of one text from outside; the records have the rest."""
 NOTHING = "-"

@@ -1,9 +1,8 @@
 """Draws on a terminal of any size: texts that do no harm, tables that fit; what they say is settled elsewhere."""
 
+import os
 import sys
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -16,8 +15,6 @@ from core.records.outcome import CONFIRMATIONS, OUTCOMES, Severity
 from core.screen.standard_output import goes_nowhere
 from core.screen.styled import (
     FAULT,
-    FEWEST_LINES,
-    MOST_LINES,
     NOTHING,
     WARNING,
     Headers,
@@ -32,6 +29,8 @@ SENTENCE = 32
 BETWEEN = 2
 """Columns between two cells."""
 INDENT = "  "
+UNBROKEN = 100_000
+"""Columns where no terminal has a width: a row is a line."""
 STYLE_OF = {Severity.WARNING: WARNING, Severity.ERROR: FAULT}
 STYLES = {"disk lost": FAULT} | {
     word: STYLE_OF[meaning.severity]
@@ -43,61 +42,26 @@ STYLES = {"disk lost": FAULT} | {
 class Terminal(Console):
     """Standard output, whose reader may have seen enough before the end."""
 
-    def __init__(self, *, elsewhere: str) -> None:
-        """`elsewhere` says where a person finds what was cut."""
-        super().__init__()
-        self._elsewhere = elsewhere
+    def __init__(self) -> None:
+        fitted = sys.stdout.isatty() or "COLUMNS" in os.environ
+        super().__init__(width=None if fitted else UNBROKEN)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
         goes_nowhere()
 
-    def height_of(self, text: Styled) -> int:
-        return len(self.render_lines(_text(text)))
-
-    def whole(self, text: Styled) -> None:
-        """What must stay in sight."""
-        self.print(_text(text), crop=False)
-
     def blank(self) -> None:
         self.print()
 
-    def lines(self, texts: Sequence[Styled]) -> None:
-        """These, or the first of them."""
-        first = texts[:MOST_LINES]
-        shown = self._count_shown([self.height_of(text) for text in first], len(texts), beside=0)
-        for text in first[:shown]:
-            self.print(_text(text))
-        self._tell_of_the_rest(len(texts) - shown)
+    def lines(self, texts: Iterable[Styled]) -> None:
+        for text in texts:
+            self.print(_text(text), crop=False)
 
-    def table(
-        self, title: str, headers: Headers, rows: Sequence[Sequence[str]], *, beside: int = 0, last: bool = False
-    ) -> None:
-        """A row on a line where there is space; else what belongs together stands on top of each other.
-
-        `beside` is the number of lines that share the screen; of too many rows the first are shown, or the last.
-        """
-        some = rows[-MOST_LINES:] if last else rows[:MOST_LINES]
-        headers, some = without_empty_columns(headers, some)
+    def table(self, title: str, headers: Headers, rows: Sequence[Sequence[str]]) -> None:
+        """A row on a line where there is space; else what belongs together stands on top of each other."""
+        headers, some = without_empty_columns(headers, rows)
         cells = [[_text(printable(cell, STYLES.get(cell, ""))) for cell in row] for row in some]
-        grid = _fit_grid(headers, cells, self.width)
-        beside += max(map(_height, grid.headers), default=0) + 4  # title, rule, the rest, a blank line
-        heights = [max(map(_height, row)) for row in grid.rows]
-        shown = self._count_shown(heights[::-1] if last else heights, len(rows), beside=beside)
-        lines = grid.rows[len(grid.rows) - shown :] if last else grid.rows[:shown]
-        self.print(_draw_table(title, Grid(grid.headers, lines), self.width))
-        self._tell_of_the_rest(len(rows) - shown)
-
-    def _count_shown(self, heights: Sequence[int], count: int, *, beside: int) -> int:
-        """How many are shown of so many things, of which the first have these heights."""
-        if count == len(heights) and sum(heights) <= MOST_LINES:
-            return count
-        space = max(self.height - beside, FEWEST_LINES) if sys.stdout.isatty() else MOST_LINES
-        return bisect_right(list(accumulate(heights)), space)
-
-    def _tell_of_the_rest(self, count: int) -> None:
-        if count:
-            self.print(Text(f"and {count:,} more; {self._elsewhere}"))
+        self.print(_draw_table(title, _fit_grid(headers, cells, self.width), self.width))
 
 
 def _text(styled: Styled) -> Text:
@@ -202,7 +166,3 @@ def _width_needed(column: list[Text]) -> int:
     """Columns in which no word of it is broken."""
     lines = [line.plain for cell in column for line in cell.split(allow_blank=True)]
     return max(max(min(cell_len(line), SENTENCE), *map(cell_len, line.split(" "))) for line in lines)
-
-
-def _height(cell: Text) -> int:
-    return cell.plain.count("\n") + 1
