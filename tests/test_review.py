@@ -918,12 +918,12 @@ def test_a_person_sees_what_differs_and_what_fails_again(
     told = seen("diff", a, b)
     assert "the fleet shrank by 103: 0 new, 0 gone by our act, 103 gone without our act" in told
     assert "the later run did not list it" in told
-    assert "and 3 more" in told
+    assert told.count("the later run did not list it") == 103
     assert "Judged by the same policy; the fleet is the same." in seen("diff", b, "latest")
     assert "Both condemned the same runtimes." in seen("diff", b, "latest")
     assert "Failed in several runs in a row" in seen("runs")
-    assert "and 4 more" in seen("run", a)
-    assert "and 54 more" in seen("upcoming"), "runtimes, not lines"
+    for whole in (seen("run", a), seen("upcoming")):
+        assert set(re.findall(r"all-of-us-\d+", whole)) == {f"all-of-us-{number}" for number in range(1, 105)}
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -939,7 +939,7 @@ def test_runs_can_be_read_at_every_width(
     assert "gserviceaccount" not in out
 
 
-def test_of_very_many_runs_the_last_are_shown(run: Run, live: list[Line], tmp_path: Path) -> None:
+def test_of_very_many_runs_all_are_shown_the_last_one_last(run: Run, live: list[Line], tmp_path: Path) -> None:
     many = []
     for number in range(150):
         for line in (live[0], live[-1]):
@@ -947,8 +947,7 @@ def test_of_very_many_runs_the_last_are_shown(run: Run, live: list[Line], tmp_pa
             many.append({**told, "time": f"2026-11-20T{number // 60:02}:{number % 60:02}:00Z"})
     log = str(written(tmp_path / "a.jsonl", many))
     shown = re.findall(r"run-\d{3}", run("review-audit-log", "runs", "--from", log, "--output", "table").out)
-    assert shown == [f"run-{number:03}" for number in range(150 - len(shown), 150)]
-    assert 20 < len(shown) < 100
+    assert shown == [f"run-{number:03}" for number in range(150)]
 
 
 @pytest.mark.parametrize("output", ["json", "table"])
