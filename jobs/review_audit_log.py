@@ -7,6 +7,8 @@ Questions:
   diff RUN_A RUN_B     what one run condemned and the other did not, and why
   verify [RUN_ID ...]  whether the log is whole and honest; exit code 1 where anything is off
   upcoming             what the latest run says will be deleted, by project and creator
+  simulate             what another policy would have done over the months on record, to whom, and who would have come
+                       back: --max-age 10d --max-age-if-idle 5d; what is not given stays as each run had it
   report [RUN_A RUN_B] all of it on one HTML page that needs no network; two runs side by side: these, or the latest
                        two, if they are dry runs under different policies or as of different instants
 
@@ -21,6 +23,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,13 +35,18 @@ from core.records.reader import AuditRecords, Record
 from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
 from core.review import questions as review
+from core.review.simulation import simulate
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
 from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
+from core.rules.deletion import DeletionPolicy
+from core.rules.exemptions import Exemption
+from core.rules.policy import EXEMPTIONS
 from core.screen.diagnostics import reading
 from core.screen.standard_output import say
 from core.settings.durations import parse_duration
-from core.settings.faults import UsageError, did_you_mean, not_installed
-from core.settings.flags import add_environment, add_places, environment_file
+from core.settings.exemptions import read_exemptions
+from core.settings.faults import UsageError, did_you_mean, flag_of, not_installed
+from core.settings.flags import add_environment, add_limits, add_places, environment_file
 from core.settings.reading import SILENT, Said, Source, load_google_settings, origins
 from core.verify import verify
 from core.verify.chain import expected_digest_findings
@@ -53,6 +61,8 @@ FLAGS = ("audit_cloud_log", "google_emulator")
 WITHIN = "3d"
 REPORT = Path("report.html")
 SINCE = "7d"
+POLICY = (*DeletionPolicy.limits(), EXEMPTIONS)
+"""What `simulate` may be told of another policy."""
 ARGUMENTS: dict[str, tuple[Container[int], str]] = {
     "runs": ({0}, "no argument"),
     "run": ({1}, "RUN_ID or latest"),
@@ -60,9 +70,13 @@ ARGUMENTS: dict[str, tuple[Container[int], str]] = {
     "diff": ({2}, "RUN_A and RUN_B"),
     "verify": (range(sys.maxsize), "any number of RUN_IDs"),
     "upcoming": ({0}, "no argument"),
+    "simulate": ({0}, "no argument"),
     "report": ({0, 2}, "RUN_A and RUN_B, or no argument"),
 }
 """How many words each question takes, and which."""
+
+IN_ROWS = ("runs", "run", "diff", "upcoming", "simulate")
+"""Questions whose answers are about one table, which a spreadsheet can hold."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,9 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
     parser.add_argument(
         "--output",
-        choices=["auto", "json", "table"],
+        choices=["auto", "json", "table", "csv"],
         default="auto",
-        help="json, tables, or auto: tables on a terminal [auto]",
+        help="json, tables, csv of the rows, or auto: tables on a terminal [auto]",
+    )
+    add_limits(
+        parser,
+        POLICY,
+        "for simulate: its limits; what is not given stays as each run had it",
     )
 
 
@@ -109,7 +128,7 @@ def serve(arguments: argparse.Namespace) -> int:
     within = _check_arguments(arguments)
     reported = arguments.question == "report"
     answering = _load_report() if reported else _answer
-    draw = None if reported else _choose_drawing(arguments.output)
+    show = print if reported else _choose_output(arguments.output)
     now = utc_now()
     with reading() as read:
         log = _open_log(arguments, read)
@@ -119,12 +138,7 @@ def serve(arguments: argparse.Namespace) -> int:
             raise UsageError(_in_a_line(error, reported=reported)) from None
         except UnknownError as error:
             raise UsageError(str(error), *not_read(log)) from None
-    if reported:
-        print(answer)
-    elif draw is None:
-        say(msgspec.json.encode(answer) + b"\n")
-    else:
-        draw(answer)
+    show(answer)
     return _tell_what_is_missing(answer, log, now)
 
 
@@ -199,7 +213,12 @@ def _open_log(arguments: argparse.Namespace, read: Callable[[int], None]) -> Aud
         source = open_places(places, begin, google, read=read)
     except OSError as error:
         raise UsageError(f"from: {cannot_be_read(error)}") from None
-    return AuditRecords(source, partial(_select_records, arguments), environment=arguments.env)
+    return AuditRecords(
+        source,
+        partial(_select_records, arguments),
+        environment=arguments.env,
+        may_repeat=arguments.question == "simulate",
+    )
 
 
 def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> Wanted:
@@ -215,6 +234,8 @@ def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> 
             return (Match(run_ids=tuple(ids)), Match(outcomes=tuple(sorted(LEAVING))))
         case "upcoming":
             return (Match(run_ids=(latest(frames, of_the_fleet).run_id,)),)
+        case "simulate":
+            return (Match(events=("runtime_audited",)),)
         case "runs":  # its closing record counts what a run kept
             return (Match(events=review.SUMMED_UP), Match(severities=("WARNING", "ERROR")))
         case _:
@@ -226,6 +247,7 @@ def _meant(arguments: argparse.Namespace) -> Callable[[Record], bool]:
 
 
 def _check_arguments(arguments: argparse.Namespace) -> timedelta:
+    """How far ahead is looked. Raises UsageError where the question cannot be asked so."""
     so_many, what = ARGUMENTS[arguments.question]
     if len(arguments.words) not in so_many:
         raise UsageError(f"{arguments.question} takes {what}")
@@ -233,13 +255,7 @@ def _check_arguments(arguments: argparse.Namespace) -> timedelta:
         raise UsageError("from: name files or folders, or cloud-logging; or name an environment by --env")
     if arguments.job is not None and LATEST not in arguments.words:
         raise UsageError("--job says of which job the run is that is called latest")
-    if arguments.expect_digest is not None:
-        if arguments.question != "verify":
-            raise UsageError("--expect-digest goes with verify, and with nothing else")
-        if not digest.FORM.fullmatch(arguments.expect_digest):
-            raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest, sha256: and 64 digits")
-    if arguments.question != "report" and arguments.html is not None:
-        raise UsageError("--html FILE goes with report, and with nothing else")
+    _check_flags(arguments)
     if arguments.question == "why" and not all(arguments.words[0].partition("/")):
         raise UsageError(f"why: {arguments.words[0]!r} is not PROJECT/NAME")
     try:
@@ -248,10 +264,45 @@ def _check_arguments(arguments: argparse.Namespace) -> timedelta:
         raise UsageError(f"within: {error}") from None
 
 
-def _choose_drawing(output: str) -> Callable[[object], None] | None:
-    """What draws answers for a person; None where a machine reads them."""
+def _check_flags(arguments: argparse.Namespace) -> None:
+    """Raises UsageError where a flag goes with another question, or says what it cannot."""
+    given = [
+        ("--expect-digest", arguments.expect_digest is not None, ("verify",)),
+        ("--html FILE", arguments.html is not None, ("report",)),
+        ("--output csv", arguments.output == "csv", IN_ROWS),
+        *((flag_of(name), name in arguments, ("simulate",)) for name in POLICY),
+    ]
+    for flag, is_given, questions in given:
+        if is_given and arguments.question not in questions:
+            raise UsageError(f"{flag} goes with {' and '.join(questions)}, and with nothing else")
+    if arguments.expect_digest is not None and not digest.FORM.fullmatch(arguments.expect_digest):
+        raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest, sha256: and 64 digits")
+    _other_policy(arguments)
+
+
+def _other_policy(arguments: argparse.Namespace) -> tuple[dict[str, timedelta | bool], tuple[Exemption, ...] | None]:
+    """The limits that were given, and the exemptions. Raises UsageError."""
+    given = {name: value for name, value in vars(arguments).items() if name in POLICY}
+    read: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            read[name] = read_exemptions(value) if name == EXEMPTIONS else value
+            if isinstance(value, str) and name != EXEMPTIONS:
+                read[name] = parse_duration(value)
+        except ValueError as error:
+            raise UsageError(f"{flag_of(name)}: {error}") from None
+    exemptions = read.pop(EXEMPTIONS, None)
+    return read, exemptions
+
+
+def _choose_output(output: str) -> Callable[[object], None]:
+    """What shows an answer, to a person or a machine."""
+    if output == "csv":
+        from core.screen.spreadsheet import in_csv  # noqa: PLC0415 - for those who ask for it
+
+        return lambda answer: say(in_csv(answer))
     if output == "json" or (output == "auto" and not sys.stdout.isatty()):
-        return None
+        return lambda answer: say(msgspec.json.encode(answer) + b"\n")
     from core.screen import answers  # noqa: PLC0415 - for a person only
 
     return answers.draw
@@ -270,6 +321,8 @@ def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta,
             answer = comparison.diff(records, words[0], words[1], now, is_meant=meant)
         case "upcoming":
             answer = review.upcoming(records, within, now)
+        case "simulate":
+            answer = simulate(records, *_other_policy(arguments))
         case _:
             chosen = of_runs(records, words, is_meant=meant)[1] if words else records
             answer = _verify_runs(chosen, log, now, arguments.expect_digest)

@@ -8,9 +8,10 @@ import msgspec
 
 from core.review.comparison import Diff
 from core.review.questions import RunAnswer, Runs, Upcoming, Why
+from core.review.simulation import Simulated
 from core.verify.verdict import Verification
 
-ANSWERS: tuple[type[msgspec.Struct], ...] = (Runs, RunAnswer, Why, Diff, Verification, Upcoming)
+ANSWERS: tuple[type[msgspec.Struct], ...] = (Runs, RunAnswer, Why, Diff, Verification, Upcoming, Simulated)
 
 
 def schema() -> dict[str, Any]:

@@ -9,10 +9,11 @@ from core.exit_code import IN_WORDS
 from core.records.outcome import Outcome
 from core.review.comparison import LOST, Diff, Difference
 from core.review.questions import RunAnswer, RunLine, Runs, Upcoming, Why
+from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
 from core.rules.words import counted, duration, minute
 from core.screen.drawing import open_drawing
-from core.screen.styled import FAULT, NOTHING, WARNING, Headers, Styled, printable
+from core.screen.styled import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Styled, printable
 from core.verify.finding import Finding
 from core.verify.verdict import Verdict, Verification
 
@@ -25,6 +26,8 @@ class Table(NamedTuple):
     title: str
     headers: Headers
     rows: list[list[str]]
+    in_time: bool = False
+    """Of too many the last are shown."""
 
 
 Part = Table | list[Styled]
@@ -32,13 +35,16 @@ Part = Table | list[Styled]
 
 def draw(answer: object) -> None:
     """Show one answer of `core.records` on standard output."""
-    drawing = open_drawing()
-    for part in parts_of(answer):
+    terminal = open_drawing(elsewhere="--output json tells all")
+    parts = list(parts_of(answer))
+    for number, part in enumerate(parts, 1):
         if isinstance(part, Table):
-            drawing.table(part.title, part.headers, part.rows)
-            drawing.blank()
+            below = [text for other in parts[number:] if isinstance(other, list) for text in other[:FEWEST_LINES]]
+            beside = sum(map(terminal.height_of, below)) + 1  # the prompt
+            terminal.table(part.title, part.headers, part.rows, beside=beside, last=part.in_time)
+            terminal.blank()
         else:
-            drawing.lines(part)
+            terminal.lines(part)
 
 
 @singledispatch
@@ -48,7 +54,7 @@ def parts_of(answer: object) -> Iterable[Part]:
 
 @parts_of.register
 def _(answer: Runs) -> Iterable[Part]:
-    yield Table("Runs", RUN_HEADERS, [_run_cells(line) for line in answer.runs])
+    yield Table("Runs", RUN_HEADERS, [_run_cells(line) for line in answer.runs], in_time=True)
     if answer.failing:
         yield Table(
             "Failed in several runs in a row",
@@ -234,6 +240,71 @@ def _(answer: Upcoming) -> Iterable[Part]:
     yield due
     yield _lines(answer.remarks, WARNING)
     yield [Styled(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", "bold")]
+
+
+SIMULATED: dict[str, str] = {
+    "only_simulated": "the simulated policy alone takes it",
+    "both": "both take it",
+    "cut_off": "the policy in force took it first: nobody knows when the other would have",
+    "only_in_force": "the policy in force condemned it, the simulated never does",
+    "unknown": "the log does not tell (a threshold nobody looked at, labels)",
+    "neither": "neither takes it",
+}
+
+
+@parts_of.register
+def _(answer: Simulated) -> Iterable[Part]:
+    between = f"from {minute(answer.since)} to {minute(answer.until)} (UTC)"
+    yield _lines([f"{counted(answer.runs, 'run')} {between}, {counted(answer.incarnations, 'runtime')}."])
+    yield Table(
+        "Judged by",
+        (("",), ("in force",), ("simulated",)),
+        [
+            [label(name), value(name, answer.in_force.get(name)), value(name, limit)]
+            for name, limit in answer.policy.items()
+            if name not in answer.in_force or limit != answer.in_force[name]
+        ]
+        or [["the same limits", NOTHING, NOTHING]],
+    )
+    yield Table(
+        "Runtimes",
+        (("",), ("count",)),
+        [[words, f"{count:,}"] for kind, words in SIMULATED.items() if (count := getattr(answer, kind))],
+    )
+    if differing := [row for row in answer.rows if row.kind != "both" or row.earlier_s]:
+        yield Table(
+            "Taken otherwise",
+            (("runtime", "creator"), ("by", "disk"), ("simulated", "in force"), ("earlier",), ("user back",)),
+            [_simulated_cells(row) for row in differing],
+        )
+    took = f"It would have deleted {answer.simulated:,} of {answer.incarnations:,} runtimes"
+    took += f", {answer.only_simulated:,} of them alone and the others {_on_average(answer)}"
+    yield [
+        Styled(
+            f"{took}; {answer.disks_lost:,} without a disk to keep; {counted(answer.regret, 'user')} back within 24 h.",
+            "bold",
+        )
+    ]
+
+
+def _on_average(answer: Simulated) -> str:
+    if not answer.earlier_s:
+        return "at the same time"
+    mean = duration(abs(answer.earlier_s) / answer.both)
+    return f"{mean} {'earlier' if answer.earlier_s > 0 else 'later'} on average"
+
+
+def _simulated_cells(row: Taken) -> list[str]:
+    return [
+        f"{row.project or '?'}/{row.name or '?'}",
+        row.creator or NOTHING,
+        row.kind.replace("_", " "),
+        f"disk {row.disk}" if row.disk else NOTHING,
+        minute(row.simulated_at),
+        minute(row.in_force_at),
+        duration(row.earlier_s),
+        minute(row.back_at),
+    ]
 
 
 RUN_HEADERS = (

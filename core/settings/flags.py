@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -102,6 +102,18 @@ def _add_group(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
                 metavar=METAVARS.get(name, _metavar(info)),
                 help=text,
             )
+
+
+def add_limits(parser: argparse.ArgumentParser, names: Iterable[str], what: str) -> None:
+    """A flag for each limit of a policy that is only thought of: what is not given has no default."""
+    group = parser.add_argument_group("another policy", what)
+    for name in names:
+        info = Settings.model_fields[name]
+        how: dict[str, Any] = {"metavar": METAVARS.get(name, _metavar(info))}
+        if info.annotation is bool:
+            how = {"action": argparse.BooleanOptionalAction}
+        text = f"{info.description}".replace("%", "%%")
+        group.add_argument(flag_of(name), dest=name, default=argparse.SUPPRESS, help=text, **how)
 
 
 def add_places(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

@@ -169,7 +169,7 @@ class Rules:
             created_date=intent.time - age,
             date_accessed=intent.time - idle,
         )
-        certain = tuple(e for e in self.exemptions if e.creator is None and _match(e, runtime))
+        certain = tuple(e for e in self.exemptions if e.creator is None and match_on_record(e, runtime))
         yield from _differences_of_words(intent, replace(self.policy, exemptions=certain).judge(runtime, intent.time))
 
     def _policy(self, record: Record, runtime: Runtime) -> RuntimePolicy:
@@ -181,7 +181,7 @@ class Rules:
         return replace(self.policy, exemptions=matching) if matching else self.policy
 
     def _certain(self, runtime: Runtime) -> tuple[Exemption, ...]:
-        return tuple(exemption for exemption in self.exemptions if _match(exemption, runtime))
+        return tuple(exemption for exemption in self.exemptions if match_on_record(exemption, runtime))
 
     def exemption_faults(self, record: Record) -> Iterator[str]:
         """What the record says of exemptions and the run's own do not."""
@@ -198,7 +198,7 @@ class Rules:
         exemption = exemption_of(record.exemption)
         if exemption not in self.exemptions:
             yield f"is exempt by an exemption that its run did not have ({exemption.reason})"
-        elif _match(exemption, runtime) is False:
+        elif match_on_record(exemption, runtime) is False:
             yield f"is exempt by an exemption that does not match it ({exemption.reason})"
         elif longest is not None and longest > exemption.until and not is_older(record):
             yield f"names an exemption that ends before another that matches it ({exemption.reason})"
@@ -248,7 +248,7 @@ def _looks(record: Record, now: datetime | None) -> tuple[bool, ...]:
     return (False,) if record.outcome == Outcome.KEPT else (False, True)
 
 
-def _match(exemption: Exemption, runtime: Runtime) -> bool | None:
+def match_on_record(exemption: Exemption, runtime: Runtime) -> bool | None:
     """None where the record does not tell: it has no labels, perhaps no creator, and cuts names that are very long."""
     cut = any(text.endswith("…") for text in (runtime.project, runtime.name, runtime.creator or ""))
     unknown = cut or bool(exemption.label) or (exemption.creator is not None and runtime.creator is None)

@@ -1,0 +1,42 @@
+"""Writes the rows of an answer as CSV, for a spreadsheet; what a person sees on a screen is drawn by `answers`."""
+
+import csv
+import io
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+
+from core.review.comparison import Diff
+from core.review.questions import RunAnswer, Runs, Upcoming
+from core.review.simulation import Simulated
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula: a name in it may be anybody's."""
+ROWS: dict[type, str] = {Runs: "runs", RunAnswer: "acts", Diff: "differences", Upcoming: "due", Simulated: "rows"}
+"""The list that an answer is about, whose elements are structs."""
+
+
+def in_csv(answer: object) -> bytes:
+    """One line a row, below the names of the fields; for answers that are one table."""
+    name = ROWS[type(answer)]
+    (kind,) = get_args(get_type_hints(type(answer))[name])
+    written = io.StringIO(newline="")
+    sheet = csv.writer(written)
+    sheet.writerow(kind.__struct_fields__)
+    for row in getattr(answer, name):
+        sheet.writerow([_cell(value) for value in msgspec.to_builtins(row).values()])
+    return written.getvalue().encode(errors="replace")
+
+
+def _cell(value: Any) -> Any:
+    match value:
+        case str():
+            return f"'{value}" if value.startswith(FORMULA) else value
+        case bool():
+            return str(value).lower()
+        case list():
+            return _cell("; ".join(map(str, value)))
+        case dict():
+            return _cell("; ".join(f"{name} {count}" for name, count in value.items()))
+        case _:
+            return value

@@ -1,0 +1,37 @@
+"""Answers as CSV: what a spreadsheet shows is what the log said, and no name becomes a formula."""
+
+import csv
+import io
+from datetime import timedelta
+
+import pytest
+
+from core.review import questions as review
+from core.screen.spreadsheet import ROWS, in_csv
+from jobs.review_audit_log import IN_ROWS
+from tests.test_review_answers import NOW, closing, kept, line, opening
+
+
+def read(sheet: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(sheet.decode())))
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_name_becomes_a_formula(begin: str) -> None:
+    name = f'{begin}HYPERLINK("http://evil";"a,b")'
+    records = [opening("a"), closing("a"), kept("a", name=name, due_at=NOW)]
+    header, row = read(in_csv(review.upcoming(records, timedelta(days=1), NOW)))
+    assert header == ["due_at", "project", "creator", "name", "runtime_id", "status", "disk", "reason"]
+    assert row == ["2026-11-20T03:00:00Z", "terra-1", "ada", f"'{name}", "1", "Running", "", "within_policy"]
+
+
+def test_lists_counts_flags_and_what_is_missing_have_cells() -> None:
+    answer = review.Runs(runs=[line("-a", refused_by=["max_acts", "plan"], listed=3, exit_code=None)], failing=[])
+    header, row = read(in_csv(answer))
+    shown = dict(zip(header, row, strict=True))
+    assert (shown["run_id"], shown["dry_run"], shown["listed"], shown["exit_code"]) == ("'-a", "true", "3", "")
+    assert shown["refused_by"] == "max_acts; plan"
+
+
+def test_every_question_in_rows_has_rows() -> None:
+    assert len(IN_ROWS) == len(ROWS)
