@@ -13,7 +13,7 @@ from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
 from core.rules.words import counted, duration, minute
 from core.screen.drawing import open_drawing
-from core.screen.styled import FAULT, FEWEST_LINES, NOTHING, WARNING, Headers, Styled, printable
+from core.screen.styled import FAULT, NOTHING, WARNING, Headers, Styled, printable
 from core.verify.finding import Finding
 from core.verify.verdict import Verdict, Verification
 
@@ -26,8 +26,6 @@ class Table(NamedTuple):
     title: str
     headers: Headers
     rows: list[list[str]]
-    in_time: bool = False
-    """Of too many the last are shown."""
 
 
 Part = Table | list[Styled]
@@ -35,16 +33,13 @@ Part = Table | list[Styled]
 
 def draw(answer: object) -> None:
     """Show one answer of `core.records` on standard output."""
-    terminal = open_drawing(elsewhere="--output json tells all")
-    parts = list(parts_of(answer))
-    for number, part in enumerate(parts, 1):
+    drawing = open_drawing()
+    for part in parts_of(answer):
         if isinstance(part, Table):
-            below = [text for other in parts[number:] if isinstance(other, list) for text in other[:FEWEST_LINES]]
-            beside = sum(map(terminal.height_of, below)) + 1  # the prompt
-            terminal.table(part.title, part.headers, part.rows, beside=beside, last=part.in_time)
-            terminal.blank()
+            drawing.table(part.title, part.headers, part.rows)
+            drawing.blank()
         else:
-            terminal.lines(part)
+            drawing.lines(part)
 
 
 @singledispatch
@@ -54,7 +49,7 @@ def parts_of(answer: object) -> Iterable[Part]:
 
 @parts_of.register
 def _(answer: Runs) -> Iterable[Part]:
-    yield Table("Runs", RUN_HEADERS, [_run_cells(line) for line in answer.runs], in_time=True)
+    yield Table("Runs", RUN_HEADERS, [_run_cells(line) for line in answer.runs])
     if answer.failing:
         yield Table(
             "Failed in several runs in a row",
