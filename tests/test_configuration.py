@@ -149,7 +149,7 @@ def test_an_absurd_config_file_is_told_in_clear_lines_and_nothing_is_called(
 # --show-config
 
 
-JOBS_WITH_SETTINGS = ["delete-old-runtimes", "check-autopause", "confirm-deletions"]
+JOBS_WITH_SETTINGS = ["delete-old-runtimes", "check-autopause", "confirm-deletions", "check-disks"]
 
 
 def told(ended: Ended) -> dict[str, list[str]]:

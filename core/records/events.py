@@ -12,6 +12,7 @@ import msgspec
 from core.records.outcome import OUTCOMES, Outcome, Severity
 from core.rules.confirmation import Confirmation
 from core.rules.decision import Action, Decision, Reason
+from core.rules.disks import DiskReason
 from core.rules.evidence import Evidence
 from core.rules.exemptions import Exemption
 from core.rules.guards import Guard, Refusal
@@ -239,6 +240,25 @@ class DeletionConfirmed(Event, frozen=True, kw_only=True, tag="deletion_confirme
     """Of the kept disk: `missing` where the project is seen without it, null where nothing of the project is seen."""
 
 
+class DiskAudited(Event, frozen=True, kw_only=True, gc=False, tag="disk_audited"):
+    """The one record of each listed disk."""
+
+    disk_id: str
+    project: str
+    name: str
+    status: str | None
+    size_gb: int | None
+    disk_type: str | None
+    creator: str | None
+    created_date: Instant | None
+    date_accessed: Instant | None
+    unused_s: float | None
+    """Since its last change of status; null where it is attached."""
+    reason: DiskReason
+    left_by_run: str | None
+    """The run whose deletion kept it."""
+
+
 class ExemptionUnused(Event, frozen=True, kw_only=True, tag="exemption_unused"):
     """An exemption that has not lapsed and matches nothing of the whole fleet: a wrong pattern, or one to take out."""
 
@@ -309,6 +329,7 @@ EVENTS: tuple[type[Event], ...] = (
     RunRefused,
     RunSkipped,
     DeletionConfirmed,
+    DiskAudited,
     ExemptionUnused,
     RunFinished,
 )

@@ -146,6 +146,11 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     overdue_s: float | UnsetType | None = UNSET
     accepted_run_id: str | None = None
 
+    disk_id: str | None = None
+    size_gb: int | None = None
+    unused_s: float | None = None
+    left_by_run: str | None = None
+
     older_execution: str | None = None
 
     guard: str | None = None

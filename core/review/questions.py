@@ -370,7 +370,7 @@ def _failing(in_time: list[RunSummary]) -> Iterator[Failing]:
 # one run, or two
 
 
-def _of_one_run(
+def of_one_run(
     records: Iterable[Record], run_id: str, now: datetime, is_meant: IsMeant
 ) -> tuple[RunSummary, list[str], Iterator[Record]]:
     """A summary that is still empty, what is newer than the latest, and the records of which there is at least one.
@@ -386,7 +386,7 @@ def _of_one_run(
 
 def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMeant = lambda _: True) -> RunAnswer:
     """What one run (or the `latest` of those that may be meant) did. Raises UnknownError."""
-    seen, newer, chosen = _of_one_run(records, run_id, now, is_meant)
+    seen, newer, chosen = of_one_run(records, run_id, now, is_meant)
     acts: list[ActLine] = []
     left_standing: list[ActLine] = []
     confirmations: list[Confirmed] = []
@@ -552,7 +552,7 @@ def _explained(record: Record, started: Record | None) -> str:
 
 def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
     """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
-    seen, newer, chosen = _of_one_run(records, LATEST, now, of_the_fleet)
+    seen, newer, chosen = of_one_run(records, LATEST, now, of_the_fleet)
     due: list[Due] = []
     for record in chosen:
         seen.add(record)

@@ -104,6 +104,10 @@ class Account:
             self._failed[ACTS].append(f"{record.project}/{record.name}")
         self.record(record)
 
+    def disk(self, record: events.DiskAudited) -> None:
+        self._ends["", record.reason, ""] += 1
+        self.record(record)
+
     def malformed(self, item: MalformedRuntime) -> None:
         self._failed[ROWS].append(f"{item.project or '?'}/{item.name or '?'}")
 
@@ -218,10 +222,10 @@ class Account:
             actions[action] += count
             outcomes[outcome] += count
         exit_code, promise = self.exit_code(), self._promise
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
         judged = actions.total() - actions.pop("", 0)
         reasons = self._reasons()
-        del reasons[""]
+        del reasons[""], outcomes[""]
+        counts = ", ".join(f"{count} {word}" for word, count in (outcomes or reasons).most_common())
         return events.RunFinished(
             severity=Severity.NOTICE,
             message=f"finished with exit code {exit_code}: {self.listed} listed, {counts or 'none judged'}",

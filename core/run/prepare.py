@@ -12,8 +12,8 @@ from core.clock import OutOfTimeError
 from core.leonardo.client import Leonardo
 from core.leonardo.saved_list import SavedList
 from core.records import events
-from core.records.reader import AuditRecords, Record
-from core.records.selection import Match
+from core.records.reader import LONG_AGO, AuditRecords, Record
+from core.records.selection import RUNS, Match, Wanted
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
 from core.rules.guards import Expectations, Refusal
 from core.rules.plan import Plan
@@ -47,7 +47,7 @@ class SweepingJob(Job):
 def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
     """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
     task = task_of_environment()
-    scope = _scope(settings, task)
+    scope = scope_of(settings, task)
     plan = None if settings.plan is None else _plan(settings.plan, settings, job.wall())
 
     async def work(running: Running) -> int:
@@ -106,10 +106,17 @@ async def _earlier_runs(job: SweepingJob, running: Running) -> Earlier:
 
 async def runs_on_record(running: Running) -> tuple[list[Record], str | None]:
     """The opening and closing records of this environment's earlier runs, and why some or all could not be read."""
-    since = running.clock.wall() - REACH
+    return await on_record(running, REACH)
+
+
+async def on_record(
+    running: Running, reach: timedelta, wanted: Wanted = RUNS, *, within: float = ASKING
+) -> tuple[list[Record], str | None]:
+    """What this environment's log holds of that kind, as far back, and why some or all could not be read."""
+    since = running.clock.wall() - reach
     try:
-        async with running.clock.bound(ASKING):
-            records, faults = await running.background(_runs_on_record, running.settings, since)
+        async with running.clock.bound(within):
+            records, faults = await running.background(_on_record, running.settings, since, wanted)
     except (OSError, TimeoutError, OutOfTimeError, UsageError) as error:
         reason = str(error) or "no answer in time"
         log.warning("earlier runs cannot be read: going on", reason=reason)
@@ -117,14 +124,14 @@ async def runs_on_record(running: Running) -> tuple[list[Record], str | None]:
     return records, faults[0] if faults else None
 
 
-def _runs_on_record(settings: Settings, since: datetime) -> tuple[list[Record], list[str]]:
-    """The opening and closing records of this environment since then, and why some could not be read."""
+def _on_record(settings: Settings, since: datetime, wanted: Wanted) -> tuple[list[Record], list[str]]:
     place = _log_of_earlier_runs(settings)
     if place is None:
         return [], []
     source = open_places([place], since, settings)
-    records = AuditRecords(source, environment=settings.environment)
-    return records.runs(since), [f"{fault.place}: {fault.what}" for fault in records.faults]
+    records = AuditRecords(source, lambda _: wanted, environment=settings.environment)
+    found = records.runs(since) if wanted is RUNS else [of for of in records if (of.time or LONG_AGO) >= since]
+    return found, [f"{fault.place}: {fault.what}" for fault in records.faults]
 
 
 def _log_of_earlier_runs(settings: Settings) -> str | None:
@@ -138,7 +145,8 @@ def _log_of_earlier_runs(settings: Settings) -> str | None:
     return str(AUDIT_FOLDER) if written else None
 
 
-def _scope(settings: Settings, task: Task) -> Scope:
+def scope_of(settings: Settings, task: Task) -> Scope:
+    """How far a run goes that lists. Raises UsageError."""
     saved = None if settings.inventory is None else _saved_list(settings.inventory)
     if settings.only:
         owners = dict.fromkeys(path.rpartition("/")[0] for path in settings.only)

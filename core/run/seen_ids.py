@@ -18,3 +18,7 @@ class SeenIds:
         before = self._pages[page]
         after = self._pages[page] = before | 1 << within
         return after != before
+
+    def __contains__(self, number: int) -> bool:
+        page, within = divmod(number, OF_A_PAGE)
+        return bool(self._pages.get(page, 0) >> within & 1)

@@ -1,13 +1,14 @@
 """What of a run's records a person is shown, as plain text; drawing it on a terminal lives in `core.screen.run`."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
 
-from core.records.events import RunFinished, RuntimeAudited
+from core.records.events import RunFinished
+from core.review.disks import Total
 from core.rules.promise import promise_in_words
 from core.rules.words import duration
 
@@ -17,7 +18,7 @@ class Column:
     """One field of a row."""
 
     header: str
-    cell: Callable[[RuntimeAudited], str]
+    cell: Callable[[Any], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +26,14 @@ class View:
     """A table of the records that matter to a job's reader, and the sentence it ends in."""
 
     title: str
-    is_row: Callable[[RuntimeAudited], bool]
-    order: Callable[[RuntimeAudited], Any]
+    is_row: Callable[[Any], bool]
+    """Of the records of runtimes, or of disks."""
+    order: Callable[[Any], Any]
     columns: tuple[tuple[Column, ...], ...]
     """In groups, which stand on top of each other where a terminal is narrow."""
     verdict: Callable[[RunFinished], str]
+    totals: Callable[[Iterable[Any]], Iterable[Total]] | None = None
+    """What all rows come to, in a table of its own."""
 
 
 WHOSE = (
@@ -44,6 +48,15 @@ IDLE = Column("idle", lambda row: duration(row.idle_s))
 OVERDUE = Column("overdue", lambda row: duration(row.overdue_s))
 REASON = Column("reason", lambda row: row.reason)
 OUTCOME = Column("outcome", lambda row: row.outcome)
+SIZE = Column("GB", lambda row: "-" if row.size_gb is None else f"{row.size_gb:,}")
+UNUSED = Column("unused", lambda row: duration(row.unused_s))
+LEFT_BY = Column("left by", lambda row: row.left_by_run or "-")
+DISKS = (WHOSE, (STATUS, REASON), (SIZE, UNUSED), (LEFT_BY,))
+TOTALS = "By project and creator", (("project", "creator"), ("disks",), ("GB", "GB x days"))
+
+
+def cells_of_total(total: Total) -> list[str]:
+    return [total.project, total.creator or "-", f"{total.disks:,}", f"{total.gb:,}", f"{total.gb_days:,}"]
 
 
 def _threshold(minutes: int | None) -> str:

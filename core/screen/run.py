@@ -6,6 +6,7 @@ from typing import Self
 
 from core.records.events import (
     DeletionConfirmed,
+    DiskAudited,
     Event,
     ExemptionUnused,
     ProjectUnreadable,
@@ -18,7 +19,7 @@ from core.records.events import (
 )
 from core.records.outcome import NEEDS_A_PERSON
 from core.rules.decision import Reason
-from core.screen.columns import View, calls_made, promise_kept, together
+from core.screen.columns import TOTALS, View, calls_made, cells_of_total, promise_kept, together
 from core.screen.drawing import open_drawing, open_progress
 from core.screen.standard_output import goes_nowhere
 from core.screen.styled import FAULT, WARNING, Styled, printable
@@ -37,7 +38,7 @@ class TableView:
         self._lost: str | None = None
         self._out = open_drawing()
         self._progress = open_progress()
-        self._rows: list[RuntimeAudited] = []
+        self._rows: list[RuntimeAudited | DiskAudited] = []
         self._remarks: list[tuple[str, str]] = []
         self._refusals: list[str] = []
         self._finished: list[RunFinished] = []
@@ -66,6 +67,8 @@ class TableView:
         match event:
             case RuntimeAudited():
                 self._audited(event)
+            case DiskAudited() if self._view.is_row(event):
+                self._rows.append(event)
             case RunStarted():
                 self._rule = event.message.partition(": ")[2]
                 self._remarks = [
@@ -106,6 +109,10 @@ class TableView:
                 [[column.header for column in group] for group in self._view.columns],
                 self._cells(),
             )
+            self._out.blank()
+        if self._rows and self._view.totals:
+            title, headers = TOTALS
+            self._out.table(title, headers, [cells_of_total(total) for total in self._view.totals(self._rows)])
             self._out.blank()
         self._out.lines([*remarks, *self._end()])
 

@@ -40,6 +40,7 @@ class Tally:
     skipped: bool = False
     decisions: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     confirmations: Counter[str] = field(default_factory=Counter)
+    disks: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     refusals: list[Record] = field(default_factory=list)
 
@@ -87,7 +88,7 @@ def _count_faults(closing: Record, tally: Tally) -> Iterator[Fault]:
             f"run_finished says {closing.listed} listed and {closing.audited} audited,"
             f" there are {tally.audited} runtime_audited",
         )
-    actions, reasons = Counter[str](), Counter[str]()
+    actions, reasons = Counter[str](), tally.disks.copy()
     for (action, reason, _), count in tally.decisions.items():
         actions[action] += count
         reasons[reason] += count

@@ -64,6 +64,8 @@ class Task:
                 self._findings += map(_finding, self._announced.add_intent(record, self._rules))
             case "deletion_confirmed":
                 self._add_confirmation(record)
+            case "disk_audited":
+                self.tally.disks[record.reason] += 1
             case "run_finished":
                 self.closing = record
             case "run_refused":
