@@ -9,6 +9,7 @@ Questions:
   upcoming             what the latest run says will be deleted, by project and creator
   simulate             what another policy would have done over the months on record, to whom, and who would have come
                        back: --max-age 10d --max-age-if-idle 5d; what is not given stays as each run had it
+  disks                the disks that the newest check-disks found attached to no runtime, by project and creator
   report [RUN_A RUN_B] all of it on one HTML page that needs no network; two runs side by side: these, or the latest
                        two, if they are dry runs under different policies or as of different instants
 
@@ -35,6 +36,7 @@ from core.records.reader import AuditRecords, Record
 from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
 from core.review import questions as review
+from core.review.disks import disks
 from core.review.simulation import simulate
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
 from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
@@ -71,6 +73,7 @@ ARGUMENTS: dict[str, tuple[Container[int], str]] = {
     "verify": (range(sys.maxsize), "any number of RUN_IDs"),
     "upcoming": ({0}, "no argument"),
     "simulate": ({0}, "no argument"),
+    "disks": ({0}, "no argument"),
     "report": ({0, 2}, "RUN_A and RUN_B, or no argument"),
 }
 """How many words each question takes, and which."""
@@ -236,6 +239,8 @@ def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> 
             return (Match(run_ids=(latest(frames, of_the_fleet).run_id,)),)
         case "simulate":
             return (Match(events=("runtime_audited",)),)
+        case "disks":
+            return (Match(events=("disk_audited",)),)
         case "runs":  # its closing record counts what a run kept
             return (Match(events=review.SUMMED_UP), Match(severities=("WARNING", "ERROR")))
         case _:
@@ -323,6 +328,8 @@ def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta,
             answer = review.upcoming(records, within, now)
         case "simulate":
             answer = simulate(records, *_other_policy(arguments))
+        case "disks":
+            answer = disks(records, now)
         case _:
             chosen = of_runs(records, words, is_meant=meant)[1] if words else records
             answer = _verify_runs(chosen, log, now, arguments.expect_digest)

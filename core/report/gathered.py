@@ -11,6 +11,7 @@ from core.records.outcome import LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
 from core.review.comparison import Comparison
+from core.review.disks import Totals, is_left
 from core.review.questions import LEFT_STANDING, RunLine, RunSummary, failed, whom, written_at
 from core.rules.decision import Reason, in_utc
 from core.rules.words import duration
@@ -106,9 +107,14 @@ class Gathered:
     """Everything that the page says, out of one pass over the records."""
 
     def __init__(
-        self, now: datetime, comparison: Comparison | None, sweep: Record | None, check: Record | None = None
+        self,
+        now: datetime,
+        comparison: Comparison | None,
+        sweep: Record | None,
+        check: Record | None = None,
+        disks: Record | None = None,
     ) -> None:
-        """`sweep` and `check` are the first records of the latest deletion run and autopause check of the fleet."""
+        """`sweep`, `check` and `disks`: the first records of the latest deletion run, of each check the same."""
         self.now = now
         self._comparison = comparison
         self.records = 0
@@ -122,6 +128,8 @@ class Gathered:
         self.check = check
         self.left_standing = Newest(MOST_FAILURES)
         """What the check found stuck or in Error."""
+        self._disks = disks
+        self.disks = Totals()
         self._runs: dict[str, RunSummary] = {}
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -147,6 +155,8 @@ class Gathered:
             self.failures.add(record)
         if record.event == "runtime_audited":
             self._add_audited(record)
+        elif self._disks and record.run_id == self._disks.run_id and is_left(record):
+            self.disks.add(record)
 
     def _add_audited(self, record: Record) -> None:
         if self.sweep and record.run_id == self.sweep.started.run_id:

@@ -23,6 +23,7 @@ from core.review.which import (
     of_the_fleet,
     only_environment,
 )
+from core.rules.disks import DiskPolicy
 from core.rules.words import counted, duration, minute
 from core.verify import verify
 from core.verify.verdict import Verdict
@@ -54,7 +55,11 @@ def write_report(
     only_environment(frame.environment for frame in frames)
     ids, records = of_runs(records, compared or rehearsals_that_differ(frames), also=lambda _: True)
     gathered = Gathered(
-        now, Comparison(*ids) if ids else None, _latest(frames, of_the_fleet), _latest(frames, checks_the_fleet)
+        now,
+        Comparison(*ids) if ids else None,
+        _latest(frames, of_the_fleet),
+        _latest(frames, checks_the_fleet),
+        _latest(frames, lambda opening: opening.job == DiskPolicy.job),
     )
     verdicts = verify(gathered.watch(records), now)
     out.write_text(_page(gathered, _verdict(verdicts, log)), encoding="utf-8")
@@ -110,5 +115,7 @@ def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
         },
         side_by_side=gathered.side_by_side(),
         charts=list(charts(gathered, lines)),
+        disks=gathered.disks.largest_first(),
+        most_totals=MOST_RUNS,
     )
     return page.translate(CONTROLS)

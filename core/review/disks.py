@@ -40,7 +40,7 @@ class DiskLine(msgspec.Struct, frozen=True, kw_only=True):
     left_by_run: str | None
 
 
-class Disks(msgspec.Struct, frozen=True, kw_only=True):
+class Disks(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/disks/v1"):
     run: RunLine
     totals: list[Total]
     """Largest first."""

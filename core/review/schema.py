@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from core.review.comparison import Diff
+from core.review.disks import Disks
 from core.review.questions import RunAnswer, Runs, Upcoming, Why
 from core.review.simulation import Simulated
 from core.verify.verdict import Verification
 
-ANSWERS: tuple[type[msgspec.Struct], ...] = (Runs, RunAnswer, Why, Diff, Verification, Upcoming, Simulated)
+ANSWERS: tuple[type[msgspec.Struct], ...] = (Runs, RunAnswer, Why, Diff, Verification, Upcoming, Simulated, Disks)
 
 
 def schema() -> dict[str, Any]:

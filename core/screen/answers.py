@@ -8,10 +8,12 @@ from typing import NamedTuple
 from core.exit_code import IN_WORDS
 from core.records.outcome import Outcome
 from core.review.comparison import LOST, Diff, Difference
+from core.review.disks import Disks
 from core.review.questions import RunAnswer, RunLine, Runs, Upcoming, Why
 from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
 from core.rules.words import counted, duration, minute
+from core.screen.columns import DISKS, TOTALS, cells_of_total
 from core.screen.drawing import open_drawing
 from core.screen.styled import FAULT, NOTHING, WARNING, Headers, Styled, printable
 from core.verify.finding import Finding
@@ -300,6 +302,19 @@ def _simulated_cells(row: Taken) -> list[str]:
         duration(row.earlier_s),
         minute(row.back_at),
     ]
+
+
+@parts_of.register
+def _(answer: Disks) -> Iterable[Part]:
+    yield _lines([_headline(answer.run)])
+    title, headers = TOTALS
+    yield Table(title, headers, [cells_of_total(total) for total in answer.totals])
+    columns = [[column.header for column in group] for group in DISKS]
+    cells = [[column.cell(disk) for group in DISKS for column in group] for disk in answer.disks]
+    yield Table("Attached to no runtime, largest and longest unused first", columns, cells)
+    yield _lines(answer.remarks, WARNING)
+    gb = sum(total.gb for total in answer.totals)
+    yield [Styled(f"{counted(len(answer.disks), 'disk')} of {gb:,} GB attached to no runtime.", "bold")]
 
 
 RUN_HEADERS = (
