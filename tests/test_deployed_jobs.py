@@ -150,6 +150,7 @@ TURNED = [
         ("delete-old-runtimes-dry-run", True),
         ("check-autopause-dry-run", True),
         ("confirm-deletions-dry-run", False),  # by arguments in place of its own
+        ("check-disks-dry-run", True),
     ],
 )
 def test_whoever_may_rehearse_can_turn_a_rehearsal_nowhere_else(

@@ -121,11 +121,12 @@ def test_every_environment_that_a_job_names_is_there() -> None:
     assert {name for job in CRON.cron for name in job.environments} <= set(ENVIRONMENTS)
 
 
-def test_deletion_runs_every_three_hours_the_check_hourly_and_the_confirmation_daily() -> None:
+def test_deletion_runs_every_three_hours_the_check_hourly_the_confirmation_daily_and_that_of_disks_weekly() -> None:
     assert {job.job: intervals(job) for job in CRON.cron} == {
         "delete-old-runtimes": {timedelta(hours=3)},
         "check-autopause": {timedelta(hours=1)},
         "confirm-deletions": {timedelta(days=1)},
+        "check-disks": {timedelta(weeks=1)},
     }
 
 

@@ -50,6 +50,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "delete-old-runtimes": ("--no-dry-run",),
     "check-autopause": (),
     "confirm-deletions": ("--from", "cloud-logging"),
+    "check-disks": (),
 }
 """What is deployed, and with which arguments; each has its rehearsal `<job>-dry-run`."""
 ENVIRONMENT = "sandbox"

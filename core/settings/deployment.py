@@ -17,6 +17,8 @@ from core.settings.yaml_text import load_yaml, read_text
 
 AUDIT_LOG = "leo-lifecycle-audit"
 CRON = Path("cron.yaml")
+A_WEEK = 168
+"""In hours."""
 DERIVED_SETTINGS = frozenset(
     {
         "environment",
@@ -60,7 +62,7 @@ class Override(_Written):
     """What is different in one environment: something else than usual, or nothing at all and why."""
 
     schedule: str | None = None
-    interval_hours: int | None = Field(default=None, ge=1, le=24)
+    interval_hours: int | None = Field(default=None, ge=1, le=A_WEEK)
     timezone: Text | None = None
     args: tuple[str, ...] | None = None
     skip: Text | None = None
@@ -80,7 +82,7 @@ class ScheduledJob(_Written):
     job: JobName
     description: Text
     schedule: str
-    interval_hours: int = Field(ge=1, le=24)
+    interval_hours: int = Field(ge=1, le=A_WEEK)
     """The longest time between two starts of the schedule, for alerts."""
     timezone: Text
     args: tuple[str, ...] = ()

@@ -1,7 +1,8 @@
 # When a person is called. Each alert has the name of a section of deploy/RUNBOOK.md and carries its text.
 #
 # Every alert watches the live jobs by their names, each by a condition of its own: a rehearsal calls nobody, and while a
-# cause lasts, run after run, its one incident stays open. So all of them count over a window longer than an interval.
+# cause lasts, run after run, its one incident stays open. So all of them count over a window longer than an interval; what
+# runs once a week is counted over the longest window that there is, and its silence calls nobody.
 
 locals {
   # Of each live job: hours between two runs, and the most runs of which a window (25 hours at the most) holds each.
@@ -69,7 +70,7 @@ resource "google_monitoring_alert_policy" "runs" {
         duration        = "0s"
 
         aggregations {
-          alignment_period     = "${(job.value.runs * local.intervals[job.key] + 1) * 60 * 60}s"
+          alignment_period     = "${min(job.value.runs * local.intervals[job.key] + 1, 25) * 60 * 60}s"
           per_series_aligner   = "ALIGN_DELTA"
           cross_series_reducer = "REDUCE_SUM"
           group_by_fields      = try(each.value.by, [])
@@ -156,7 +157,7 @@ resource "google_monitoring_alert_policy" "silence" {
   notification_channels = local.environment.alerts.channels
 
   dynamic "conditions" {
-    for_each = local.intervals
+    for_each = { for job, hours in local.intervals : job => hours if hours <= 24 }
     iterator = job
 
     content {
@@ -226,8 +227,8 @@ resource "google_monitoring_alert_policy" "crash" {
 
       condition_prometheus_query_language {
         query = join(" ", [
-          "(sum(increase(run_googleapis_com:job_completed_task_attempt_count{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\",result=\"failed\"}[${job.value + 1}h])) or vector(0))",
-          "- (sum(increase(logging_googleapis_com:user_${replace(google_logging_metric.count["runs_ended_badly"].name, "/", "_")}{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\"}[${job.value + 1}h])) or vector(0))",
+          "(sum(increase(run_googleapis_com:job_completed_task_attempt_count{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\",result=\"failed\"}[${min(job.value + 1, 25)}h])) or vector(0))",
+          "- (sum(increase(logging_googleapis_com:user_${replace(google_logging_metric.count["runs_ended_badly"].name, "/", "_")}{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\"}[${min(job.value + 1, 25)}h])) or vector(0))",
           "> 0.5",
         ])
         duration            = "600s" # the two counts do not arrive at once
