@@ -6,7 +6,7 @@ Questions:
   why PROJECT/NAME     every decision about a runtime, in plain words
   diff RUN_A RUN_B     what one run condemned and the other did not, and why
   verify [RUN_ID ...]  whether the log is whole and honest; exit code 1 where anything is off
-  upcoming             what the latest run says will be deleted, by project and creator
+  upcoming             what will be deleted by the latest sweep, if nobody uses it or whatever anybody does, by creator
   simulate             what another policy would have done over the months on record, to whom, and who would have come
                        back: --max-age 10d --max-age-if-idle 5d; what is not given stays as each run had it
   disks                the disks that the newest check-disks found attached to no runtime, by project and creator
@@ -39,6 +39,7 @@ from core.review import questions as review
 from core.review.disks import disks
 from core.review.simulation import simulate
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
+from core.review.upcoming import upcoming
 from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
 from core.rules.deletion import DeletionPolicy
 from core.rules.exemptions import Exemption
@@ -325,7 +326,7 @@ def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta,
         case "diff":
             answer = comparison.diff(records, words[0], words[1], now, is_meant=meant)
         case "upcoming":
-            answer = review.upcoming(records, within, now)
+            answer = upcoming(records, within, now)
         case "simulate":
             answer = simulate(records, *_other_policy(arguments))
         case "disks":

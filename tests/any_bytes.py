@@ -33,6 +33,7 @@ from core.records.selection import Wanted
 from core.records.writer import AuditLog
 from core.review import comparison
 from core.review import questions as review
+from core.review.upcoming import upcoming
 from core.review.which import UnknownError
 from core.runtime import MalformedRuntime, Runtime
 from core.screen.answers import draw
@@ -297,7 +298,7 @@ def _answers(read: list[Record]) -> Iterator[object]:
     yield review.runs(read, START)
     paths, ids = {record.path for record in read}, {record.run_id: None for record in read}
     asked: list[Callable[[], object]] = [
-        partial(review.upcoming, read, timedelta(days=7), START),
+        partial(upcoming, read, timedelta(days=7), START),
         *(partial(review.why, read, path) for path in paths),
         *(partial(review.run, read, run_id, START) for run_id in ids),
         *(partial(comparison.diff, read, *pair, START) for pair in pairwise(ids)),

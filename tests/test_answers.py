@@ -1,5 +1,6 @@
 """What a person is shown of an answer, on logs that the real program wrote."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -48,3 +49,27 @@ def test_who_started_a_run_and_who_approved_it_stand_apart_and_are_said_to_be_ty
     out = " ".join(shown(run, "run", "latest", "--job", "delete-old-runtimes", "--from", stuck).split())
     assert "Started by ada, approved by grace (both as whoever started it typed)" in out
     assert "by ada, approved by grace" in shown(run, "runs", "--from", stuck)
+
+
+def test_what_is_upcoming_stands_by_creator_the_overdue_apart_and_says_what_using_it_changes(
+    run: Run, tmp_path: Path
+) -> None:
+    ada, grace = "ada@example.org", "grace@example.org"
+    fleet = [
+        a_machine(1, creator=grace),
+        a_machine(2, days=8, creator=ada),
+        a_machine(3, days=13, idle_hours=1, creator=ada, config_type="GceConfig"),
+        a_machine(4, days=5, creator=grace),
+        a_machine(5, days=2, creator=grace),
+    ]
+    with serving(Leonardo(fleet)) as server:
+        run(*delete(server, "--audit-file", str(tmp_path / "log.jsonl")))
+    out = " ".join(shown(run, "upcoming", "--from", str(tmp_path)).split())
+    told = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "WHEN", out).partition("exit code 0 (done) ")[2]
+    assert told == (
+        f"Overdue: {ada} WHEN terra-2/all-of-us-2 (Running, disk kept): if nobody uses it; else WHEN at the latest"
+        f" Overdue: {grace} WHEN terra-1/all-of-us-1 (Running, disk kept): whatever anybody does"
+        f" Due: {ada} WHEN terra-3/all-of-us-3 (Running, disk lost): if nobody uses it; else WHEN at the latest"
+        f" Due: {grace} WHEN terra-4/all-of-us-4 (Running, disk kept): if nobody uses it; else WHEN at the latest"
+        " 4 will be deleted by WHENZ, 2 of them overdue: 1 whatever anybody does, 3 if nobody uses them."
+    )

@@ -101,8 +101,8 @@ def answer(ended: Ended) -> Any:
 
 def said_by(ended: Ended) -> str:
     """On stderr, and what a verification holds of it."""
-    told = json.loads(ended.out) if ended.out.startswith('{"ok"') else {"faults": []}
-    return "\n".join([ended.err, *(f"{fault['place']}: {fault['what']}" for fault in told["faults"])])
+    told = json.loads(ended.out) if ended.out.startswith("{") else {}
+    return "\n".join([ended.err, *(f"{fault['place']}: {fault['what']}" for fault in told.get("faults", []))])
 
 
 def file(name: str, changed: Callable[[bytes], bytes]) -> Make:

@@ -19,6 +19,7 @@ from core.report import gathered, side_by_side
 from core.report.page import write_report
 from core.review import comparison
 from core.review import questions as review
+from core.review.upcoming import upcoming
 from core.review.which import UnknownError
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
@@ -170,10 +171,10 @@ def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords,
 def test_the_charts_say_their_numbers(log: AuditRecords, tmp_path: Path) -> None:
     page = reported(log, tmp_path)
     assert numbers(page, "reasons") == {"max_age": [1, 3], "max_age_if_idle": [2, 2]}
-    age, idle, upcoming = (numbers(page, key) for key in ("age", "idle", "upcoming"))
-    (due_now,) = upcoming.pop("already due")
-    due = review.upcoming(log, gathered.AHEAD, now()).due
-    assert due_now + sum(n for (n,) in upcoming.values()) == len(due)
+    age, idle, by_day = (numbers(page, key) for key in ("age", "idle", "upcoming"))
+    (due_now,) = by_day.pop("already due")
+    due = upcoming(log, gathered.AHEAD, now()).due
+    assert due_now + sum(n for (n,) in by_day.values()) == len(due)
     listed = review.runs(log, now()).runs[-2].listed
     assert sum(n for (n,) in age.values()) == sum(n for (n,) in idle.values()) == listed
     assert "max_age_if_idle 7 d, max_age 14 d" in chart(page, "age")

@@ -16,22 +16,22 @@ from core.review.comparison import CountOfBoth, Diff, Difference, OtherReason, T
 from core.review.questions import (
     ActLine,
     CountLine,
-    Due,
     Entry,
     Failing,
     Incarnation,
     RunAnswer,
     RunLine,
     Runs,
-    Upcoming,
     Why,
 )
+from core.review.upcoming import Due, Upcoming, upcoming
 from core.review.which import UnknownError, run_ids, still_going
 from core.verify.rejudge import AUTOPAUSE_JOB, DELETION_JOB
 from tests import test_autopause, test_deletion
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+MS = timedelta(milliseconds=1)
 POLICY = test_deletion.POLICY.written()
 SPARING = test_deletion.SPARING.written()
 LAXER = POLICY | {"max_age_s": (90 * DAY).total_seconds(), "max_age_if_idle_s": (90 * DAY).total_seconds()}
@@ -354,7 +354,7 @@ def test_what_is_newer_than_the_latest_and_not_over_is_told() -> None:
         (NOW + HOUR - timedelta(minutes=5, milliseconds=1), "was cut off: it has no closing record"),
     ):
         sentence = f"run late (delete-old-runtimes, prod) {told}"
-        assert review.upcoming(frames, DAY, now).remarks == [f"newer, but not taken: {sentence}"]
+        assert upcoming(frames, DAY, now).remarks == [f"newer, but not taken: {sentence}"]
         going = still_going(frames, now)
         assert (sentence in going) == (told == "is still going")
 
@@ -911,7 +911,7 @@ def test_the_latest_two_runs_are_set_side_by_side_if_they_are_rehearsals_that_di
 # upcoming
 
 
-def test_what_is_due_is_told_by_project_creator_and_time_up_to_the_last_millisecond() -> None:
+def test_what_is_due_is_told_by_creator_and_time_the_overdue_first_up_to_the_last_millisecond() -> None:
     at = NOW + 3 * DAY
     late = at + timedelta(milliseconds=1)
     records = [
@@ -932,6 +932,8 @@ def test_what_is_due_is_told_by_project_creator_and_time_up_to_the_last_millisec
         kept("fleet", 3, due_at=late),
         kept("fleet", 4, "undated", due_at=None),
         kept("fleet", 5),
+        kept("fleet", 8, due_at=at, created_date=at - 14 * DAY - MS),
+        kept("fleet", 9, "exempt", due_at=at, exemption=ExemptionDetail({"name": "a"}, at, "r", lapsed=False)),
         *(
             record("fleet", number=6, due_at=NOW, outcome=outcome, dry_run=False)
             for outcome in ("deletion_accepted", "already_deleting", "gone", "replaced")
@@ -950,26 +952,43 @@ def test_what_is_due_is_told_by_project_creator_and_time_up_to_the_last_millisec
             "status": "Running",
             "disk": None,
             "reason": "within_policy",
+            "overdue": False,
+            "final_at": NOW - 6 * DAY + MS,
+            "limit": "max_age",
         }
         return Due(**(told | fields))
 
-    assert review.upcoming(records, 3 * DAY, NOW) == Upcoming(
+    assert upcoming(records, 3 * DAY, NOW) == Upcoming(
         run=line(
             "fleet", actor="robot", listed=13, acted=1, outcomes={"deletion_accepted": 1}, state="finished", exit_code=0
         ),
         until=at,
         remarks=[],
         due=[
-            due(1, due_at=NOW, project="?", name="?", creator=None),
+            due(1, due_at=NOW, overdue=True, project="?", name="?", creator=None),
             due(1, creator=None, runtime_id=None, status=None),
             due(1, creator="Grace", name="b"),
             due(1, creator="Grace", name="c"),
-            due(1, due_at=at - DAY, creator="ada"),
+            due(1, due_at=at - DAY),
             due(2, disk="lost"),
+            due(8, final_at=at),
+            due(9, final_at=at, reason="exempt", limit="exemption"),
         ],
     )
 
 
+def test_what_using_a_runtime_puts_off_is_told_from_what_it_does_not() -> None:
+    def first_due(created: datetime, due_at: datetime, policy: dict[str, Any] = POLICY) -> tuple[Any, ...]:
+        records = [opening("a", policy=policy), closing("a"), kept("a", created_date=created, due_at=due_at)]
+        (due,) = upcoming(records, 90 * DAY, NOW).due
+        return due.limit, due.final_at, due.is_final
+
+    latest = NOW + DAY + MS
+    assert first_due(NOW - 13 * DAY, latest) == ("max_age", latest, True)
+    assert first_due(NOW - 13 * DAY, latest - MS) == ("max_age_if_idle", latest, False)
+    assert first_due(NOW - 13 * DAY, latest, {}) == (None, None, False)
+
+
 def test_nothing_is_upcoming_where_no_run_swept_the_fleet() -> None:
     with pytest.raises(UnknownError, match=r"^there is no such run in the records$"):
-        review.upcoming([opening("a", scope=ScopeDetail(only=[]))], DAY, NOW)
+        upcoming([opening("a", scope=ScopeDetail(only=[]))], DAY, NOW)

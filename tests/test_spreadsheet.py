@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from core.review import questions as review
+from core.review.upcoming import Due, upcoming
 from core.screen.spreadsheet import ROWS, in_csv
 from jobs.review_audit_log import IN_ROWS
 from tests.test_review_answers import NOW, closing, kept, line, opening
@@ -20,9 +21,15 @@ def read(sheet: bytes) -> list[list[str]]:
 def test_no_name_becomes_a_formula(begin: str) -> None:
     name = f'{begin}HYPERLINK("http://evil";"a,b")'
     records = [opening("a"), closing("a"), kept("a", name=name, due_at=NOW)]
-    header, row = read(in_csv(review.upcoming(records, timedelta(days=1), NOW)))
-    assert header == ["due_at", "project", "creator", "name", "runtime_id", "status", "disk", "reason"]
-    assert row == ["2026-11-20T03:00:00Z", "terra-1", "ada", f"'{name}", "1", "Running", "", "within_policy"]
+    header, row = read(in_csv(upcoming(records, timedelta(days=1), NOW)))
+    assert header == [*Due.__struct_fields__]
+    assert [row[header.index(field)] for field in ("creator", "overdue", "due_at", "name", "disk")] == [
+        "ada",
+        "true",
+        "2026-11-20T03:00:00Z",
+        f"'{name}",
+        "",
+    ]
 
 
 def test_lists_counts_flags_and_what_is_missing_have_cells() -> None:

@@ -1,4 +1,4 @@
-"""What audit records answer: which runs, why this runtime, what is due; what two runs differ in lives in `comparison`.
+"""What audit records answer: which runs, one run, why this runtime; other questions have modules of their own beside.
 
 Every question takes records that begin with the frames of all runs, as `core.records.reader` gives them.
 """
@@ -6,7 +6,7 @@ Every question takes records that begin with the frames of all runs, as `core.re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain, groupby
 
 import msgspec
@@ -19,9 +19,7 @@ from core.records.outcome import (
     CONFIRMATIONS,
     FAILED,
     FAILED_CONFIRMATIONS,
-    LEAVING,
     NEEDS_A_PERSON,
-    NOT_OURS,
     OUTCOMES,
     PLANNED,
     Outcome,
@@ -35,7 +33,6 @@ from core.review.which import (
     in_time,
     newer_unfinished,
     of_runs,
-    of_the_fleet,
     only_environment,
 )
 from core.rules.decision import Action, Reason
@@ -195,28 +192,6 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
 class Why(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/why/v1"):
     path: str
     incarnations: list[Incarnation]
-
-
-class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """A runtime that will be deleted if nobody uses it again."""
-
-    due_at: datetime
-    project: str
-    creator: str | None
-    name: str
-    runtime_id: str | None
-    status: str | None
-    disk: str | None
-    reason: str
-
-
-class Upcoming(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/upcoming/v1"):
-    run: RunLine
-    until: datetime
-    due: list[Due]
-    """By project, creator and time."""
-    remarks: list[str]
-    """Which newer runs have not finished."""
 
 
 # runs
@@ -545,34 +520,3 @@ def _explained(record: Record, started: Record | None) -> str:
             if policy is not None:
                 return policy.explain(runtime_of(record), decision)
     return record.message.partition(f"{record.path}: ")[2] or record.message or record.reason
-
-
-# upcoming
-
-
-def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
-    """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
-    seen, newer, chosen = of_one_run(records, LATEST, now, of_the_fleet)
-    due: list[Due] = []
-    for record in chosen:
-        seen.add(record)
-        if (
-            record.event == "runtime_audited"
-            and isinstance(record.due_at, datetime)
-            and record.due_at <= now + within
-            and record.outcome not in (LEAVING | NOT_OURS)
-        ):
-            due.append(
-                Due(
-                    due_at=record.due_at,
-                    project=record.project or "?",
-                    creator=record.creator,
-                    name=record.name or "?",
-                    runtime_id=record.runtime_id,
-                    status=record.status,
-                    disk=record.disk,
-                    reason=record.reason,
-                )
-            )
-    due.sort(key=lambda row: (row.project, row.creator or "", row.due_at, row.name))
-    return Upcoming(run=seen.line(now), until=now + within, due=due, remarks=newer)

@@ -144,12 +144,17 @@ class DeletionPolicy(RuntimePolicy):
         """The first millisecond at which the rule would delete the runtime if nobody touched it again."""
         if created is None or accessed is None:
             return None
-        too_old = _after(created, _longer_than(self.max_age))
+        too_old = self.final_at(created)
         old_and_idle = max(
             _after(created, _longer_than(self.max_age_if_idle)), _after(accessed, _as_long_as(self.idle_after))
         )
         due = min(too_old, old_and_idle)
         return due if exemption is None else max(due, _first_from(exemption.until))
+
+    def final_at(self, created: datetime, exemption: Exemption | None = None) -> datetime:
+        """The first millisecond at which the rule would delete the runtime whatever anybody does with it."""
+        too_old = _after(to_millisecond(created), _longer_than(self.max_age))
+        return too_old if exemption is None else max(too_old, _first_from(exemption.until))
 
 
 def _age(decision: Decision) -> str:

@@ -9,9 +9,10 @@ from core.exit_code import IN_WORDS
 from core.records.outcome import Outcome
 from core.review.comparison import LOST, Diff, Difference
 from core.review.disks import Disks
-from core.review.questions import RunAnswer, RunLine, Runs, Upcoming, Why
+from core.review.questions import RunAnswer, RunLine, Runs, Why
 from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
+from core.review.upcoming import Due, Upcoming
 from core.rules.words import counted, duration, minute
 from core.screen.columns import DISKS, TOTALS, cells_of_total
 from core.screen.drawing import open_drawing
@@ -227,16 +228,30 @@ def _of_findings(findings: Iterable[Finding], indent: str) -> Iterator[str]:
 @parts_of.register
 def _(answer: Upcoming) -> Iterable[Part]:
     yield _lines([_headline(answer.run)])
-    due: list[Styled] = []
-    for (project, creator), rows in groupby(answer.due, lambda due: (due.project, due.creator)):
-        head = printable(f"{project}, {creator or 'creator not on record'}", "bold")
-        first, *others = (
-            printable(f"  {minute(row.due_at)} {row.name} ({row.status}, disk {row.disk or 'unknown'})") for row in rows
-        )
-        due += [head._replace(below=first.text), *others]
-    yield due
+    blocks: list[Styled] = []
+    for (overdue, creator), rows in groupby(answer.due, lambda due: (due.overdue, due.creator)):
+        head = f"{'Overdue' if overdue else 'Due'}: {creator or 'creator not on record'}"
+        first, *others = _lines(map(_due_in_words, rows))
+        blocks += [printable(head, "bold")._replace(below=first.text), *others]
+    yield blocks
     yield _lines(answer.remarks, WARNING)
-    yield [Styled(f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z if nobody uses them.", "bold")]
+    final = sum(due.is_final for due in answer.due)
+    overdue = sum(due.overdue for due in answer.due)
+    yield [
+        Styled(
+            f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z, {overdue:,} of them overdue:"
+            f" {final:,} whatever anybody does, {len(answer.due) - final:,} if nobody uses them.",
+            "bold",
+        )
+    ]
+
+
+def _due_in_words(due: Due) -> str:
+    what = f"{due.project}/{due.name} ({due.status}, disk {due.disk or 'unknown'})"
+    when = "when its exemption ends, " if due.limit == "exemption" else ""
+    latest = f"; else {minute(due.final_at)} at the latest" if due.final_at else ""
+    unless = "whatever anybody does" if due.is_final else f"if nobody uses it{latest}"
+    return f"  {minute(due.due_at)} {what}: {when}{unless}"
 
 
 SIMULATED: dict[str, str] = {

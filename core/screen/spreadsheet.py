@@ -7,8 +7,9 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from core.review.comparison import Diff
-from core.review.questions import RunAnswer, Runs, Upcoming
+from core.review.questions import RunAnswer, Runs
 from core.review.simulation import Simulated
+from core.review.upcoming import Upcoming
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula: a name in it may be anybody's."""
