@@ -402,6 +402,17 @@ def test_a_torn_last_line_does_not_swallow_the_first_record(tmp_path: Path, asid
     assert path.read_bytes() == b'{"seq":0}\n{"seq":1,"mess\n' + memory.lines[0]
 
 
+def test_the_torn_line_of_a_run_that_was_killed_beside_swallows_no_record(tmp_path: Path, aside: Aside) -> None:
+    path = tmp_path / "audit.jsonl"
+    memory = Memory()
+    log = a_log(aside(AuditFile(path)), memory)
+    keep(log, 1)
+    with path.open("ab") as file:
+        file.write(b'{"seq":1,"mess')
+    keep(log, 2)
+    assert path.read_bytes() == memory.lines[0] + b'{"seq":1,"mess\n' + memory.lines[1]
+
+
 def test_a_file_that_was_only_opened_stays_as_it_was(tmp_path: Path) -> None:
     for content in (b"", b"\n", b"{}\n"):
         path = tmp_path / "audit.jsonl"

@@ -209,17 +209,17 @@ class AuditFile:
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
         self._opened = os.fstat(self._descriptor)
         self._regular = stat.S_ISREG(self._opened.st_mode)
-        self._least = size = self._opened.st_size
+        self._least = self._opened.st_size
         """What it must hold, whoever else appends to it."""
         self._head = os.pread(self._descriptor, HEAD, 0) if self._regular else b""
         """How it begins; where it was empty, with what is written first."""
-        if self._regular and size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            self.write([b"\n"])  # a killed run's torn line must not swallow our first one
 
     def write_now(self, _: bytes) -> int:
         return 0  # a disk never says that it will hang
 
     def write(self, contents: Sequence[bytes]) -> None:
+        if self._regular and self._is_torn():  # a killed run's last line must not swallow our next one
+            contents = [b"\n", *contents]
         self._least += _write_whole(self._descriptor, contents)
         if self._regular and not self._head:
             self._head = os.pread(self._descriptor, HEAD, 0)
@@ -231,6 +231,10 @@ class AuditFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def _is_torn(self) -> bool:
+        size = os.fstat(self._descriptor).st_size
+        return size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
 
     def _check(self) -> None:
         try:
