@@ -427,6 +427,21 @@ def test_an_accepted_deletion_stays_open_though_a_later_run_finds_it_already_del
     assert ended.events("deletion_confirmed")[0]["accepted_run_id"] == accepting.records[0]["run_id"]
 
 
+def test_the_deletion_of_a_killed_run_stays_open_though_a_later_run_finds_it_already_deleting(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)], deletion_takes=None)) as server:
+        killed = run(*live(server))
+        intent = next(n for n, r in enumerate(killed.records) if r["event"] == "deletion_requested")
+        rewritten_lines = LIVE_LOG.read_text().splitlines(keepends=True)[: intent + 1]
+        LIVE_LOG.write_text("".join(rewritten_lines))
+        server.leonardo.machine("terra-1", "all-of-us-1").status = TrueStatus.RUNNING
+        server.faults.add(Fault(call="delete", status=409, body='{"message": "in PreDeleting status"}'))
+        assert run(*live(server)).audited[FIRST]["outcome"] == "already_deleting"
+        server.leonardo.machine("terra-1", "all-of-us-1").status = TrueStatus.DELETING
+        ended = run(*confirming(server))
+    assert confirmed(ended) == [("all-of-us-1", "pending", "Deleting")]
+    assert ended.events("deletion_confirmed")[0]["accepted_run_id"] == killed.records[0]["run_id"]
+
+
 def test_what_survived_ends_once_a_later_run_keeps_this_incarnation(run: Run) -> None:
     with serving(Leonardo([a_machine(1, days=10)], deletion_takes=None)) as server:
         run(*live(server))

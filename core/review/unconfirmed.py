@@ -92,10 +92,11 @@ def _open_case(identity: str, of: _Known) -> Unconfirmed | None:
     never_happened = last is not None and last.outcome == Confirmation.NEVER_HAPPENED
     accepted = [end for end in of.ends.values() if end.outcome == Outcome.DELETION_ACCEPTED]
     newest = max(of.intents.values(), key=_time, default=None)
+    in_doubt = _in_doubt(of)
     if accepted:  # whatever later runs say of it
         told = max(accepted, key=_time)
-    elif newest is not None and _is_open(of.ends.get(newest.run_id)):
-        told = newest
+    elif in_doubt is not None:
+        told = in_doubt
     elif last is not None and (newest is None or not never_happened):  # its acceptance is older than what was read
         told = last
     else:
@@ -114,6 +115,17 @@ def _open_case(identity: str, of: _Known) -> Unconfirmed | None:
 
 def _time(record: Record) -> datetime:
     return record.time or LONG_AGO
+
+
+def _in_doubt(of: _Known) -> Record | None:
+    """The newest intent of which no later one tells what became of it: that it is being deleted may be due to it."""
+    for intent in sorted(of.intents.values(), key=_time, reverse=True):
+        end = of.ends.get(intent.run_id)
+        if _is_open(end):
+            return intent
+        if end is None or end.outcome != Outcome.ALREADY_DELETING:
+            return None
+    return None
 
 
 def _is_open(end: Record | None) -> bool:
