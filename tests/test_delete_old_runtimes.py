@@ -363,6 +363,16 @@ def test_a_clock_that_differs_from_leonardos_is_refused_in_a_dry_run_too(
     assert ended.audited["terra-1/all-of-us-1"]["outcome"] == "withheld"
 
 
+def test_looks_that_show_a_wrong_clock_refuse_the_run_once_and_its_log_is_whole(run: Run) -> None:
+    late = f"{datetime.now(UTC) + timedelta(minutes=10):%a, %d %b %Y %H:%M:%S GMT}"
+    faults = [Fault(call="get", times=None, headers={"Date": late})]
+    with serving(Leonardo([a_machine(n) for n in range(1, 4)]), faults=faults) as server:
+        ended = run(*delete(server, LIVE, "--audit-file", "audit/live.jsonl"))
+    assert (ended.code, [refused["guard"] for refused in ended.events("run_refused")]) == (3, ["clock_skew"])
+    assert ended.finished["clock_skew_s"] == pytest.approx(-600, abs=60)
+    assert run("review-audit-log", "verify", "--from", "audit").code == 0
+
+
 def test_a_smaller_skew_is_recorded_by_the_list_that_shows_the_most(run: Run) -> None:
     dated = {
         minutes: f"{datetime.now(UTC) + timedelta(minutes=minutes):%a, %d %b %Y %H:%M:%S GMT}" for minutes in (1, 3)

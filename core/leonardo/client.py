@@ -129,7 +129,10 @@ class Leonardo:
         self._new_trace_id = new_trace_id
         self.calls = dict.fromkeys(CALLS, 0)
         self.clock_skew: timedelta | None = None
-        """How far our clock is ahead of Leonardo's, by the list that shows the most; None where none was dated."""
+        """How far our clock is ahead of Leonardo's, by the list that shows the most or the look that stops the run.
+
+        None where none was dated.
+        """
 
     async def __aenter__(self) -> Self:
         return self

@@ -164,6 +164,8 @@ class Account:
     def refuse(self, refusals: Iterable[Refusal], *, candidates: int) -> None:
         """Guards that stop every further act."""
         for refusal in refusals:
+            if refusal.guard in {told.guard for told in self.refusals}:  # by several looks at a time
+                continue
             self.refusals.append(refusal)
             self.record(events.run_refused(refusal, candidates=candidates, listed=self.listed))
 

@@ -193,6 +193,7 @@ class Treatment:
     def _judged(self, case: Case, look: Look) -> Outcome | None:
         """How the look ends the case: done already, another incarnation, nothing (more) to hold against it."""
         if skewed := list(clock_refusals(look.skew)):
+            self._leonardo.clock_skew = look.skew
             self._account.refuse(skewed, candidates=self.candidates)
             return self._given_up(case, Outcome.WITHHELD)
         looked = look.runtime
@@ -223,6 +224,8 @@ class Treatment:
         acts_before = case.last.acts
         try:
             await self._announce(case, look)
+            if stopped := self.stopped(case):  # by another, meanwhile
+                return self._given_up(case, stopped)
             await self._act.send(case.runtime.project, case.runtime.name, case.last, looked_at=look.sent)
         except (OutOfTimeError, RecordNotKeptError):
             return self._given_up(case, Outcome.NOT_ATTEMPTED)

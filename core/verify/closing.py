@@ -123,7 +123,8 @@ def _refusal_faults(closing: Record, tally: Tally) -> Iterator[Fault]:
             f"run_finished says it was refused by {closing.refused_by}, the records by {sorted(guards)}",
         )
     skewed = abs(closing.clock_skew_s or 0) > CLOCK_TOLERANCE.total_seconds()
-    if (Guard.CLOCK_SKEW in guards and not skewed) or (skewed and tally.attempts):
+    refused = Guard.CLOCK_SKEW in guards
+    if (refused and not skewed) or (skewed and not refused and tally.attempts and not _settled_by_lists(closing)):
         yield (
             Kind.REFUSALS,
             f"run_finished says a clock skew of {closing.clock_skew_s} s, which is not how the run went",
@@ -138,6 +139,12 @@ def _refusal_faults(closing: Record, tally: Tally) -> Iterator[Fault]:
             if tally.confirmations or closing.job not in POLICIES:
                 continue
             yield Kind.REFUSALS, f"run_refused says {refusal.candidates} of {refusal.listed}, which were not listed"
+
+
+def _settled_by_lists(closing: Record) -> bool:
+    """Whether more lists were asked for than the sweep goes by: nothing is judged by the clock as these are read."""
+    asked, lists = closing.calls or {}, closing.lists
+    return lists is not None and asked.get("list", 0) > lists.read + lists.unread
 
 
 def _call_faults(closing: Record, tally: Tally, started: Record | None, announced: int) -> Iterator[Fault]:
@@ -162,7 +169,7 @@ def _list_faults(closing: Record, tally: Tally) -> Iterator[Fault]:
         return
     if lists.unread != tally.unreadable:
         yield Kind.LISTS, f"run_finished says {lists.unread} lists unread, the records give {tally.unreadable}"
-    if not lists.read and not lists.unread and tally.audited:
+    if not (lists.read or lists.unread or closing.exit_code == ExitCode.UNRECORDED) and tally.audited:
         yield Kind.LISTS, "run_finished says that no list was read, and there are decisions"
 
 
