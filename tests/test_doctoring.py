@@ -124,14 +124,16 @@ def test_a_confirmation_is_held_to_the_run_that_announced_the_act() -> None:
     act: dict[str, Any] = {"job": "delete-old-runtimes", "runtime_id": "1", "project": "p", "name": "n"}
     ended = {"outcome": "deletion_accepted", "action": "delete", "attempts": 1, "dry_run": False}
     deletion = [a_record("d", 0, "runtime_audited", **act, **ended), a_record("d", 1, "run_finished", job=act["job"])]
-    for runtime_id, outcome, kinds in (
-        ("1", "survived", []),
-        ("2", "survived", ["confirmation"]),
-        ("1", "never_happened", ["confirmation"]),
+    for runtime_id, outcome, began, kinds in (
+        ("1", "survived", 2, []),
+        ("2", "survived", 2, ["confirmation"]),
+        ("1", "never_happened", 2, ["confirmation"]),
+        ("1", "never_happened", 1, []),  # it may have acted after it was asked about
     ):
         about = {"project": "p", "name": "n", "runtime_id": runtime_id, "accepted_run_id": "d", "status": "Running"}
         told = a_record("c", 1, "deletion_confirmed", **about, outcome=outcome)
-        verdicts = verify([a_record("c", 0, "run_started"), *deletion, told], AT + timedelta(seconds=2))
+        opening = a_record("c", 0, "run_started", time=AT + timedelta(seconds=began))
+        verdicts = verify([opening, *deletion, told], AT + timedelta(seconds=2))
         (confirming,) = (verdict for verdict in verdicts if verdict.run_id == "c")
         assert [finding.kind.value for finding in confirming.findings] == kinds
 

@@ -99,6 +99,7 @@ class Across:
         self._confirmed: list[Record] = []
         self._previous: list[Record] = []
         self._closings: dict[tuple[str, int], Record] = {}
+        self._began: dict[str, datetime] = {}
 
     def add(self, record: Record) -> None:
         match record.event:
@@ -116,6 +117,7 @@ class Across:
                 pass
 
     def _open(self, record: Record) -> None:
+        self._began[record.run_id] = record.time or LONG_AGO
         moment = (record.job, record.environment, record.task_index, record.time, record.now)
         same = self._openings.setdefault(moment, record) if record.time is not None else record
         self._is_copy(record, same.run_id, "begins at the very instant of")
@@ -157,8 +159,12 @@ class Across:
         outcome = self._acted.get((run_id, record.runtime_id or ""))
         if outcome is None:
             yield _found(Kind.CONFIRMATION, record, f"is about an act of run {run_id}, which announced none")
-        elif record.outcome == Confirmation.NEVER_HAPPENED and outcome in ANSWERED:
+        elif record.outcome == Confirmation.NEVER_HAPPENED and outcome in ANSWERED and self._had_ended(run_id, record):
             yield _found(Kind.CONFIRMATION, record, f"never happened, and run {run_id} says {outcome}")
+
+    def _had_ended(self, run_id: str, record: Record) -> bool:
+        """Whether that run had, as the record's own began: else it may have acted after it was asked about."""
+        return (self._closings[run_id, 0].time or LONG_AGO) < self._began.get(record.run_id, LONG_AGO)
 
     def _previous_findings(self, record: Record) -> Iterator[Finding]:
         previous = record.previous
