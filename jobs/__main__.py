@@ -175,6 +175,8 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
 
     began = monotonic()
     flags = {name: value for name, value in vars(parsed).items() if name in job.FLAGS}
+    if getattr(parsed, "cases", None) is not None:
+        return int(job.judge_cases(flags, parsed))
     settings = load_settings(flags, parsed.config, utc_now(), pins=parsed.pins, shown=parsed.show_config)
     if parsed.show_config:
         from core.settings.shown import show_settings  # noqa: PLC0415 - a run shows nothing

@@ -17,10 +17,12 @@ The disk is always kept; a runtime without a persistent disk loses its local dat
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 
 from core.clock import utc_now
+from core.exit_code import ExitCode
 from core.leonardo.client import Leonardo
 from core.leonardo.errors import LeonardoError
 from core.records.events import DeletionRequested, RunFinished, RuntimeAudited
@@ -32,8 +34,10 @@ from core.run.running import Host
 from core.run.treatment import Act
 from core.runtime import RuntimeStatus
 from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
+from core.screen.standard_output import say
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
+from core.settings.reading import load_settings
 
 NAME = DeletionPolicy.job
 EXAMPLES = (
@@ -50,6 +54,16 @@ FLAGS = (
     *CONNECTION_FLAGS,
     *REPORT_FLAGS,
 )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cases",
+        type=Path,
+        metavar="FILE",
+        help="ask nobody: judge the runtimes of this file, and end in 1 where one is not decided as it expects; by the"
+        " policy of ENV.yaml and ENV.exemptions.yaml where they stand beside ENV.cases.yaml, flags above them",
+    )
 
 
 def _verdict(finished: RunFinished) -> str:
@@ -75,6 +89,19 @@ def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], dateti
     return sweep(
         SweepingJob(name=NAME, policy=policy, act=deletion, method="DELETE", view=VIEW, wall=wall), settings, host
     )
+
+
+def judge_cases(flags: Mapping[str, object], arguments: argparse.Namespace) -> int:
+    """What the policy says otherwise than the file of cases. Raises UsageError."""
+    from core.settings import cases  # noqa: PLC0415 - a run has none
+
+    path, now = arguments.cases, utc_now()
+    settings = load_settings(
+        flags, arguments.config, now, deployed=cases.environment_beside(path), pins=arguments.pins, shown=True
+    )
+    verdict = cases.judge(path, settings.policy(DeletionPolicy), settings.as_of or now)
+    say("".join(f"{line}\n" for line in verdict.lines).encode())
+    return ExitCode.DONE if verdict.as_expected else ExitCode.FAILED
 
 
 def deletion(leonardo: Leonardo) -> Act:

@@ -176,7 +176,7 @@ def test_the_program_understands_every_command_of_the_runbook(capsys: pytest.Cap
     # All of it is understood when what is missed is the one thing that is not there.
     if "--env" in arguments:
         arguments += ["--environments", "nowhere"]
-        told = "--env: 'nowhere/ENV.yaml' cannot be read"
+        told = "--env: no environment is described in nowhere"
     else:
         told = "--exemptions: " if "--exemptions" in arguments else "from: audit"
     assert (program, main(arguments)) == ("leo-lifecycle", 2)

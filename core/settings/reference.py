@@ -31,6 +31,26 @@ they are case-sensitive globs.
   until: 2026-12-01          # exclusive; a bare date is 00:00Z; at most 180 days ahead
   reason: genomics workshop
 ```
+
+An exemption that has not lapsed and matches nothing of the whole fleet is said (`exemption_unused`).
+"""
+CASES = """\
+## Cases
+
+What a policy and its exemptions are to decide can be written down, a runtime a line, and
+`leo-lifecycle delete-old-runtimes --cases FILE` says where they decide otherwise (exit code 1); nobody is asked.
+`ENV.cases.yaml` is judged by the `ENV.yaml` and `ENV.exemptions.yaml` beside it, as `make test` does for each
+environment; flags stand above them, so that `--max-age 10d` shows what that would change.
+
+```yaml
+- {keep: within_policy, runtime: terra-1/a, age: 14d}                          # in use, unless idle is given
+- {delete: max_age_if_idle, runtime: terra-1/a, age: P7DT1S, idle: 4h, status: Stopped}
+- {keep: exempt, runtime: terra-workshop-1/a, age: 90d, at: 2026-11-30}        # where an exemption matches, say when
+- {delete: max_age, runtime: terra-workshop-1/a, age: 90d, at: 2026-12-01}
+```
+
+`keep` or `delete` names the reason, age and idle are durations; besides there are `creator`, `labels`, `cloud` and
+`autopause` (its threshold, 30m).
 """
 
 
@@ -38,7 +58,7 @@ def reference() -> str:
     """All of it, as Markdown."""
     groups = group_by_subject(Settings.model_fields)
     tables = (f"## {group}: {GROUPS[group][0]}\n\n{_table(names)}" for group, names in groups.items())
-    return "\n".join((INTRODUCTION, *tables, EXEMPTIONS))
+    return "\n".join((INTRODUCTION, *tables, EXEMPTIONS, CASES))
 
 
 def _table(names: list[str]) -> str:

@@ -25,6 +25,14 @@ def load_yaml(text: str, name: str) -> Any:
         raise ValueError(f"{name} is no readable YAML: {' '.join(str(error).split())}") from None
 
 
+def lines_of_entries(text: str) -> list[int]:
+    """The number of the line on which each entry of a list begins."""
+    import yaml  # noqa: PLC0415
+
+    entries = yaml.compose(text, Loader=yaml.BaseLoader)
+    return [] if entries is None else [entry.start_mark.line + 1 for entry in entries.value]
+
+
 def read_text(path: Path) -> str:
     """Without the mark that some editors put in front, and with plain line ends. Raises ValueError."""
     try:
