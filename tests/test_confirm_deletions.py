@@ -216,7 +216,7 @@ def test_a_person_sees_what_needs_one(run: Run) -> None:
         ended = run(*(word if word != "json" else "table" for word in confirming(server)))
     seen = " ".join(ended.out.split())
     assert "Leonardo will neither end that nor take another deletion: have Leonardo's operators end it" in seen
-    assert "1 stuck. Exit code 1 after" in seen
+    assert "1 stuck. Exit code 1 (done, but something failed or is in doubt) after" in seen
 
 
 def test_a_wrong_place_or_reach_is_a_usage_error(run: Run) -> None:

@@ -320,6 +320,7 @@ def test_a_run_is_told_with_everything_that_is_on_record() -> None:
         confirmations=[],
         left_standing=[],
         needs_person=[],
+        causes=[],
         failures=["failed to delete", "", "no list of terra-8", "no list", "no such runtime is listed"],
         remarks=["refused", "skipped"],
     )

@@ -49,7 +49,7 @@ def test_the_table_shows_what_is_due_most_overdue_first_and_where_the_records_ar
     assert re.sub(r"30 d [^(]+", "30 d … ", lines[7]) == (
         "The oldest is 30 d … (terra-2/all-of-us-2, Running): 2 runtimes are above the maximum age: 2 would_delete."
     )
-    assert lines[8].startswith("Exit code 0 after ")
+    assert lines[8].startswith("Exit code 0 (done) after ")
     assert lines[9:] == [f"Every decision is on record in audit/{audit.name}"]
     assert len(read_records(audit.read_text().splitlines())) == 5
 
@@ -127,7 +127,7 @@ def test_what_went_wrong_is_said_beside_the_table(run: Run) -> None:
         assert "refused by max_act_share: 12 of 13 runtimes are more than max-act-share 0.25" in out
         code, out = table(run, server, "--project", "terra-1", "--project", "terra-99")
         assert code == 1
-        assert "could not list terra-99: HTTP 403: " in out
+        assert "1 x could not list: HTTP 403: Forbidden (terra-99)" in out
         code, out = table(run, server, "--only", "terra-1/nobody")
         assert (code, "terra-1/nobody is not listed" in out) == (1, True)
 
@@ -175,13 +175,15 @@ def on_a_terminal(
     return in_a_terminal(*words, lines=lines, columns=columns, expected=expected, **environment)
 
 
-def in_a_terminal(*words: str, lines: int = 24, columns: int = 80, expected: int = 0, **environment: str) -> str:
+def in_a_terminal(
+    *words: str, program: str = LEO, lines: int = 24, columns: int = 80, expected: int = 0, **environment: str
+) -> str:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (lines, columns))
     inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     environment = {"TERM": "xterm-256color", **environment}
     with subprocess.Popen(
-        [LEO, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=inherited | environment
+        [program, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=inherited | environment
     ) as process:
         os.close(theirs)
         seen = b""
@@ -305,7 +307,7 @@ def test_without_rich_a_run_is_a_plain_table_and_it_is_said_what_is_missing() ->
     assert re.sub(r"30 d [^(]+", "30 d … ", lines[7]) == (
         "The oldest is 30 d … (terra-2/all-of-us-2, Running): 2 runtimes are above the maximum age: 2 would_delete."
     )
-    assert lines[8].startswith("Exit code 0 after ")
+    assert lines[8].startswith("Exit code 0 (done) after ")
     assert lines[9].startswith("Every decision is on record in audit/")
 
 
@@ -317,3 +319,35 @@ def test_without_rich_the_log_answers_in_plain_lines(run: Run, question: tuple[s
     drawn = run("review-audit-log", *question, "--from", "audit.jsonl", "--output", "table")
     assert (plain.returncode, plain.stderr) == (0, MISSING)
     assert plain.stdout.split() == [word for word in drawn.out.split() if set(word) - {"─"}]
+
+
+def test_failures_of_one_cause_are_told_once_with_an_example(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
+    fleet = [a_machine(n, days=20 + n) for n in range(1, 12)]
+    faults = [
+        Fault(call="delete", status=500, times=99, body='"no zone for all-of-us on node 7"'),
+        Fault(call="get", project="terra-3", status=403, times=99),
+        Fault(call="project_list", project="terra-99", status=502, times=99),
+    ]
+    projects = [word for n in (*range(1, 12), 99) for word in ("--project", f"terra-{n}")]
+    caps = ("--no-dry-run", "--max-act-share", "1", "--audit-file", "log.jsonl")
+    with serving(Leonardo(fleet), faults=faults) as server:
+        code, out = table(run, server, *caps, *projects)
+    assert code == 3
+    causes = [
+        "10 x failed to delete: HTTP 500: no zone for all-of-us on node 7 (such as terra-11/all-of-us-11, trace …)",
+        "1 x could not list: HTTP 502: Bad Gateway (terra-99)",
+        "1 x failed to delete: HTTP 403: Forbidden (terra-3/all-of-us-3, trace …)",
+    ]
+    for told in (out, run("review-audit-log", "run", "latest", "--from", "log.jsonl", "--output", "table").out):
+        shown = [line for line in re.sub("[0-9a-f]{32}", "…", told).splitlines() if re.match(r"\d+ x ", line)]
+        assert sorted(shown) == sorted(causes)
+        assert shown[0] == causes[0]
+
+
+def test_records_that_go_into_a_file_leave_the_progress_on_the_terminal(tmp_path: Path) -> None:
+    with serving(Leonardo([a_machine(1)]), faults=[Fault(call="list", delay=0.3)]) as server:
+        words = " ".join([LEO, *delete(server), ">", str(tmp_path / "records.jsonl")])
+        seen = in_a_terminal("-c", words, program="sh")
+    assert "listing 0" in seen
+    assert len(read_records((tmp_path / "records.jsonl").read_text().splitlines())) == 3

@@ -12,6 +12,7 @@ from itertools import chain, groupby
 import msgspec
 from msgspec import UNSET
 
+from core.records.causes import Causes
 from core.records.events import ALL_RUNTIMES, exemption_in_words
 from core.records.outcome import (
     ACCEPTED,
@@ -160,6 +161,8 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
     """Stuck or in Error, as the autopause check finds them."""
     needs_person: list[str]
     """What no later run ends by itself, in words."""
+    causes: list[str]
+    """What failed with an answer, one line each cause, the most frequent first."""
     failures: list[str]
     """Whom, and why, in words."""
     remarks: list[str]
@@ -217,6 +220,7 @@ class RunSummary:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.failed: dict[str, str] = {}
         """Whom, and why."""
+        self.causes = Causes()
         self.needs_person: dict[str, str] = {}
         self.remarks: list[str] = []
         self.refused_by: set[str] = set()
@@ -243,6 +247,7 @@ class RunSummary:
                 self.remarks.append(record.message)
         if failed(record):
             self.failed[whom(record)] = record.message
+            self.causes.add(_what_failed(record), record)
         if needs_person(record):
             self.needs_person[whom(record)] = record.message
 
@@ -306,6 +311,12 @@ def failed(record: Record) -> bool:
             return record.outcome in FAILED_CONFIRMATIONS
         case event:
             return event in ("project_unreadable", "runtime_missing")
+
+
+def _what_failed(record: Record) -> str:
+    if record.outcome not in FAILED:
+        return "could not list"
+    return OUTCOMES[Outcome(record.outcome)].words.format(act=record.action)
 
 
 def needs_person(record: Record) -> bool:
@@ -388,6 +399,7 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
         confirmations=confirmations,
         left_standing=left_standing,
         needs_person=list(seen.needs_person.values()),
+        causes=seen.causes.in_words(),
         failures=list(seen.failed.values()),
         remarks=[*newer, *seen.remarks],
     )

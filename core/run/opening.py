@@ -5,7 +5,14 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 
 import structlog
@@ -57,7 +64,7 @@ def run(job: Job, settings: Settings, task: Task, work: Callable[[Running], Awai
             sinks.append(InThread(in_file))
         for sink in sinks:
             opened.callback(sink.close)
-        watcher = opened.enter_context(watching(job.view, []) if as_table else nullcontext(Nobody()))
+        watcher = opened.enter_context(watching(job.view, []) if as_table else _progress())
         audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen, in_time=clock.for_records)
 
         async def go() -> None:
@@ -192,6 +199,15 @@ async def _cloud_log(log_name: str, settings: Settings, task: Task) -> AsyncIter
 def shows_table(output: str) -> bool:
     """Whether standard output is for a person, and not for records."""
     return output == "table" or (output == "auto" and sys.stdout.isatty())
+
+
+def _progress() -> AbstractContextManager[Watcher]:
+    """Records go into a file or a pipe: how far the run is shows on a terminal beside."""
+    if sys.stdout.isatty() or not sys.stderr.isatty():
+        return nullcontext(Nobody())
+    from core.screen.run import ProgressView  # noqa: PLC0415 - for a person only
+
+    return ProgressView()
 
 
 @contextmanager

@@ -121,6 +121,7 @@ def _(answer: RunAnswer) -> Iterable[Part]:
         )
     yield _lines(answer.remarks, WARNING)
     yield _lines([f"Needs a person: {whom}" for whom in answer.needs_person], FAULT)
+    yield _lines(answer.causes, FAULT)
     rest = [failure for failure in answer.failures if failure not in answer.needs_person]
     yield _lines([f"Failed: {failure}" for failure in rest], FAULT)
     yield [Styled(_verdict(answer.run), "bold")]

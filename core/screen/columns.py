@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from core.exit_code import IN_WORDS
 from core.records.events import RunFinished
 from core.review.disks import Total
 from core.rules.promise import promise_in_words
@@ -69,7 +70,8 @@ CALLS = ("list", "disks", "get", "delete", "stop")
 
 def calls_made(finished: RunFinished) -> str:
     calls = ", ".join(f"{count:,} {kind}" for kind in CALLS if (count := finished.calls.get(kind)))
-    return f"Exit code {finished.exit_code} after {finished.duration_s:.1f} s (calls: {calls or 'none'})."
+    ended = f"Exit code {finished.exit_code} ({IN_WORDS[finished.exit_code]})"
+    return f"{ended} after {finished.duration_s:.1f} s (calls: {calls or 'none'})."
 
 
 def promise_kept(finished: RunFinished) -> str | None:

@@ -42,6 +42,9 @@ class NoProgress:
     def advance(self) -> None:
         pass
 
+    def act(self) -> None:
+        pass
+
 
 def _align(names: list[str], rows: list[list[str]]) -> Iterator[str]:
     columns = [list(column) for column in zip(names, *rows, strict=True)]

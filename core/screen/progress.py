@@ -5,8 +5,11 @@ from contextlib import suppress
 from threading import Event, Thread
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.theme import Theme
 
+UNCOLOURED = Theme({"progress.elapsed": "", "progress.remaining": ""})
+"""rich's own colours of the two cannot be read on a light screen."""
 REFRESHES_EVERY = 0.1
 """Seconds between two pictures."""
 
@@ -20,6 +23,7 @@ class RunProgress:
     def __init__(self) -> None:
         self._listed = 0
         self._treated = 0
+        self._acts = 0
         self._to_treat: int | None = None
         """Unknown until the list has ended."""
         self._ended = Event()
@@ -38,6 +42,10 @@ class RunProgress:
         """The list has ended; so many are looked at now."""
         self._to_treat = count
 
+    def act(self) -> None:
+        """An act leaves."""
+        self._acts += 1
+
     def advance(self) -> None:
         if self._to_treat is None:
             self._listed += 1
@@ -48,7 +56,9 @@ class RunProgress:
         progress = Progress(
             SpinnerColumn(style=""),
             TextColumn("{task.description} {task.completed:,}{task.fields[of]}"),
-            console=Console(stderr=True),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True, theme=UNCOLOURED),
             transient=True,
             auto_refresh=False,
             redirect_stdout=False,
@@ -60,6 +70,6 @@ class RunProgress:
                 progress.update(listing, completed=self._listed)
                 if self._to_treat is not None:
                     progress.update(listing, total=self._listed)
-                    of = f" of {self._to_treat:,}"
+                    of = f" of {self._to_treat:,}" + (f", {self._acts:,} acts sent" if self._acts else "")
                     progress.update(treating, completed=self._treated, total=self._to_treat, visible=True, of=of)
                 progress.refresh()

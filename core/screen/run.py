@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+from core.records.causes import Causes
 from core.records.events import (
     DeletionConfirmed,
     DiskAudited,
     Event,
     ExemptionUnused,
     ProjectUnreadable,
+    Requested,
     RunFinished,
     RunRefused,
     RunSkipped,
@@ -17,7 +19,7 @@ from core.records.events import (
     RuntimeAudited,
     RuntimeMissing,
 )
-from core.records.outcome import NEEDS_A_PERSON
+from core.records.outcome import FAILED, NEEDS_A_PERSON, OUTCOMES
 from core.rules.decision import Reason
 from core.screen.columns import TOTALS, View, calls_made, cells_of_total, promise_kept, together
 from core.screen.drawing import open_drawing, open_progress
@@ -28,20 +30,11 @@ MOST_NAMES = 10
 """Of what failed; the closing record has more."""
 
 
-class TableView:
-    """Watches the records of one run and shows them as a table in the end."""
+class ProgressView:
+    """Watches one run and shows only how far it has come, beside records that go elsewhere."""
 
-    def __init__(self, view: View, *, kept_in: Sequence[str]) -> None:
-        self._rule = ""
-        self._view = view
-        self._kept_in = kept_in
-        self._lost: str | None = None
-        self._out = open_drawing()
+    def __init__(self) -> None:
         self._progress = open_progress()
-        self._rows: list[RuntimeAudited | DiskAudited] = []
-        self._remarks: list[tuple[str, str]] = []
-        self._refusals: list[str] = []
-        self._finished: list[RunFinished] = []
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -51,19 +44,54 @@ class TableView:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def expected(self, count: int) -> None:
+        self._progress.expect(count)
+
+    def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
+        """The records are elsewhere, and say so themselves."""
+
+    def seen(self, event: Event) -> None:
+        match event:
+            case RuntimeAudited() | DeletionConfirmed():
+                self._progress.advance()
+            case Requested():
+                self._progress.act()
+            case _:
+                pass
+
+
+class TableView(ProgressView):
+    """Watches the records of one run and shows them as a table in the end."""
+
+    def __init__(self, view: View, *, kept_in: Sequence[str]) -> None:
+        super().__init__()
+        self._rule = ""
+        self._view = view
+        self._kept_in = kept_in
+        self._lost: str | None = None
+        self._out = open_drawing()
+        self._rows: list[RuntimeAudited | DiskAudited] = []
+        self._remarks: list[tuple[str, str]] = []
+        self._refusals: list[str] = []
+        self._causes = Causes()
+        self._finished: list[RunFinished] = []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
         if error is None:
             try:
                 self._show()
             except OSError:  # the terminal was closed, the disk is full: the records are elsewhere
                 goes_nowhere()
 
-    def expected(self, count: int) -> None:
-        self._progress.expect(count)
-
     def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
         self._kept_in, self._lost = kept_in, lost
 
     def seen(self, event: Event) -> None:
+        super().seen(event)
         match event:
             case RuntimeAudited():
                 self._audited(event)
@@ -77,9 +105,8 @@ class TableView:
                     if exemption.lapsed
                 ]
             case ProjectUnreadable():
-                self._remarks.append((FAULT, event.message))
+                self._causes.add("could not list", event)
             case DeletionConfirmed():
-                self._progress.advance()
                 self._remarks.append((WARNING if event.outcome in NEEDS_A_PERSON else "", event.message))
             case RuntimeMissing() | ExemptionUnused():
                 self._remarks.append((WARNING, event.message))
@@ -91,9 +118,10 @@ class TableView:
                 pass
 
     def _audited(self, row: RuntimeAudited) -> None:
-        self._progress.advance()
         if self._view.is_row(row):
             self._rows.append(row)
+        if row.outcome in FAILED:
+            self._causes.add(OUTCOMES[row.outcome].words.format(act=row.action), row)
         if row.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
             self._remarks.append((WARNING, row.message))
         if row.failed_before is not None:
@@ -128,6 +156,8 @@ class TableView:
             finished = together(self._finished)
             for guard in finished.would_be_refused_by:
                 yield Styled(f"A live run would be refused: {guard}.", WARNING)
+            for cause in self._causes.in_words():
+                yield printable(cause, FAULT)
             if failed := finished.failed[:MOST_NAMES]:
                 others = " and others" if len(finished.failed) > MOST_NAMES else ""
                 yield printable(f"Failed: {', '.join(failed)}{others}", FAULT)
