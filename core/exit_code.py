@@ -19,6 +19,8 @@ class ExitCode(IntEnum):
     """By the deadline or a signal; the rest was not attempted."""
     UNRECORDED = 6
     """A record could not be kept; acts stopped."""
+    FOUND = 8
+    """Done, and there is what was asked for; only where `--exit-code` asks for it."""
     BUG = 70
 
 
@@ -30,6 +32,7 @@ IN_WORDS: dict[int, str] = {
     ExitCode.UNREADABLE: "the inventory could not be read, nothing was touched",
     ExitCode.STOPPED: "stopped early, the rest was not attempted",
     ExitCode.UNRECORDED: "a record could not be kept, acts stopped",
+    ExitCode.FOUND: "done, and there is what --exit-code asks about",
     ExitCode.BUG: "a bug in this program",
 }
 

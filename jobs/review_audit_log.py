@@ -7,6 +7,8 @@ Questions:
   diff RUN_A RUN_B     what one run condemned and the other did not, and why
   verify [RUN_ID ...]  whether the log is whole and honest; exit code 1 where anything is off
   upcoming             what will be deleted by the latest sweep, if nobody uses it or whatever anybody does, by creator
+  promise              whether every runtime has its maximum age: since when not, what breaks it and what to do, when
+                       those made before an instant are gone (--made-before), and which exemption spares whom
   simulate             what another policy would have done over the months on record, to whom, and who would have come
                        back: --max-age 10d --max-age-if-idle 5d; what is not given stays as each run had it
   disks                the disks that the newest check-disks found attached to no runtime, by project and creator
@@ -37,6 +39,7 @@ from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
 from core.review import questions as review
 from core.review.disks import disks
+from core.review.promise import Promised, newest_sweep, promise
 from core.review.simulation import simulate
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
 from core.review.upcoming import upcoming
@@ -46,7 +49,7 @@ from core.rules.exemptions import Exemption
 from core.rules.policy import EXEMPTIONS
 from core.screen.diagnostics import reading
 from core.screen.standard_output import say
-from core.settings.durations import parse_duration
+from core.settings.durations import parse_duration, parse_instant
 from core.settings.exemptions import read_exemptions
 from core.settings.faults import UsageError, did_you_mean, flag_of, not_installed
 from core.settings.flags import add_environment, add_limits, add_places, environment_file
@@ -73,13 +76,14 @@ ARGUMENTS: dict[str, tuple[Container[int], str]] = {
     "diff": ({2}, "RUN_A and RUN_B"),
     "verify": (range(sys.maxsize), "any number of RUN_IDs"),
     "upcoming": ({0}, "no argument"),
+    "promise": ({0}, "no argument"),
     "simulate": ({0}, "no argument"),
     "disks": ({0}, "no argument"),
     "report": ({0, 2}, "RUN_A and RUN_B, or no argument"),
 }
 """How many words each question takes, and which."""
 
-IN_ROWS = ("runs", "run", "diff", "upcoming", "simulate")
+IN_ROWS = ("runs", "run", "diff", "upcoming", "promise", "simulate")
 """Questions whose answers are about one table, which a spreadsheet can hold."""
 
 
@@ -101,6 +105,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help=f"for report: where to write it [{REPORT}]")
     parser.add_argument("--within", default=WITHIN, metavar="DURATION", help=f"for upcoming: how far ahead [{WITHIN}]")
+    parser.add_argument(
+        "--made-before", metavar="INSTANT", help="for promise: when those made before it are gone, as after a roll-out"
+    )
+    parser.add_argument("--exit-code", action="store_true", help="for promise: end with 8 unless it is kept")
     parser.add_argument(
         "--output",
         choices=["auto", "json", "table", "csv"],
@@ -143,7 +151,9 @@ def serve(arguments: argparse.Namespace) -> int:
         except UnknownError as error:
             raise UsageError(str(error), *not_read(log)) from None
     show(answer)
-    return _tell_what_is_missing(answer, log, now)
+    code = _tell_what_is_missing(answer, log, now)
+    broken = isinstance(answer, Promised) and not answer.kept
+    return ExitCode.FOUND if code == ExitCode.DONE and broken and arguments.exit_code else code
 
 
 def _in_a_line(error: OSError, *, reported: bool) -> str:
@@ -236,6 +246,8 @@ def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> 
         case "diff":
             ids = run_ids(frames, words, is_meant=_meant(arguments))
             return (Match(run_ids=tuple(ids)), Match(outcomes=tuple(sorted(LEAVING))))
+        case "promise":
+            return (Match(run_ids=(newest_sweep(frames).run_id,)),)
         case "upcoming":
             return (Match(run_ids=(latest(frames, of_the_fleet).run_id,)),)
         case "simulate":
@@ -275,6 +287,8 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     given = [
         ("--expect-digest", arguments.expect_digest is not None, ("verify",)),
         ("--html FILE", arguments.html is not None, ("report",)),
+        ("--made-before", arguments.made_before is not None, ("promise",)),
+        ("--exit-code", arguments.exit_code, ("promise",)),
         ("--output csv", arguments.output == "csv", IN_ROWS),
         *((flag_of(name), name in arguments, ("simulate",)) for name in POLICY),
     ]
@@ -284,6 +298,15 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     if arguments.expect_digest is not None and not digest.FORM.fullmatch(arguments.expect_digest):
         raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest, sha256: and 64 digits")
     _other_policy(arguments)
+    _made_before(arguments)
+
+
+def _made_before(arguments: argparse.Namespace) -> datetime | None:
+    """Raises UsageError."""
+    try:
+        return None if arguments.made_before is None else parse_instant(arguments.made_before)
+    except ValueError as error:
+        raise UsageError(f"--made-before: {error}") from None
 
 
 def _other_policy(arguments: argparse.Namespace) -> tuple[dict[str, timedelta | bool], tuple[Exemption, ...] | None]:
@@ -327,6 +350,8 @@ def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta,
             answer = comparison.diff(records, words[0], words[1], now, is_meant=meant)
         case "upcoming":
             answer = upcoming(records, within, now)
+        case "promise":
+            answer = promise(records, now, _made_before(arguments))
         case "simulate":
             answer = simulate(records, *_other_policy(arguments))
         case "disks":

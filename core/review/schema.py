@@ -8,12 +8,23 @@ import msgspec
 
 from core.review.comparison import Diff
 from core.review.disks import Disks
+from core.review.promise import Promised
 from core.review.questions import RunAnswer, Runs, Why
 from core.review.simulation import Simulated
 from core.review.upcoming import Upcoming
 from core.verify.verdict import Verification
 
-ANSWERS: tuple[type[msgspec.Struct], ...] = (Runs, RunAnswer, Why, Diff, Verification, Upcoming, Simulated, Disks)
+ANSWERS: tuple[type[msgspec.Struct], ...] = (
+    Runs,
+    RunAnswer,
+    Why,
+    Diff,
+    Verification,
+    Upcoming,
+    Simulated,
+    Disks,
+    Promised,
+)
 
 
 def schema() -> dict[str, Any]:

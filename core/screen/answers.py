@@ -1,6 +1,6 @@
 """Draws the answers of the audit log's review on a terminal; what they say is settled in `core.records`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import singledispatch
 from itertools import groupby
 from typing import NamedTuple
@@ -9,10 +9,12 @@ from core.exit_code import IN_WORDS
 from core.records.outcome import Outcome
 from core.review.comparison import LOST, Diff, Difference
 from core.review.disks import Disks
+from core.review.promise import ExemptionLine, Horizon, Left, OverAge, Promised, Spared
 from core.review.questions import RunAnswer, RunLine, Runs, Why
 from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
 from core.review.upcoming import Due, Upcoming
+from core.rules.decision import Reason
 from core.rules.words import counted, duration, minute
 from core.screen.columns import DISKS, TOTALS, cells_of_total
 from core.screen.drawing import open_drawing
@@ -253,6 +255,121 @@ def _due_in_words(due: Due) -> str:
     latest = f"; else {minute(due.final_at)} at the latest" if due.final_at else ""
     unless = "whatever anybody does" if due.is_final else f"if nobody uses it{latest}"
     return f"  {minute(due.due_at)} {what}: {when}{unless}"
+
+
+@parts_of.register
+def _(answer: Promised) -> Iterable[Part]:
+    yield _lines([_headline(answer.run)])
+    if answer.days:
+        yield Table(
+            "Day by day",
+            (("day",), ("runs",), ("oldest",), ("above the maximum age",), ("latest act",)),
+            [
+                [
+                    f"{day.day}",
+                    f"{day.runs:,}",
+                    duration(day.oldest_s),
+                    NOTHING if day.over_age is None else f"{day.over_age:,}",
+                    NOTHING if day.late_max_s is None else f"{duration(day.late_max_s)} late",
+                ]
+                for day in answer.days
+            ],
+        )
+    yield from _exemptions(answer.exemptions)
+    if answer.horizon:
+        yield from _horizon(answer.horizon)
+    if answer.over_age:
+        yield Table(
+            "Above the maximum age",
+            (("runtime", "creator"), ("status", "age"), ("kept by",), ("breaks the promise",)),
+            [
+                [
+                    _path(row),
+                    row.creator or NOTHING,
+                    row.status or NOTHING,
+                    duration(row.age_s),
+                    row.kept_by,
+                    "yes" if row.breaks else "not yet" if row.kept_by != Reason.EXEMPT else "exempt",
+                ]
+                for row in answer.over_age
+            ],
+        )
+        yield Table(
+            "What to do",
+            (("kept by",), ("runtimes", "breaking"), ("oldest",), ("what to do",)),
+            [
+                [kind.kept_by, f"{kind.count:,}", f"{kind.breaking:,}", duration(kind.oldest_s), kind.what_to_do]
+                for kind in answer.kinds
+            ],
+        )
+    yield _lines([f"Not seen, for its list could not be read: {project}" for project in answer.unread], WARNING)
+    yield _lines(answer.remarks, WARNING)
+    yield [Styled(promise_in_words(answer), "bold" if answer.kept else FAULT)]
+
+
+def promise_in_words(answer: Promised) -> str:
+    """Whether it is kept, in a sentence."""
+    if answer.kept:
+        beyond = f"; {counted(len(answer.over_age), 'runtime')} above it in time or exempt" if answer.over_age else ""
+        return f"The promise is kept: nothing is older than {duration(answer.max_age_s)}{beyond}."
+    if answer.kept is None:
+        return "Whether the promise is kept cannot be told: not everything is on record."
+    breaking = counted(sum(row.breaks for row in answer.over_age), "runtime")
+    since = f" since {minute(answer.broken_since)}Z" if answer.broken_since else ""
+    kinds = ", ".join(f"{kind.breaking:,} {kind.kept_by}" for kind in answer.kinds if kind.breaking)
+    return (
+        f"The promise is broken{since}: {breaking} older than {duration(answer.max_age_s)}, or of unknown age: {kinds}."
+    )
+
+
+def _exemptions(lines: Sequence[ExemptionLine]) -> Iterator[Part]:
+    if not lines:
+        return
+    yield Table(
+        "Exemptions",
+        (("exemption",), ("matches",), ("spares",), ("from deletion now",)),
+        [
+            [
+                line.exemption,
+                NOTHING if line.matches is None else f"{line.matches:,}",
+                f"{len(line.spared):,}",
+                f"{line.would_go:,}",
+            ]
+            for line in lines
+        ],
+    )
+    spared = [(line, row) for line in lines for row in line.spared if row.would_go]
+    if spared:
+        yield Table(
+            "Would be deleted now without their exemption",
+            (("runtime", "creator"), ("age",), ("exemption",)),
+            [[_path(row), row.creator or NOTHING, duration(row.age_s), line.exemption] for line, row in spared],
+        )
+
+
+def _horizon(horizon: Horizon) -> Iterator[Part]:
+    doubtful = [row for row in horizon.rows if row.not_relied_on]
+    if doubtful:
+        yield Table(
+            f"Made before {minute(horizon.made_before)} and not to be relied on",
+            (("runtime", "creator"), ("created",), ("kept by",)),
+            [
+                [_path(row), row.creator or NOTHING, minute(row.created_date), row.not_relied_on or ""]
+                for row in doubtful
+            ],
+        )
+    last = f", the last of the others goes from {minute(horizon.final_at)}Z" if horizon.final_at else ""
+    yield [
+        Styled(
+            f"Of those made before {minute(horizon.made_before)}Z {horizon.left:,} are left:"
+            f" {len(doubtful):,} cannot be relied on{last}.",
+            "bold",
+        )
+    ]
+
+
+def _path(row: OverAge | Left | Spared) -> str:
+    return f"{row.project or '?'}/{row.name or '?'}"
 
 
 SIMULATED: dict[str, str] = {

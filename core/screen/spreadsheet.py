@@ -7,13 +7,21 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from core.review.comparison import Diff
+from core.review.promise import Promised
 from core.review.questions import RunAnswer, Runs
 from core.review.simulation import Simulated
 from core.review.upcoming import Upcoming
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula: a name in it may be anybody's."""
-ROWS: dict[type, str] = {Runs: "runs", RunAnswer: "acts", Diff: "differences", Upcoming: "due", Simulated: "rows"}
+ROWS: dict[type, str] = {
+    Runs: "runs",
+    RunAnswer: "acts",
+    Diff: "differences",
+    Upcoming: "due",
+    Promised: "over_age",
+    Simulated: "rows",
+}
 """The list that an answer is about, whose elements are structs."""
 
 

@@ -39,7 +39,7 @@ def format_duration(duration: timedelta) -> str:
     return f"PT{duration.total_seconds():.6f}".rstrip("0") + "S"
 
 
-def parse_instant(value: object) -> object:
+def parse_instant(value: object) -> datetime:
     """An ISO 8601 instant with a zone, or a bare date, which means 00:00Z."""
     if isinstance(value, datetime):
         return value

@@ -1,0 +1,355 @@
+"""Whether every runtime has the maximum age that is promised: since when not, by whom it is broken, and what to do.
+
+Asked of the newest run over the whole fleet and of the closing records before it; how a run measures itself is said in
+`core.rules.promise`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import msgspec
+
+from core.records.events import ALL_RUNTIMES, exemption_in_words
+from core.records.outcome import ENDED, Outcome
+from core.records.reader import Record
+from core.review.questions import RunLine, of_one_run
+from core.review.which import LATEST, IsMeant, finished_runs, framed, latest, of_the_fleet
+from core.rules.decision import Action, Reason, in_utc
+from core.rules.deletion import RULED_OUT, DeletionPolicy
+from core.rules.promise import NOT_COUNTED, kept_by
+from core.runtime import RuntimeStatus
+from core.verify.rejudge import deletion_policy, exemption_of, runtime_of
+
+PATIENCE = timedelta(hours=6)
+"""Two runs have passed: whatever is older by this than the maximum age breaks the promise."""
+NOT_RUN = "not_run"
+"""What keeps a runtime that came of age after the newest run."""
+ON_ITS_WAY = "stuck on its way: check-autopause says since when, Leonardo's operators can end it"
+DELETING = "Leonardo has not finished deleting it: confirm-deletions says since when, Leonardo's operators can end it"
+DATES = "its dates make no sense: ask Leonardo's operators for its row"
+NEXT_RUN = "the next run tries again; if it stays so, read the error of its record"
+WHAT_TO_DO: dict[str, str] = {
+    NOT_RUN: "no live run over the whole fleet has finished since: is the scheduler paused, do runs fail?",
+    RuntimeStatus.ERROR: "delete-old-runtimes --delete-errored --only PROJECT/NAME deletes it by the same rule",
+    RuntimeStatus.DELETING: DELETING,
+    RuntimeStatus.CREATING: ON_ITS_WAY,
+    RuntimeStatus.STARTING: ON_ITS_WAY,
+    RuntimeStatus.STOPPING: ON_ITS_WAY,
+    RuntimeStatus.UPDATING: ON_ITS_WAY,
+    Reason.STATUS_UNKNOWN: "Leonardo does not know its status: ask its operators",
+    Reason.UNDATED: DATES,
+    Reason.FUTURE_DATED: DATES,
+    Reason.MALFORMED: "its list item cannot be read: its record says what is wrong with it",
+    Reason.FOREIGN_PROJECT: "it was listed under another project: ask Leonardo's operators",
+    Reason.EXEMPT: "it goes when its exemption ends; nothing is to be done",
+    Outcome.WOULD_DELETE: "a dry run deletes nothing: run live, with this run as the plan",
+    Outcome.WITHHELD: "a guard stopped the run: run_refused says which, and why",
+    Outcome.NOT_IN_PLAN: "make a new plan: this one did not hold it",
+    Outcome.NOT_ATTEMPTED: "the run ended early: the next one goes on with the most overdue",
+    Outcome.ALREADY_DELETING: DELETING,
+    Outcome.CONFLICT: NEXT_RUN,
+    Outcome.FAILED: NEXT_RUN,
+    Outcome.IN_DOUBT: "confirm-deletions asks what became of it",
+}
+"""By what keeps a runtime that is too old."""
+NEVER_DUE = RULED_OUT | {Reason.MALFORMED, Reason.FOREIGN_PROJECT}
+"""Reasons that no time ends."""
+OTHERWISE = "review-audit-log why PROJECT/NAME tells its story"
+
+
+class OverAge(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime that lives on above the maximum age, or at an unknown one."""
+
+    runtime_id: str | None
+    project: str | None
+    name: str | None
+    creator: str | None
+    status: str | None
+    age_s: float | None
+    since: datetime | None
+    """When it came to the maximum age."""
+    kept_by: str
+    breaks: bool
+    """Whether it breaks the promise: not exempt, and too old by more than two runs."""
+    exemption: str | None
+
+
+class KindOfBreak(msgspec.Struct, frozen=True, kw_only=True):
+    kept_by: str
+    count: int
+    breaking: int
+    oldest_s: float | None
+    what_to_do: str
+
+
+class Day(msgspec.Struct, frozen=True, kw_only=True):
+    """What the closing records of one day say, in UTC; null where none does."""
+
+    day: date
+    runs: int
+    oldest_s: float | None
+    over_age: int | None
+    """The most that any run left above the maximum age, the exempt not counted."""
+    late_max_s: float | None
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime that was made before an instant and is still there."""
+
+    project: str | None
+    name: str | None
+    creator: str | None
+    created_date: datetime | None
+    final_at: datetime | None
+    """From when the rule takes it, whatever anybody does; null where it cannot be relied on."""
+    not_relied_on: str | None
+    """Why."""
+
+
+class Horizon(msgspec.Struct, frozen=True, kw_only=True):
+    """When the last runtime that was made before an instant will be gone."""
+
+    made_before: datetime
+    left: int
+    final_at: datetime | None
+    """Of all that can be relied on; a run comes within hours of it."""
+    not_relied_on: int
+    rows: list[Left]
+    """The last to go first, and before them those that cannot be relied on."""
+
+
+class Spared(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime that an exemption keeps."""
+
+    project: str | None
+    name: str | None
+    creator: str | None
+    age_s: float | None
+    would_go: bool
+    """Whether the rule would delete it now without the exemption."""
+
+
+class ExemptionLine(msgspec.Struct, frozen=True, kw_only=True):
+    exemption: str
+    until: datetime
+    matches: int | None
+    """Of all that were listed; null where the run did not write it down."""
+    would_go: int
+    spared: list[Spared]
+    """Of several exemptions that match, the one that ends last is named."""
+
+
+class Promised(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/promise/v1"):
+    run: RunLine
+    max_age_s: float | None
+    kept: bool | None
+    """Null where it cannot be told: a list was not read, or the policy is not on record."""
+    broken_since: datetime | None
+    over_age: list[OverAge]
+    """The oldest first."""
+    kinds: list[KindOfBreak]
+    days: list[Day]
+    horizon: Horizon | None
+    exemptions: list[ExemptionLine]
+    unread: list[str]
+    """Projects whose runtimes nobody saw."""
+    remarks: list[str]
+
+
+def promise(records: Iterable[Record], now: datetime, made_before: datetime | None = None) -> Promised:
+    """As of the newest finished run over the whole fleet, a live one where there is any. Raises UnknownError."""
+    frames, records = framed(records)
+    is_meant = _sweeps(frames)
+    seen, newer, chosen = of_one_run(records, LATEST, now, is_meant)
+    fleet = _Fleet(seen.first, now, made_before)
+    for record in chosen:
+        seen.add(record)
+        fleet.add(record)
+    over_age = sorted(fleet.over_age, key=lambda row: (row.age_s is not None, -(row.age_s or 0.0)))
+    breaking = [row for row in over_age if row.breaks]
+    return Promised(
+        run=seen.line(now),
+        max_age_s=None if fleet.policy is None else fleet.policy.max_age.total_seconds(),
+        kept=False if breaking else None if seen.unread or fleet.policy is None else True,
+        broken_since=min((row.since + PATIENCE for row in breaking if row.since is not None), default=None),
+        over_age=over_age,
+        kinds=_kinds(over_age),
+        days=_days(frames, {run.run_id for run in finished_runs(frames, is_meant)}),
+        horizon=None if made_before is None else _horizon(made_before, fleet.left),
+        exemptions=fleet.exemptions(),
+        unread=sorted(project or ALL_RUNTIMES for project in seen.unread),
+        remarks=newer,
+    )
+
+
+class _Fleet:
+    """What one run left, as its records come by."""
+
+    def __init__(self, started: Record, now: datetime, made_before: datetime | None) -> None:
+        self.policy = deletion_policy(started)
+        self.over_age: list[OverAge] = []
+        self.left: list[Left] = []
+        self._started = started
+        self._now = now
+        self._made_before = made_before
+        self._matched: Counter[int] = Counter()
+        """By the place of an exemption among those of the run."""
+        self._spared: defaultdict[str, list[Spared]] = defaultdict(list)
+
+    def add(self, record: Record) -> None:
+        if record.event == "run_finished":
+            self._matched.update(dict(enumerate(record.exemptions_matched or ())))
+        if record.event != "runtime_audited" or record.outcome in ENDED or record.reason in NOT_COUNTED:
+            return
+        if (row := _over_age(record, self.policy, self._now)) is not None:
+            self.over_age.append(row)
+        made = record.created_date
+        if self._made_before is not None and (made is None or made < self._made_before):
+            self.left.append(_left(record, self.policy, self._now))
+        if record.reason == Reason.EXEMPT and record.exemption is not None:
+            self._spared[exemption_in_words(record.exemption)].append(_spared(record, self.policy))
+
+    def exemptions(self) -> list[ExemptionLine]:
+        """In the order in which the run has them."""
+        lines = []
+        for place, detail in enumerate(self._started.exemptions):
+            words = exemption_in_words(detail)
+            rows = sorted(self._spared[words], key=lambda row: (not row.would_go, row.project or "", row.name or ""))
+            lines.append(
+                ExemptionLine(
+                    exemption=words,
+                    until=detail.until,
+                    matches=self._matched.get(place),
+                    would_go=sum(row.would_go for row in rows),
+                    spared=rows,
+                )
+            )
+        return lines
+
+
+def newest_sweep(frames: Sequence[Record]) -> Record:
+    """The first record of the run that is asked about. Raises UnknownError."""
+    return latest(frames, _sweeps(frames))
+
+
+def _sweeps(frames: Sequence[Record]) -> IsMeant:
+    return _is_live if finished_runs(frames, _is_live) else of_the_fleet
+
+
+def _is_live(started: Record) -> bool:
+    return of_the_fleet(started) and not started.dry_run
+
+
+def _over_age(record: Record, policy: DeletionPolicy | None, now: datetime) -> OverAge | None:
+    """None for a runtime that has not come of age by now."""
+    since = _came_of_age(record, policy)
+    if record.created_date is not None and (since is None or since >= now):
+        return None
+    at_the_run = since is None or record.judged_at is None or since < record.judged_at
+    kept = kept_by(record) if at_the_run or record.reason == Reason.EXEMPT else NOT_RUN
+    exempt = kept == Reason.EXEMPT and record.exemption is not None and record.exemption.until > now
+    return OverAge(
+        runtime_id=record.runtime_id,
+        project=record.project,
+        name=record.name,
+        creator=record.creator,
+        status=record.status,
+        age_s=None if record.created_date is None else (now - record.created_date).total_seconds(),
+        since=since,
+        kept_by=kept,
+        breaks=not exempt and (since is None or now > since + PATIENCE),
+        exemption=None if record.exemption is None else exemption_in_words(record.exemption),
+    )
+
+
+def _came_of_age(record: Record, policy: DeletionPolicy | None) -> datetime | None:
+    """None where that is not known."""
+    return None if record.created_date is None or policy is None else policy.final_at(record.created_date)
+
+
+def _kinds(over_age: Sequence[OverAge]) -> list[KindOfBreak]:
+    """What breaks most first."""
+    by_kind: defaultdict[str, list[OverAge]] = defaultdict(list)
+    for row in over_age:
+        by_kind[row.kept_by].append(row)
+    kinds = [
+        KindOfBreak(
+            kept_by=kept,
+            count=len(rows),
+            breaking=sum(row.breaks for row in rows),
+            oldest_s=max((row.age_s for row in rows if row.age_s is not None), default=None),
+            what_to_do=WHAT_TO_DO.get(kept, OTHERWISE),
+        )
+        for kept, rows in by_kind.items()
+    ]
+    return sorted(kinds, key=lambda kind: (-kind.breaking, -kind.count, kind.kept_by))
+
+
+def _days(frames: Iterable[Record], run_ids: set[str]) -> list[Day]:
+    days: defaultdict[date, defaultdict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for frame in frames:
+        if frame.event == "run_finished" and frame.run_id in run_ids and frame.time is not None:
+            days[in_utc(frame.time).date()][frame.run_id].append(frame)
+    return [_day(day, runs) for day, runs in sorted(days.items())]
+
+
+def _day(day: date, runs: dict[str, list[Record]]) -> Day:
+    closings = [closing for of_run in runs.values() for closing in of_run]
+    beyond = [
+        sum(count for closing in of_run for kept, count in (closing.over_age or {}).items() if kept != Reason.EXEMPT)
+        for of_run in runs.values()
+        if any(closing.over_age is not None for closing in of_run)
+    ]
+    return Day(
+        day=day,
+        runs=len(runs),
+        oldest_s=max((closing.oldest.age_s for closing in closings if closing.oldest is not None), default=None),
+        over_age=max(beyond, default=None),
+        late_max_s=max((closing.late_s.max for closing in closings if closing.late_s is not None), default=None),
+    )
+
+
+def _horizon(made_before: datetime, left: list[Left]) -> Horizon:
+    left.sort(key=lambda row: (row.final_at is not None, -row.final_at.timestamp() if row.final_at else 0.0))
+    return Horizon(
+        made_before=made_before,
+        left=len(left),
+        final_at=max((row.final_at for row in left if row.final_at is not None), default=None),
+        not_relied_on=sum(row.final_at is None for row in left),
+        rows=left,
+    )
+
+
+def _left(record: Record, policy: DeletionPolicy | None, now: datetime) -> Left:
+    exemption = None if record.exemption is None else exemption_of(record.exemption)
+    final_at = policy.final_at(record.created_date, exemption) if policy and record.created_date else None
+    why: str | None = None
+    if final_at is None or record.reason in NEVER_DUE:
+        why = kept_by(record)
+    elif now > final_at + PATIENCE:
+        why = NOT_RUN if record.action == Action.KEEP else kept_by(record)
+    return Left(
+        project=record.project,
+        name=record.name,
+        creator=record.creator,
+        created_date=record.created_date,
+        final_at=None if why else final_at,
+        not_relied_on=why,
+    )
+
+
+def _spared(record: Record, policy: DeletionPolicy | None) -> Spared:
+    condemned = (
+        policy is not None
+        and record.judged_at is not None
+        and replace(policy, exemptions=()).judge(runtime_of(record), record.judged_at).action is Action.DELETE
+    )
+    return Spared(
+        project=record.project,
+        name=record.name,
+        creator=record.creator,
+        age_s=record.age_s if isinstance(record.age_s, float) else None,
+        would_go=condemned,
+    )

@@ -1,0 +1,255 @@
+"""Whether the promise of a maximum age is kept, by whom it is broken, and when a roll-out is through."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.records import events
+from core.records.outcome import ENDED, Outcome
+from core.records.reader import LateDetail, OldestDetail, Record
+from core.review.promise import (
+    NOT_RUN,
+    OTHERWISE,
+    PATIENCE,
+    WHAT_TO_DO,
+    Day,
+    KindOfBreak,
+    Left,
+    Promised,
+    Spared,
+    promise,
+)
+from core.review.which import UnknownError
+from core.rules.decision import Reason
+from core.rules.exemptions import Exemption
+from core.runtime import RuntimeStatus
+from core.sandbox.leonardo import Leonardo
+from core.sandbox.machine import TrueStatus
+from core.sandbox.server import serving
+from core.screen.answers import promise_in_words
+from tests.conftest import Ended, a_machine, delete
+from tests.test_review_answers import closing, kept, opening, record
+
+NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
+DAY, HOUR, MS = timedelta(days=1), timedelta(hours=1), timedelta(milliseconds=1)
+MAX_AGE = 14 * DAY
+LIVE: dict[str, Any] = {"dry_run": False}
+WORKSHOP = events.exemption_detail(Exemption(until=NOW + 3 * DAY, reason="a workshop", project="terra-*"), NOW)
+TYPO = events.exemption_detail(Exemption(until=NOW + 3 * DAY, reason="a typo", project="tera-*"), NOW)
+
+
+def at_age(number: int, age: timedelta, **fields: Any) -> Record:
+    made = {"created_date": NOW - age, "date_accessed": NOW - HOUR, "evidence": None}
+    return kept("a", number, **LIVE | made | fields)
+
+
+def asked(*told: Record, now: datetime = NOW, made_before: datetime | None = None, **first: Any) -> Promised:
+    return promise([opening("a", **LIVE | first), closing("a", **LIVE), *told], now, made_before)
+
+
+def test_the_promise_is_broken_once_two_runs_have_passed() -> None:
+    """To the millisecond, and the first run may take what has just come of age."""
+    condemned = {"action": "delete", "outcome": "failed", "reason": "max_age"}
+    for beyond, status in ((timedelta(0), True), (MS, False)):
+        answer = asked(at_age(1, MAX_AGE + MS + PATIENCE + beyond, **condemned))
+        assert (answer.kept, len(answer.over_age)) == (status, 1)
+    assert answer.broken_since == NOW - MS
+    assert (
+        asked(at_age(1, MAX_AGE), at_age(2, MAX_AGE + MS, outcome="deletion_accepted", action="delete")).over_age == []
+    )
+    assert asked(at_age(1, MAX_AGE + MS)).kept is True
+
+
+def test_whoever_breaks_it_is_named_with_what_keeps_it_and_what_to_do() -> None:
+    answer = asked(
+        at_age(1, 20 * DAY, status="Error", reason="status_not_eligible"),
+        at_age(2, 30 * DAY, status="Error", reason="status_not_eligible"),
+        at_age(3, 16 * DAY, action="delete", outcome="withheld", reason="max_age"),
+        at_age(4, 40 * DAY, reason="exempt", exemption=WORKSHOP),
+        at_age(5, DAY, created_date=None, age_s=None, reason="undated"),
+        at_age(6, 50 * DAY, reason="duplicate"),
+        at_age(7, 50 * DAY, cloud_provider="AZURE", reason="cloud_not_supported"),
+        at_age(8, 50 * DAY, action="delete", outcome="gone"),
+        at_age(9, 10 * DAY),
+    )
+    days = [None, 40, 30, 20, 16]
+    assert [row.age_s and row.age_s / 86_400 for row in answer.over_age] == days
+    assert [row.runtime_id for row in answer.over_age if row.breaks] == ["5", "2", "1", "3"]
+    assert answer.broken_since == NOW - 16 * DAY + MS + PATIENCE
+    assert answer.kinds == [
+        KindOfBreak(kept_by=what, count=count, breaking=breaking, oldest_s=oldest, what_to_do=WHAT_TO_DO[what])
+        for what, count, breaking, oldest in (
+            ("Error", 2, 2, 30 * 86_400.0),
+            ("undated", 1, 1, None),
+            ("withheld", 1, 1, 16 * 86_400.0),
+            ("exempt", 1, 0, 40 * 86_400.0),
+        )
+    ]
+    assert promise_in_words(answer) == (
+        "The promise is broken since 2026-11-04 09:00Z: 4 runtimes older than 14 d, or of unknown age:"
+        " 2 Error, 1 undated, 1 withheld."
+    )
+
+
+def test_every_way_to_live_on_has_its_advice() -> None:
+    """But those that are no older than the maximum age, or that another program's word names."""
+    statuses = {*RuntimeStatus} - {"Running", "Stopped", "Unknown", "Deleted"}
+    outcomes = {*Outcome} - ENDED - {"kept", "spared", "would_stop", "stop_accepted"}
+    assert (statuses | outcomes) - set(WHAT_TO_DO) == set()
+    assert set(WHAT_TO_DO) - statuses - {*Outcome} - {*Reason} == {NOT_RUN}
+    (kind,) = asked(at_age(1, 20 * DAY, action="delete", outcome="of_a_later_version")).kinds
+    assert kind.what_to_do == OTHERWISE
+
+
+def test_where_no_run_has_come_since_that_is_what_keeps_them() -> None:
+    later = NOW + 2 * DAY
+    answer = asked(
+        at_age(1, MAX_AGE - DAY),
+        at_age(2, MAX_AGE - 2 * DAY + PATIENCE),
+        at_age(3, 13 * DAY, reason="exempt", exemption=WORKSHOP),
+        at_age(4, 12 * DAY),
+        now=later,
+    )
+    assert [(row.runtime_id, row.kept_by, row.breaks) for row in answer.over_age] == [
+        ("1", NOT_RUN, True),
+        ("3", "exempt", False),
+        ("2", NOT_RUN, False),
+    ]
+    assert answer.kept is False
+    lapsed = asked(at_age(3, 13 * DAY, reason="exempt", exemption=WORKSHOP), now=NOW + 3 * DAY)
+    assert [(row.kept_by, row.breaks) for row in lapsed.over_age] == [("exempt", True)]
+
+
+def test_what_was_not_read_or_is_not_on_record_leaves_it_open() -> None:
+    unread = record("a", "project_unreadable", project="terra-9", runtime_id=None)
+    answer = asked(at_age(1, DAY), unread)
+    assert (answer.kept, answer.unread) == (None, ["terra-9"])
+    assert promise_in_words(answer) == "Whether the promise is kept cannot be told: not everything is on record."
+    assert asked(at_age(1, 50 * DAY), unread).kept is False
+    assert (asked(at_age(1, 50 * DAY), policy={}).kept, asked(policy={}).max_age_s) == (None, None)
+    with pytest.raises(UnknownError, match="no such run"):
+        promise([], NOW)
+
+
+def test_a_live_run_over_the_fleet_is_asked_before_a_newer_rehearsal() -> None:
+    rehearsal = [opening("b", NOW + HOUR), closing("b"), record("b", outcome="would_delete")]
+    live = [opening("a", **LIVE), closing("a", **LIVE), at_age(1, DAY)]
+    frames = [*live[:2], *rehearsal[:2]]
+    answer = promise([*frames, live[2], rehearsal[2]], NOW)
+    assert (answer.run.run_id, answer.kept) == ("a", True)
+    assert [row.kept_by for row in promise(rehearsal, NOW).over_age] == ["would_delete"]
+
+
+def test_day_by_day_the_closing_records_tell_the_oldest_and_the_latest_act() -> None:
+    early, late = NOW - DAY, NOW - HOUR
+
+    def closed(
+        run_id: str, at: datetime, age: float | None, over_age: Any, late_s: float | None, **more: Any
+    ) -> Record:
+        oldest = None if age is None else OldestDetail(age_s=age)
+        delay = None if late_s is None else LateDetail(max=late_s)
+        return closing(run_id, **LIVE, time=at, oldest=oldest, over_age=over_age, late_s=delay, **more)
+
+    frames = [
+        opening("x", early - DAY, **LIVE),
+        opening("a", early, **LIVE),
+        opening("b", late, task_count=2, **LIVE),
+        opening("c", late, job="check-autopause", **LIVE),
+        closing("x", **LIVE, time=early - DAY),
+        closed("a", early, 100.0, {"exempt": 5}, None),
+        closed("b", late, 200.0, {"failed": 1, "exempt": 2}, 7.0, task_count=2),
+        closed("b", late, 300.0, {"Error": 2}, 9.0, task_count=2, task_index=1),
+        closed("c", late, 999.0, {"Error": 9}, None),
+    ]
+    assert promise([*frames, record("b", **LIVE)], NOW).days == [
+        Day(day=date(2026, 11, 18), runs=1, oldest_s=None, over_age=None, late_max_s=None),
+        Day(day=date(2026, 11, 19), runs=1, oldest_s=100.0, over_age=0, late_max_s=None),
+        Day(day=date(2026, 11, 20), runs=1, oldest_s=300.0, over_age=3, late_max_s=9.0),
+    ]
+
+
+def test_the_horizon_says_when_the_last_is_gone_and_who_cannot_be_relied_on() -> None:
+    made_before = NOW - 5 * DAY
+
+    def left(number: int, age: timedelta | None, final_at: datetime | None, why: str | None = None) -> Left:
+        created = None if age is None else NOW - age
+        return Left(
+            project=f"terra-{number}",
+            name="a",
+            creator="ada",
+            created_date=created,
+            final_at=final_at,
+            not_relied_on=why,
+        )
+
+    answer = asked(
+        at_age(1, 5 * DAY),
+        at_age(2, 5 * DAY + MS),
+        at_age(3, 13 * DAY, reason="exempt", exemption=WORKSHOP),
+        at_age(4, 6 * DAY, status="Error", reason="status_not_eligible"),
+        at_age(5, DAY, created_date=None, reason="undated"),
+        at_age(6, MAX_AGE + DAY, action="delete", outcome="failed", reason="max_age"),
+        at_age(7, MAX_AGE + HOUR, action="delete", outcome="failed", reason="max_age"),
+        at_age(8, 20 * DAY, action="delete", outcome="deletion_accepted"),
+        made_before=made_before,
+    )
+    assert answer.horizon is not None
+    assert (answer.horizon.left, answer.horizon.not_relied_on) == (6, 3)
+    assert answer.horizon.final_at == NOW + 9 * DAY
+    assert answer.horizon.rows == [
+        left(4, 6 * DAY, None, "Error"),
+        left(5, None, None, "undated"),
+        left(6, MAX_AGE + DAY, None, "failed"),
+        left(2, 5 * DAY + MS, NOW + 9 * DAY),
+        left(3, 13 * DAY, NOW + 3 * DAY),
+        left(7, MAX_AGE + HOUR, NOW - HOUR + MS),
+    ]
+
+
+def test_which_exemption_spares_whom_and_from_what() -> None:
+    told = [
+        at_age(1, 20 * DAY, age_s=20 * 86_400.0, reason="exempt", exemption=WORKSHOP),
+        at_age(2, DAY, age_s=86_400.0, reason="exempt", exemption=WORKSHOP),
+        at_age(3, 20 * DAY, status="Error", reason="status_not_eligible", exemption=WORKSHOP),
+    ]
+    frames = [
+        opening("a", task_count=2, exemptions=[TYPO, WORKSHOP], **LIVE),
+        *(closing("a", task_count=2, task_index=task, exemptions_matched=[0, task + 1], **LIVE) for task in range(2)),
+    ]
+    typo, workshop = promise([*frames, *told], NOW).exemptions
+    assert (typo.matches, typo.would_go, typo.spared) == (0, 0, [])
+    assert (workshop.exemption, workshop.matches) == ("project terra-* until 2026-11-23 03:00: a workshop", 3)
+    assert workshop.spared == [
+        Spared(project=f"terra-{n}", name="a", creator="ada", age_s=age * 86_400.0, would_go=goes)
+        for n, age, goes in ((1, 20, True), (2, 1, False))
+    ]
+    assert [line.matches for line in asked(exemptions=[TYPO]).exemptions] == [None]
+
+
+# asked of the program
+
+
+def test_promise_ends_with_8_where_it_is_broken_and_that_is_asked(run: Callable[..., Ended]) -> None:
+    exemptions = json.dumps([{"match": {"project": "terra-3"}, "until": "2099-01-01", "reason": "a workshop"}])
+    Path("exemptions.json").write_text(exemptions.replace("2099-01-01", f"{datetime.now(UTC) + 9 * DAY:%Y-%m-%d}"))
+    log, ask = Path("audit/run.jsonl"), ("review-audit-log", "promise", "--from", "audit/run.jsonl")
+    for fleet, code in (([a_machine(1), a_machine(2, days=3)], 0), ([a_machine(1, status=TrueStatus.ERROR)], 8)):
+        log.unlink(missing_ok=True)
+        with serving(Leonardo([*fleet, a_machine(3)])) as server:
+            run(*delete(server, "--no-dry-run", "--audit-file", str(log), "--exemptions", "exemptions.json"))
+        assert run(*ask).code == 0
+        assert run(*ask, "--exit-code").code == code
+    sheet = run(*ask, "--output", "csv").out.splitlines()
+    assert len(sheet) == 3
+    made_before = f"{datetime.now(UTC) - 10 * DAY:%Y-%m-%d}"
+    table = run(*ask, "--output", "table", "--made-before", made_before).out
+    assert "Would be deleted now without their exemption" in table
+    assert f"Of those made before {made_before} 00:00Z 2 are left: 1 cannot be relied on" in table
+    assert "--delete-errored --only" in table
+    assert run(*ask, "--made-before", "soon").err.startswith("leo-lifecycle: --made-before: 'soon' is neither")
+    said = run("review-audit-log", "runs", "--from", str(log), "--exit-code").err
+    assert said == "leo-lifecycle: --exit-code goes with promise, and with nothing else\n"
