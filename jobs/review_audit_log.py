@@ -1,7 +1,7 @@
 """Ask the audit log what was decided, why, and whether the log is whole.
 
 Questions:
-  runs                 one line for each run, and what fails again and again
+  runs                 one line for each run, what fails again and again, what was deleted in which month and whose
   run RUN_ID|latest    one run: policy, counts, every act and failure
   why PROJECT/NAME     every decision about a runtime, in plain words
   diff RUN_A RUN_B     what one run condemned and the other did not, and why
@@ -33,7 +33,7 @@ import msgspec
 from core.clock import utc_now
 from core.exit_code import ExitCode
 from core.records import digest
-from core.records.outcome import LEAVING
+from core.records.outcome import LEAVING, Outcome
 from core.records.reader import AuditRecords, Record
 from core.records.selection import EVERYTHING, Match, Wanted
 from core.review import comparison
@@ -255,7 +255,8 @@ def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> 
         case "disks":
             return (Match(events=("disk_audited",)),)
         case "runs":  # its closing record counts what a run kept
-            return (Match(events=review.SUMMED_UP), Match(severities=("WARNING", "ERROR")))
+            accepted = Match(outcomes=(Outcome.DELETION_ACCEPTED,))
+            return (Match(events=review.SUMMED_UP), Match(severities=("WARNING", "ERROR")), accepted)
         case _:
             return EVERYTHING
 

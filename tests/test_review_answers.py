@@ -13,6 +13,7 @@ from core.records.reader import Record, ScopeDetail
 from core.review import comparison
 from core.review import questions as review
 from core.review.comparison import CountOfBoth, Diff, Difference, OtherReason, Term
+from core.review.deletions import Deleted, DeletedBy
 from core.review.questions import (
     ActLine,
     CountLine,
@@ -35,6 +36,13 @@ MS = timedelta(milliseconds=1)
 POLICY = test_deletion.POLICY.written()
 SPARING = test_deletion.SPARING.written()
 LAXER = POLICY | {"max_age_s": (90 * DAY).total_seconds(), "max_age_if_idle_s": (90 * DAY).total_seconds()}
+
+
+ONE_DELETED = DeletedBy(
+    month=[Deleted(name="2026-11", deletions=1, disks_lost=0)],
+    project=[Deleted(name="terra-1", deletions=1, disks_lost=0)],
+    creator=[Deleted(name="ada", deletions=1, disks_lost=0)],
+)
 
 
 def opening(run_id: str, at: datetime = NOW, **fields: Any) -> Record:
@@ -141,7 +149,7 @@ def test_a_whole_run_is_counted_by_the_closing_records_of_its_tasks() -> None:
         exit_code=3,
         refused_by=["?", "max_acts"],
     )
-    assert review.runs(records, NOW) == Runs(runs=[counted], failing=[])
+    assert review.runs(records, NOW) == Runs(runs=[counted], failing=[], deleted=ONE_DELETED)
 
 
 def test_a_run_without_all_its_closing_records_is_counted_by_its_decisions() -> None:
@@ -221,6 +229,31 @@ def test_what_failed_in_the_last_runs_of_a_job_is_shown_with_its_first_and_last_
         Failing(path="terra-2", runs=4, since=NOW, **told),
         Failing(path="the list of all runtimes", runs=4, since=NOW, **told),
     ]
+
+
+def test_deletions_are_added_up_by_month_project_and_creator_and_a_runtime_counts_once() -> None:
+    def accepted(run_id: str, number: int, **fields: Any) -> Record:
+        told: dict[str, Any] = {"outcome": "deletion_accepted", "dry_run": False, "disk": "kept"}
+        return record(run_id, number=number, **(told | fields))
+
+    records = [
+        opening("a"),
+        accepted("a", 1, disk="lost"),
+        accepted("b", 1, disk="lost", time=NOW + 30 * DAY),  # it failed in Leonardo, and was deleted again
+        accepted("b", 2, project="terra-1", creator=None, time=NOW + 11 * DAY),
+        accepted("b", 3, time=None, judged_at=None, creator="grace", project=None),
+        accepted("c", 1, environment="test"),
+        accepted("d", 4, dry_run=True),
+        record("d", number=5, outcome="failed", dry_run=False),
+    ]
+
+    def rows(deleted: list[Deleted]) -> list[tuple[str, int, int]]:
+        return [(of.name, of.deletions, of.disks_lost) for of in deleted]
+
+    answer = review.runs(records, NOW).deleted
+    assert rows(answer.month) == [("2026-11", 2, 1), ("2026-12", 1, 0), ("?", 1, 0)]
+    assert rows(answer.project) == [("terra-1", 3, 1), ("?", 1, 0)]
+    assert rows(answer.creator) == [("ada", 2, 1), ("grace", 1, 0), ("not on record", 1, 0)]
 
 
 # run

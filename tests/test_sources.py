@@ -94,7 +94,7 @@ def test_cloud_logging_answers_as_files_do(run: Run, runs: list[str], question: 
     [
         (["why", FIRST], 6 + 4),
         (["run", "{0}"], 6 + 31),
-        (["runs"], 6 + 2 * 3 + 1),
+        (["runs"], 6 + 2 * 3 + 1 + 4),
         (["diff", "{0}", "{2}"], 6 + 2 * 31 + 4),
     ],
     ids=["why", "run", "runs", "diff"],

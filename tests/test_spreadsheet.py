@@ -7,10 +7,13 @@ from datetime import timedelta
 import pytest
 
 from core.review import questions as review
+from core.review.deletions import DeletedBy
 from core.review.upcoming import Due, upcoming
 from core.screen.spreadsheet import ROWS, in_csv
 from jobs.review_audit_log import IN_ROWS
 from tests.test_review_answers import NOW, closing, kept, line, opening
+
+NONE = DeletedBy(month=[], project=[], creator=[])
 
 
 def read(sheet: bytes) -> list[list[str]]:
@@ -33,7 +36,9 @@ def test_no_name_becomes_a_formula(begin: str) -> None:
 
 
 def test_lists_counts_flags_and_what_is_missing_have_cells() -> None:
-    answer = review.Runs(runs=[line("-a", refused_by=["max_acts", "plan"], listed=3, exit_code=None)], failing=[])
+    answer = review.Runs(
+        runs=[line("-a", refused_by=["max_acts", "plan"], listed=3, exit_code=None)], failing=[], deleted=NONE
+    )
     header, row = read(in_csv(answer))
     shown = dict(zip(header, row, strict=True))
     assert (shown["run_id"], shown["dry_run"], shown["listed"], shown["exit_code"]) == ("'-a", "true", "3", "")

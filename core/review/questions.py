@@ -26,6 +26,7 @@ from core.records.outcome import (
     Outcome,
 )
 from core.records.reader import LONG_AGO, Record
+from core.review.deletions import DeletedBy, Deletions
 from core.review.which import (
     LATEST,
     IsMeant,
@@ -106,6 +107,8 @@ class Failing(msgspec.Struct, frozen=True, kw_only=True):
 class Runs(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/runs/v1"):
     runs: list[RunLine]
     failing: list[Failing]
+    deleted: DeletedBy
+    """By the runs among these that were live."""
 
 
 class ActLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,10 +206,12 @@ class Why(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="le
 def runs(records: Iterable[Record], now: datetime) -> Runs:
     """Every run on one line, in the order of time, and what fails again and again."""
     seen: dict[str, RunSummary] = {}
+    deletions = Deletions()
     for record in records:
         seen.setdefault(record.run_id, RunSummary(record)).add(record)
+        deletions.add(record)
     in_time = sorted(seen.values(), key=RunSummary.order)
-    return Runs(runs=[run.line(now) for run in in_time], failing=list(_failing(in_time)))
+    return Runs(runs=[run.line(now) for run in in_time], failing=list(_failing(in_time)), deleted=deletions.totals())
 
 
 class RunSummary:
@@ -279,7 +284,7 @@ class RunSummary:
             outcomes=dict(sorted(outcomes.items(), key=lambda item: (-item[1], item[0]))),
             failed=len(self.failed),
             needs_person=sum(outcomes[outcome] for outcome in NEEDS_A_PERSON)
-            + sum(reasons[reason] for reason in LEFT_STANDING),
+            + sum(reasons[reason] for reason in LEFT_STANDING if self.first.job == AUTOPAUSE_JOB),
             state=state_of(self.started, finished=self.finished, now=now),
             exit_code=max(codes) if self.finished and codes else None,
             refused_by=sorted(self.refused_by),

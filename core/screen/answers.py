@@ -54,6 +54,14 @@ def parts_of(answer: object) -> Iterable[Part]:
 
 @parts_of.register
 def _(answer: Runs) -> Iterable[Part]:
+    for what, deleted in (
+        ("creator", answer.deleted.creator),
+        ("project", answer.deleted.project),
+        ("month", answer.deleted.month),
+    ):
+        if deleted:
+            rows = [[of.name, f"{of.deletions:,}", f"{of.disks_lost:,}"] for of in deleted]
+            yield Table(f"Deleted by {what}", ((what,), ("deletions",), ("disks lost",)), rows)
     yield Table("Runs", RUN_HEADERS, [_run_cells(line) for line in answer.runs])
     if answer.failing:
         yield Table(
