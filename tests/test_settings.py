@@ -43,6 +43,8 @@ DEFAULTS: dict[str, object] = {
     "projects": None,
     "projects_file": None,
     "only": None,
+    "except": None,
+    "at_most": None,
     "inventory": None,
     "dry_run": True,
     "as_of": None,
@@ -981,7 +983,7 @@ def test_flags_become_settings() -> None:
         "only": ("a/x", "b/y"),
         "allow_empty": True,
     }
-    assert {flag_of(name) for name in REPEATED_FLAGS} == {"--project", "--only"}
+    assert {flag_of(name) for name in REPEATED_FLAGS} == {"--project", "--only", "--except"}
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40))
@@ -1007,13 +1009,13 @@ def test_a_key_without_a_value_is_unset_like_an_empty_variable(tmp_path: Path) -
 
 def test_what_narrows_a_run_is_refused_where_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = "it is empty, which never means all: say which, or leave it out"
-    narrowing = ["exemptions", "only", "plan", "projects", "projects_file"]
+    narrowing = ["at_most", "except", "exemptions", "only", "plan", "projects", "projects_file"]
     path = a_file(tmp_path, "".join(f"{name}:\n" for name in narrowing))
     assert sorted(faults(path)) == [f"{name} in {path}: {fault}" for name in narrowing]
     for name in narrowing:
         monkeypatch.setenv(f"LIFECYCLE_{name.upper()}", "")
     assert sorted(faults()) == [f"LIFECYCLE_{name.upper()}: {fault}" for name in narrowing]
-    flags: dict[str, Any] = dict.fromkeys(narrowing[1:], "")
+    flags: dict[str, Any] = dict.fromkeys(sorted({*narrowing} - {"exemptions"}), "")
     told = [f"LIFECYCLE_EXEMPTIONS: {fault}", *(f"{flag_of(name)}: {fault}" for name in flags)]
     assert sorted(faults(None, **flags)) == sorted(told)
 

@@ -23,6 +23,8 @@ class Outcome(StrEnum):
     WITHHELD = "withheld"
     NOT_ATTEMPTED = "not_attempted"
     NOT_IN_PLAN = "not_in_plan"
+    EXCEPTED = "excepted"
+    OVER_BUDGET = "over_budget"
     WOULD_STOP = "would_stop"
     STOP_ACCEPTED = "stop_accepted"
 
@@ -81,6 +83,8 @@ OUTCOMES = {
     Outcome.WITHHELD: Meaning("refused to {act}", Severity.WARNING),
     Outcome.NOT_ATTEMPTED: Meaning("did not get to {act}", Severity.WARNING),
     Outcome.NOT_IN_PLAN: Meaning("not in the plan to {act}"),
+    Outcome.EXCEPTED: Meaning("told not to {act}"),
+    Outcome.OVER_BUDGET: Meaning("left for a later run to {act}"),
 }
 
 CONFIRMATIONS = {

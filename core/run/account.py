@@ -290,7 +290,9 @@ def opening_record(
 
 def _limits(settings: Settings, tasks: int) -> dict[str, float | bool]:
     caps = settings.caps.divided(tasks)
+    budget = {} if settings.at_most is None else {"at_most": settings.at_most}
     return {
+        **budget,
         "max_acts": caps.max_acts,
         "max_act_share": caps.max_act_share,
         "allow_empty": settings.allow_empty,
@@ -311,6 +313,7 @@ def _scope(settings: Settings) -> dict[str, Any]:
         "projects": None if swept is None else list(swept[: events.MOST_NAMES]),
         "project_count": None if swept is None else len(swept),
         "only": None if only is None else list(only[: events.MOST_NAMES]),
+        "except": list(settings.excepted[: events.MOST_NAMES]) or None,
         "as_of": settings.as_of,
         "inventory": None if settings.inventory is None else str(settings.inventory),
     }

@@ -4,7 +4,7 @@ How a single one is treated lives in `treatment`, what the run comes to in `acco
 """
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -69,6 +69,10 @@ class Bounds:
     """Runtimes worked on at a time while acting."""
     plan: Plan | None = None
     """What the run is held to: it acts on nothing else."""
+    excepted: Collection[str] = ()
+    """`PROJECT/NAME` of what is not acted on this time."""
+    at_most: int | None = None
+    """So many are acted on, the most overdue first."""
     refusals: Sequence[Refusal] = ()
     """Why the run must not act, as far as that is known before it begins."""
     failed_before: Mapping[str, FailedBefore] = field(default_factory=dict)
@@ -215,15 +219,18 @@ class Sweep:
         self._treatment.candidates = len(held)
         unsettled: list[Case] = []
         condemned = await self._read(held, unsettled)
-        if bounds.plan is not None:
-            condemned = self._held_to(bounds.plan, condemned)
-        self._treatment.candidates = len(condemned)
-        tripped = list(bounds.caps.refusals(acts=len(condemned), listed=account.listed))
+        condemned = sorted(self._to_act_on(condemned), key=_turn)
+        within_budget = condemned[: bounds.at_most]
+        acts = len(condemned if bounds.plan is None else within_budget)
+        self._treatment.candidates = acts
+        tripped = list(bounds.caps.refusals(acts=acts, listed=account.listed))
         if bounds.dry_run:
             account.caps_tripped = tripped
         else:
-            account.refuse(tripped, candidates=len(condemned))
-        await self._treat(condemned, unsettled, candidates=len(held))
+            account.refuse(tripped, candidates=acts)
+        for case in condemned[len(within_budget) :]:
+            self._close(case, Outcome.OVER_BUDGET)
+        await self._treat(within_budget, unsettled, candidates=len(held))
 
     async def _read(self, held: list[Case], unsettled: list[Case]) -> list[Case]:
         """Fetch what the list did not tell; those that are condemned by now."""
@@ -241,11 +248,22 @@ class Sweep:
         await each((case for case in held if self._policy.needs_look(case.decision)), self._bounds.readers, read)
         return condemned
 
-    def _held_to(self, plan: Plan, condemned: list[Case]) -> list[Case]:
+    def _to_act_on(self, condemned: Iterable[Case]) -> Iterator[Case]:
+        """What the plan holds and nobody has excepted."""
+        plan = self._bounds.plan
+        excepted = dict.fromkeys(self._bounds.excepted, False)
         for case in condemned:
-            if not plan.allows(case.runtime):
+            if case.runtime.path in excepted:
+                excepted[case.runtime.path] = True
+                self._close(case, Outcome.EXCEPTED)
+            elif plan is not None and not plan.allows(case.runtime):
                 self._close(case, Outcome.NOT_IN_PLAN)
-        return [case for case in condemned if plan.allows(case.runtime)]
+            else:
+                yield case
+        unmet = [
+            path for path, met in excepted.items() if not met and self._running.task.share([path.partition("/")[0]])
+        ]
+        self._account.warnings += [f"except {path}: it is not due, is the name right?" for path in unmet]
 
     # treat
 
@@ -254,7 +272,6 @@ class Sweep:
 
         Where a cap would refuse the live run its rehearsal stops here too, and nobody is asked about a saved list.
         """
-        condemned.sort(key=_most_overdue)
         if self._account.caps_tripped or not self._bounds.looks:
             for case in condemned:
                 self._close(case, self._treatment.would)
@@ -358,6 +375,11 @@ class Sweep:
                 ),
             )
         )
+
+
+def _turn(case: Case) -> tuple[bool, datetime, str]:
+    """What failed in earlier runs comes last."""
+    return case.failed_before is not None, *_most_overdue(case)
 
 
 def _most_overdue(case: Case) -> tuple[datetime, str]:

@@ -6,7 +6,7 @@ from typing import Any
 PREFIX = "LIFECYCLE_"
 CLOSE = 0.75
 """How alike a misspelt name must be to one that there is, to be asked about."""
-REPEATED_FLAGS = {"projects": "--project", "only": "--only"}
+REPEATED_FLAGS = {"projects": "--project", "only": "--only", "except": "--except"}
 
 
 class UsageError(Exception):

@@ -6,9 +6,9 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.clock import SETTLING
@@ -84,7 +84,24 @@ class GoogleSettings(BaseSettings):
         return address
 
 
-class Settings(GoogleSettings):
+EXCEPT = "except"
+"""A word of Python, which a field cannot have as its name where it is written as one."""
+if TYPE_CHECKING:
+    _Settings = GoogleSettings
+else:
+    _Settings = create_model(
+        "_Settings",
+        __base__=GoogleSettings,
+        **{
+            EXCEPT: (
+                CommaList | None,
+                Field(default=None, description="PROJECT/NAME: act on none of these, this time; the flag repeats"),
+            )
+        },
+    )
+
+
+class Settings(_Settings):
     """The settings of every job; names, defaults and bounds are a promise to whoever sets them."""
 
     environment: str = Field(default="local", min_length=1, max_length=100, description="free word, on every record")
@@ -104,6 +121,9 @@ class Settings(GoogleSettings):
         default=None, description="file with one billing project per line and # comments, added to projects"
     )
     only: CommaList | None = Field(default=None, description="PROJECT/NAME: judge just these; the flag repeats")
+    at_most: int | None = Field(
+        default=None, ge=1, description="act on no more than this, the most overdue first; the rest waits (acts)"
+    )
     inventory: Path | None = Field(
         default=None, description="saved answer of Leonardo's list to judge instead of asking; dry run only"
     )
@@ -184,14 +204,14 @@ class Settings(GoogleSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="diagnostics on stderr")
 
-    @field_validator("only")
+    @field_validator("only", EXCEPT)
     @classmethod
-    def _project_and_name(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for path in only or ():
+    def _project_and_name(cls, paths: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for path in paths or ():
             project, slash, name = path.rpartition("/")
             if not (project and slash and name):
                 raise ValueError(f"{path!r} is not PROJECT/NAME")
-        return only
+        return paths
 
     @field_validator("projects_file")
     @classmethod
@@ -244,6 +264,11 @@ class Settings(GoogleSettings):
     @property
     def needs_token(self) -> bool:
         return self.auth == "google" and not (self.sandbox or self.inventory)
+
+    @property
+    def excepted(self) -> tuple[str, ...]:
+        """What is not acted on this time."""
+        return getattr(self, EXCEPT) or ()
 
     @cached_property
     def swept(self) -> tuple[str, ...] | None:

@@ -12,7 +12,7 @@ from core.settings.durations import format_duration
 from core.settings.faults import REPEATED_FLAGS, flag_of
 from core.settings.fields import Settings
 
-SCOPE_FLAGS = ("dry_run", "leonardo_url", "sandbox", "projects", "projects_file", "only", "as_of")
+SCOPE_FLAGS = ("dry_run", "leonardo_url", "sandbox", "projects", "projects_file", "only", "except", "at_most", "as_of")
 GUARD_FLAGS = (
     "max_acts",
     "max_act_share",
@@ -57,6 +57,7 @@ ENVIRONMENTS = Path("deploy/environments")
 METAVARS = {
     "projects": "PROJECT",
     "only": "PROJECT/NAME",
+    "except": "PROJECT/NAME",
     "leonardo_url": "URL",
     "as_of": "INSTANT",
     "max_act_share": "SHARE",
@@ -72,11 +73,15 @@ METAVARS = {
 
 
 def group_by_subject(names: Iterable[str]) -> dict[str, list[str]]:
-    """These settings by the group they belong to, in the order of the groups."""
+    """These settings by the group they belong to, in the order of the groups and of their own members."""
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name in names:
         groups[next((group for group, (_, members) in GROUPS.items() if name in members), POLICY)].append(name)
-    return {group: members for group, members in groups.items() if members}
+    return {
+        group: sorted(members, key=GROUPS[group][1].index) if GROUPS[group][1] else members
+        for group, members in groups.items()
+        if members
+    }
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:

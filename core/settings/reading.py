@@ -15,7 +15,7 @@ from core.settings.pins import FLAG, Pins
 from core.settings.yaml_text import load_yaml, read_text
 
 S = TypeVar("S", bound=GoogleSettings)
-NARROWING = frozenset({"plan", "only", "projects", "projects_file", "exemptions"})
+NARROWING = frozenset({"plan", "only", "except", "at_most", "projects", "projects_file", "exemptions"})
 """Settings whose empty value could be taken for everything."""
 VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields}
 

@@ -19,7 +19,7 @@ from core.verify.rejudge import DELETION_JOB, Rules, malformed_faults
 ACTIONS = {Outcome.DELETION_ACCEPTED: Action.DELETE, Outcome.STOP_ACCEPTED: Action.STOP}
 WOULD = {Outcome.WOULD_DELETE: Action.DELETE, Outcome.WOULD_STOP: Action.STOP}
 LEFT_ALONE = frozenset({Outcome.KEPT, Outcome.SPARED})
-NEVER_ACTED = frozenset({Outcome.KEPT, *WOULD, Outcome.NOT_IN_PLAN})
+NEVER_ACTED = frozenset({Outcome.KEPT, *WOULD, Outcome.NOT_IN_PLAN, Outcome.EXCEPTED, Outcome.OVER_BUDGET})
 ERRORS = {
     ErrorKind.DENIED: (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
     ErrorKind.THROTTLED: (HTTPStatus.TOO_MANY_REQUESTS,),
