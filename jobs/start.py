@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from core.clock import utc_now
-from core.exit_code import ExitCode
+from core.exit_code import IN_WORDS, ExitCode
 from core.records.events import Common, Event
 from core.rules.words import counted
 from core.run.opening import shows_table, watching
+from core.run.prepare import find_plan
 from core.run.running import Nobody
 from core.screen.columns import View, together
 from core.screen.standard_output import say
@@ -93,7 +94,7 @@ def serve(arguments: argparse.Namespace) -> int:
     deployed = deployed_job(arguments.job, environment.name)
     job = _job(arguments)
     if not settings.dry_run:
-        _approve(arguments, given)
+        _approve(arguments, environment, settings)
     try:
         words = _write_words({name: value for name, value in given.items() if name in job.FLAGS}, settings)
         return _start(arguments, environment, deployed, job.VIEW, words, settings)
@@ -143,15 +144,30 @@ def _job(arguments: argparse.Namespace) -> Any:
     return job
 
 
-def _approve(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
-    """Raises UsageError where a live run is not meant."""
-    if "plan" not in given:
+def _approve(arguments: argparse.Namespace, environment: Environment, settings: Settings) -> None:
+    """Show what is to be done, and have it confirmed. Raises UsageError where it is not meant, or cannot be."""
+    if settings.plan is None:
         raise UsageError("plan: by hand a live run is started only with --plan RUN_ID, the run id of a dry run")
-    typed = arguments.yes_i_mean
-    if typed is None and sys.stdin.isatty():
-        typed = input(f"A live run of {arguments.job}. Type the environment's name to go on: ")
-    if typed != arguments.env:
+    meant = arguments.yes_i_mean
+    if meant != arguments.env and not (meant is None and sys.stdin.isatty()):
         raise UsageError(f"not started: type the environment's name, or give --yes-i-mean {arguments.env}")
+    now = utc_now()
+    plan = find_plan(settings.plan, settings, now)
+    refusals = plan.refusals(
+        job=arguments.job,
+        environment=environment.name,
+        policy_digest=plan.policy_digest,  # by which policy the run goes it says itself
+        terms=plan.terms,
+        now=now,
+        max_age=settings.plan_max_age,
+    )
+    if faults := [refusal.detail for refusal in refusals]:
+        raise UsageError(*faults)
+    _say(plan.in_words(now))
+    if meant is None:
+        meant = input(f"A live run of {arguments.job}. Type the environment's name to go on: ")
+    if meant != arguments.env:
+        raise UsageError(f"not started: {meant!r} was typed, not {arguments.env}")
 
 
 def _start(
@@ -184,7 +200,16 @@ def _start(
 
         following = Following(job, execution, log, begun, seen)
         state = _to_the_end(job, execution, following, arguments.env)
-    return ExitCode.STOPPED if state is None else _exit_code(job, execution, following, state, arguments.env)
+    if state is None:
+        return ExitCode.STOPPED
+    code = _exit_code(job, execution, following, state, arguments.env)
+    applied = f"; to apply it: {_live_command(arguments, execution)}" if settings.dry_run and code == 0 else ""
+    _say(f"{execution} has ended with exit code {code} ({IN_WORDS[code]}){applied}")
+    return code
+
+
+def _live_command(arguments: argparse.Namespace, plan: str) -> str:
+    return f"leo-lifecycle start {arguments.job} --env {arguments.env} --no-dry-run --plan {plan}"
 
 
 def _write_words(given: dict[str, Any], settings: Settings) -> list[str]:

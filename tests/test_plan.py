@@ -31,6 +31,10 @@ PLAN = Plan(
     saved=False,
     faults=(),
     runtimes=frozenset({("1", "terra-1/all-of-us-1")}),
+    disks_lost=0,
+    made_by="grace@example.org",
+    rule="delete what is older than 14 d",
+    terms={"max_age": "14 d"},
 )
 
 
@@ -39,6 +43,7 @@ def refusals(plan: Plan, **changes: Any) -> list[str]:
         "job": "delete-old-runtimes",
         "environment": "test",
         "policy_digest": "sha256:1",
+        "terms": {"max_age": "14 d"},
         "now": NOW,
         "max_age": DAY,
     }
@@ -63,13 +68,23 @@ def test_each_reason_against_a_plan_is_told() -> None:
     for job in ("check-autopause", "start"):
         assert refusals(PLAN, job=job) == ["it was made by delete-old-runtimes"]
     assert refusals(PLAN, environment="prod") == ["it was made for test, this is prod"]
+    other = {"max_age": "10 d", "exemptions": "project terra-1 until 2026-12-01 00:00: a course"}
     for digest in ("sha256:0", "sha256:2"):
-        assert refusals(PLAN, policy_digest=digest) == ["it was made under another policy or other exemptions"]
+        assert refusals(PLAN, policy_digest=digest, terms=other) == [
+            "it was made under another policy: max_age: 14 d there, 10 d here;"
+            " exemptions: none there, project terra-1 until 2026-12-01 00:00: a course here"
+        ]
     assert refusals(replace(PLAN, as_of=True)) == ["it was made as of another instant"]
     assert refusals(replace(PLAN, saved=True)) == ["it was made of a saved list, without a second look"]
     assert refusals(replace(PLAN, faults=("a", "b"))) == ["its records are not whole: a; b"]
     assert refusals(replace(PLAN, faults=("a", "b", "c", "d"))) == ["its records are not whole: a; b; c"]
     assert len(refusals(replace(PLAN, dry_run=False, as_of=True), environment="prod")) == 3
+
+
+def test_what_a_person_approves_is_told_in_one_sentence() -> None:
+    said = "plan r1 for test, made by grace@example.org 1 h ago: delete what is older than 14 d; 1 runtime"
+    assert PLAN.in_words(NOW) == said
+    assert replace(PLAN, disks_lost=1).in_words(NOW) == f"{said} (disk lost: 1)"
 
 
 def test_the_digest_tells_plans_apart_by_what_they_would_do() -> None:

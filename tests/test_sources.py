@@ -330,7 +330,7 @@ def test_a_run_id_that_no_record_has_is_a_usage_error(run: Run, google: Google) 
     with serving(Leonardo([a_machine(1)])) as server:
         ended = run(*delete(server, "--no-dry-run", "--plan", "nobody"))
         assert (ended.code, calls(server)) == (2, [])
-        assert ended.err == ("leo-lifecycle: plan: nobody: it holds 0 runs; a plan is the record of one dry run\n")
+        assert ended.err == ("leo-lifecycle: plan: nobody: no such run is on record\n")
         google.faults.append(GoogleFault(method="ListLogEntries", code=grpc.StatusCode.PERMISSION_DENIED))
         ended = run(*delete(server, "--no-dry-run", "--plan", "nobody"))
     assert ended.err == f"leo-lifecycle: plan: {LOG} cannot be read: PERMISSION_DENIED: a fault of the sandbox\n"

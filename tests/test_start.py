@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -150,7 +151,12 @@ def test_a_reader_that_has_seen_enough_does_not_change_the_exit_code(monkeypatch
         ended = subprocess.run([LEO, *starting()], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
         os.close(write)
     assert ended.returncode == 0
-    assert len(ended.stderr.splitlines()) == 1, "what was started, and no more"
+    started, end = ended.stderr.splitlines()
+    run_id = started.split()[2]
+    assert end == (
+        f"leo-lifecycle: {run_id} has ended with exit code 0 (done); to apply it:"
+        f" leo-lifecycle start delete-old-runtimes --env test --no-dry-run --plan {run_id}"
+    )
 
 
 def test_a_person_sees_the_table_of_a_local_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +253,23 @@ def test_what_must_not_be_started_is_told_and_nobody_is_asked(
         assert (ended.code, ended.out) == (2, "")
         assert f"leo-lifecycle: {fault}\n" in ended.err
         assert google.calls == {}
+
+
+def test_a_plan_is_read_before_anything_is_started(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = ("--no-dry-run", "--yes-i-mean", "test", "--plan")
+    with deployed(Leonardo([a_machine(1), a_machine(2, config_type="GceConfig")]), monkeypatch) as (_, google):
+        mistyped = run(*starting(*live, "nobody"))
+        assert (mistyped.code, mistyped.err) == (2, "leo-lifecycle: plan: nobody: no such run is on record\n")
+        plan = as_run(run(*starting("--started-by", "grace@example.org")))[0]["run_id"]
+        shown = run(*starting(*live, plan)).err.splitlines()[0]
+        assert re.sub("org .* ago", "org … ago", shown) == (
+            f"leo-lifecycle: plan {plan} for test, made by grace@example.org … ago: delete what is older than 14 d,"
+            " or older than 7 d and not accessed for 4 h; 2 runtimes (disk lost: 1)"
+        )
+        acted = as_run(run(*starting(*live, plan)))[0]["run_id"]
+        used = run(*starting(*live, acted))
+        assert used.err.splitlines()[0] == f"leo-lifecycle: plan {acted} cannot be used: it was a live run"
+        assert (used.code, google.calls["RunJob"]) == (2, 3)
 
 
 def test_an_environment_that_there_is_not_is_a_usage_error(

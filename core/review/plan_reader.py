@@ -5,7 +5,9 @@ from datetime import datetime
 
 from core.records.outcome import PLANNED
 from core.records.reader import AuditRecords, Record
+from core.review.terms import terms_of
 from core.rules.plan import Plan
+from core.runtime import Disk
 from core.verify import verify
 
 
@@ -15,7 +17,7 @@ class NoPlanError(Exception):
 
 def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None) -> Plan:
     """The run of this id, or else the one run that is on record. Raises OSError, NoPlanError."""
-    planned: set[tuple[str, str]] = set()
+    planned: dict[tuple[str, str], bool] = {}
     openings: list[Record] = []
 
     def noting() -> Iterator[Record]:
@@ -25,10 +27,12 @@ def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None
             if record.event == "run_started":
                 openings.append(record)
             elif record.outcome in PLANNED and record.runtime_id is not None:
-                planned.add((record.runtime_id, record.path))
+                planned[record.runtime_id, record.path] = record.disk == Disk.LOST
             yield record
 
     verdicts = verify(noting(), now)
+    if run_id is not None and not openings:
+        raise NoPlanError("no such run is on record")
     if len(verdicts) != 1 or not openings:
         several = ": which of them was meant cannot be told, so give each dry run a file of its own"
         raise NoPlanError(
@@ -48,4 +52,8 @@ def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None
         saved=started.scope is not None and started.scope.inventory is not None,
         faults=(*unfinished, *unread, *(finding.message for finding in verdict.findings)),
         runtimes=frozenset(planned),
+        disks_lost=sum(planned.values()),
+        made_by=started.started_by or started.actor,
+        rule=started.message.partition(": ")[2],
+        terms=terms_of(started.policy or {}, started.exemptions),
     )

@@ -1,7 +1,9 @@
 """What a person calls the fields of a run's first record, and their values in words."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from core.records.events import ExemptionDetail, exemption_in_words
 from core.rules.words import duration, minute
 
 NOT_GIVEN = {"projects": "all", "only": "all", "inventory": "asked live"}
@@ -11,6 +13,12 @@ NOT_GIVEN = {"projects": "all", "only": "all", "inventory": "asked live"}
 def label(name: str) -> str:
     """What a person calls a field of a run's first record; the unit stands with the value."""
     return {"now": "judged as of"}.get(name, name.removesuffix("_s"))
+
+
+def terms_of(policy: Mapping[str, bool | float | str], exemptions: Iterable[ExemptionDetail]) -> dict[str, str]:
+    """What a run judges by, in words, by the names of limits and exemptions."""
+    exempt = "; ".join(sorted(map(exemption_in_words, exemptions)))
+    return {label(name): value(name, of) for name, of in policy.items()} | ({"exemptions": exempt} if exempt else {})
 
 
 def value(name: str, of: bool | float | str | list[str] | None) -> str:  # noqa: FBT001 - a value like others

@@ -1,12 +1,12 @@
 """A dry run that a live run is held to: what it allows, when it must not be used; reading it lives in `records`."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from core.rules.guards import Guard, Refusal
-from core.rules.words import in_words
+from core.rules.words import counted, in_words
 from core.runtime import Runtime
 
 
@@ -28,6 +28,13 @@ class Plan:
     """Why its records are not whole, or not true."""
     runtimes: frozenset[tuple[str, str]]
     """Id and `PROJECT/NAME` of each runtime that it would act on."""
+    disks_lost: int
+    """How many of these would lose their data."""
+    made_by: str | None
+    rule: str
+    """What it judged by, in a sentence."""
+    terms: Mapping[str, str]
+    """The same in words, by the names of limits and exemptions."""
 
     def allows(self, runtime: Runtime) -> bool:
         """Whether it planned this very incarnation under this very name."""
@@ -40,7 +47,14 @@ class Plan:
         return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def refusals(
-        self, *, job: str, environment: str, policy_digest: str, now: datetime, max_age: timedelta
+        self,
+        *,
+        job: str,
+        environment: str,
+        policy_digest: str,
+        terms: Mapping[str, str],
+        now: datetime,
+        max_age: timedelta,
     ) -> Iterator[Refusal]:
         """Every reason why a run of this job, environment and policy must not be held to it."""
         age = now - self.made_at
@@ -48,7 +62,7 @@ class Plan:
             (not self.dry_run, "it was a live run"),
             (self.job != job, f"it was made by {self.job}"),
             (self.environment != environment, f"it was made for {self.environment}, this is {environment}"),
-            (self.policy_digest != policy_digest, "it was made under another policy or other exemptions"),
+            (self.policy_digest != policy_digest, f"it was made under another policy: {self._differences(terms)}"),
             (self.as_of, "it was made as of another instant"),
             (self.saved, "it was made of a saved list, without a second look"),
             (age > max_age, f"it is {in_words(age)} old, plan-max-age is {in_words(max_age)}"),
@@ -57,3 +71,18 @@ class Plan:
         ):
             if wrong:
                 yield Refusal(Guard.PLAN, f"plan {self.run_id} cannot be used: {why}")
+
+    def _differences(self, terms: Mapping[str, str]) -> str:
+        names = dict.fromkeys([*self.terms, *terms])
+        return "; ".join(
+            f"{name}: {self.terms.get(name, 'none')} there, {terms.get(name, 'none')} here"
+            for name in names
+            if self.terms.get(name) != terms.get(name)
+        )
+
+    def in_words(self, now: datetime) -> str:
+        """What a person approves who lets it be carried out."""
+        lost = f" (disk lost: {self.disks_lost:,})" if self.disks_lost else ""
+        made = f"made by {self.made_by or 'unknown'} {in_words(now - self.made_at)} ago"
+        runtimes = counted(len(self.runtimes), "runtime")
+        return f"plan {self.run_id} for {self.environment}, {made}: {self.rule}; {runtimes}{lost}"

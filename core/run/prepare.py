@@ -15,6 +15,7 @@ from core.records import events
 from core.records.reader import LONG_AGO, AuditRecords, Record
 from core.records.selection import RUNS, Match, Wanted
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
+from core.review.terms import terms_of
 from core.rules.guards import Expectations, Refusal
 from core.rules.plan import Plan
 from core.rules.policy import RuntimePolicy
@@ -48,7 +49,7 @@ def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
     """One sweep, from settings to exit code. Raises UsageError where it cannot begin."""
     task = task_of_environment()
     scope = scope_of(settings, task)
-    plan = None if settings.plan is None else _plan(settings.plan, settings, job.wall())
+    plan = None if settings.plan is None else find_plan(settings.plan, settings, job.wall())
 
     async def work(running: Running) -> int:
         account = Account(running, max_age=job.policy.promised_age)
@@ -165,8 +166,8 @@ def _saved_list(path: Path) -> Lists:
         raise UsageError(f"inventory: {path} cannot be read: {error.strerror}") from None
 
 
-def _plan(place: str, settings: Settings, now: datetime) -> Plan:
-    """From a file, or else from Cloud Logging where records are kept there."""
+def find_plan(place: str, settings: Settings, now: datetime) -> Plan:
+    """From a file, or else from Cloud Logging where records are kept there. Raises UsageError."""
     from core.review.plan_reader import NoPlanError, read_plan  # noqa: PLC0415 - 12 ms that a run without a plan saves
 
     in_cloud = settings.audit_cloud_log is not None and not Path(place).exists()
@@ -185,6 +186,7 @@ def _refusals(plan: Plan, started: events.RunStarted, job: Job, settings: Settin
         job=job.name,
         environment=settings.environment,
         policy_digest=started.policy_digest,
+        terms=terms_of(started.policy, started.exemptions),
         now=started.now,
         max_age=settings.plan_max_age,
     )
