@@ -227,9 +227,10 @@ def _open_log(arguments: argparse.Namespace, read: Callable[[int], None]) -> Aud
         source = open_places(places, begin, google, read=read)
     except OSError as error:
         raise UsageError(f"from: {cannot_be_read(error)}") from None
+    everything = arguments.question == "verify" and not arguments.words
     return AuditRecords(
         source,
-        partial(_select_records, arguments),
+        None if everything else partial(_select_records, arguments),
         environment=arguments.env,
         may_repeat=arguments.question == "simulate",
     )

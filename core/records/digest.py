@@ -14,6 +14,8 @@ FORM = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 """How a person may write one."""
 NONE = bytes(SIZE)
 """Stands for a line that is not there."""
+UNTOLD = b"\xff" * SIZE
+"""Stands for that of a line that cannot be restored: it has fields of a later version."""
 MOST_MISSING = 1_000_000
 """A `seq` so far ahead is a wrong number rather than that many missing records."""
 _UNSET = b'"records_digest":null'
@@ -60,19 +62,18 @@ class Digests:
             self._in_order += digest
             self._next += 1
             return None
-        if not 0 <= seq < self._next + MOST_MISSING:
-            known = self._far_ahead.setdefault(seq, digest)
-            return None if known is digest else known
-        begin, end = seq * SIZE, (seq + 1) * SIZE
-        if seq > self._next:
+        begin = seq * SIZE
+        if 0 <= seq < self._next:
+            if not self._in_order.startswith(NONE, begin):
+                return bytes(self._in_order[begin : begin + SIZE])
+            self._in_order[begin : begin + SIZE] = digest
+            return None
+        if 0 <= seq < self._next + MOST_MISSING:
             self._in_order += bytes(begin - len(self._in_order)) + digest
             self._next = seq + 1
             return None
-        known = bytes(self._in_order[begin:end])
-        if known != NONE:
-            return known
-        self._in_order[begin:end] = digest
-        return None
+        known = self._far_ahead.setdefault(seq, digest)
+        return None if known is digest else known
 
     def numbers_nobody_has(self) -> list[int]:
         """Each `seq` so far ahead of all others that it is none."""
@@ -83,12 +84,18 @@ class Digests:
 
     def missing(self) -> Iterator[int]:
         """Each `seq` below the highest of which there is no line."""
-        at = self._in_order.find(NONE)
-        while at >= 0:
-            if at % SIZE == 0:
-                yield at // SIZE
-            at = self._in_order.find(NONE, at - at % SIZE + SIZE if at % SIZE == 0 else at + 1)
+        return self._places_of(NONE)
 
-    def whole(self) -> str:
-        """The digest over all of them, as a record holds it."""
+    def whole(self) -> str | None:
+        """The digest over all of them, as a record holds it; None where one is not known."""
+        if next(self._places_of(UNTOLD), None) is not None:
+            return None
         return in_words(sha256(self._in_order).digest())
+
+    def _places_of(self, digest: bytes) -> Iterator[int]:
+        at = self._in_order.find(digest)
+        while at >= 0:
+            seq, beside = divmod(at, SIZE)
+            if not beside:
+                yield seq
+            at = self._in_order.find(digest, at + 1 if beside else at + SIZE)

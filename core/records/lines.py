@@ -12,6 +12,8 @@ from typing import Protocol
 LARGEST = 2**20
 """Bytes after which a line or a value is no record: the writer stops at 60,000, and an entry holds 256 KB at most."""
 BLOCK = 2**16
+AS_WRITTEN = b'{"event":"'
+"""How a line begins as the writer makes it; others have been through some tool."""
 
 Place = int | str
 """The number of a line, or an entry in words."""
@@ -44,18 +46,17 @@ def is_over_lines(head: bytes) -> bool:
 
 
 def lines(stream: Stream, marks: Sequence[bytes], report: Report) -> Iterator[tuple[Place, bytes]]:
-    """Each line that is not blank and its number; only those that hold a mark where there are marks."""
-    before = 0
+    """Each line that is not blank and its number; where there are marks, only those whose event may be one of these."""
+    heads = tuple(AS_WRITTEN + mark[1:] for mark in marks)
+    number = 1
     for block in _whole_lines(stream):
-        if _marked(block, marks):
-            for number, raw in enumerate(block.split(b"\n"), before + 1):
-                if not _marked(raw, marks):
-                    continue
-                if len(raw) > LARGEST:
-                    report(number, f"the line is longer than {LARGEST:,} bytes")
-                elif line := raw.strip():
-                    yield number, line
-        before += block.count(b"\n")
+        for number, raw in enumerate(block.split(b"\n"), number):  # noqa: B020 - behind the last end is the next line
+            if marks and not (raw.startswith(heads) or _marked(raw, marks)):
+                continue
+            if len(raw) > LARGEST:
+                report(number, f"the line is longer than {LARGEST:,} bytes")
+            elif line := raw.strip():
+                yield number, line
 
 
 def _end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
@@ -64,7 +65,8 @@ def _end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _marked(text: bytes, marks: Sequence[bytes]) -> bool:
-    return not marks or any(mark in text for mark in marks)
+    """As it was written a line's event comes first, and need not be looked for."""
+    return not text.startswith(AS_WRITTEN) and any(mark in text for mark in marks)
 
 
 def _whole_lines(stream: Stream) -> Iterator[bytes]:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from core.records.digest import Digests, of_line, without_digest
+from core.records.digest import UNTOLD, Digests, without_digest
 from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
+from core.records.lines import AS_WRITTEN
 from core.records.restoring import LABELS, UnknownFieldError, restored
 from core.records.selection import EVERYTHING, RUNS, Wanted, of_environment
 
@@ -22,10 +23,6 @@ FRAMES = frozenset({"run_started", "run_finished"})
 """The events that a run begins and ends with."""
 OPENING = b'"run_started"'
 MOST_FAULTS = 20
-AS_WRITTEN = b'{"event":"'
-"""How a line begins as the writer makes it; others have been through some tool."""
-UNTOLD = b"\xff" * 32
-"""Stands for the digest of a line that cannot be restored: it has fields of a later version."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -81,6 +78,14 @@ class LateDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     median: float = 0.0
 
 
+class LabelsDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
+    """Those of our own; an entry may have others, for instance of Cloud Run."""
+
+    job: str | None = None
+    run_id: str | None = None
+    environment: str | None = None
+
+
 class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     """One record of any event and any minor version: every field may be missing, unknown ones are left out.
 
@@ -90,7 +95,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     event: str = ""
     schema: str = ""
     insert_id: str | None = msgspec.field(name="logging.googleapis.com/insertId", default=None)
-    labels: dict[str, str] | None = msgspec.field(name="logging.googleapis.com/labels", default=None)
+    labels: LabelsDetail | None = msgspec.field(name="logging.googleapis.com/labels", default=None)
     severity: str | None = None
     message: str = ""
     time: Instant | None = None
@@ -178,8 +183,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     warnings: list[str] = []
     records_digest: str | None = None
 
-    line_digest: bytes | None = msgspec.field(name="(digest)", default=None)
-    """Of its line as it counts for the records' digest; None where that cannot be told. On no line."""
+    lines: Digests | None = msgspec.field(name="(lines)", default=None)
+    """Those of its task as they are read; None where it was not read. On no line."""
 
     @property
     def path(self) -> str:
@@ -191,7 +196,7 @@ class _Line(Record, kw_only=True, gc=False, omit_defaults=True):
 
     timestamp: Instant | None = None
     entry_id: str | None = msgspec.field(name="insertId", default=None)
-    entry_labels: dict[str, str] | None = msgspec.field(name="labels", default=None)
+    entry_labels: LabelsDetail | None = msgspec.field(name="labels", default=None)
     payload: Record | None = msgspec.field(name="jsonPayload", default=None)
 
 
@@ -230,7 +235,7 @@ class Faults:
         return chain.from_iterable(self._by_file.values())
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """The text of one record, and where it stands."""
 
     file: str
@@ -262,8 +267,20 @@ class Source(Protocol):
         """At least the wanted lines, anew each time. Raises OSError."""
 
 
+class _Task:
+    """What was met of one task of a run."""
+
+    __slots__ = ("ended_in", "index", "lines", "name", "run_id")
+
+    def __init__(self, run_id: str, index: int) -> None:
+        self.run_id, self.index = run_id, index
+        self.name = f"{run_id}-{index}"
+        self.lines = Digests()
+        self.ended_in: str | None = None
+
+
 class AuditRecords:
-    """The records of a source: each once, and those that open and close runs before all others.
+    """The records of a source: each once, and those that open and close runs before all others, or at least theirs.
 
     Iterating reads the source anew each time; afterwards `records`, `frames`, `elsewhere`, `repeated`, `foreign`,
     `torn`, `unread` and `faults` tell what was met on the way.
@@ -272,12 +289,12 @@ class AuditRecords:
     def __init__(
         self,
         source: Source,
-        wanted: Callable[[Sequence[Record]], Wanted] = lambda _: EVERYTHING,
+        wanted: Callable[[Sequence[Record]], Wanted] | None = lambda _: EVERYTHING,
         *,
         environment: str | None = None,
         may_repeat: bool = False,
     ) -> None:
-        """`wanted` tells, by the records that open and close runs, which others need to be read.
+        """`wanted` tells, by the records that open and close runs, which others need to be read; None is all, at once.
 
         Where an environment is named, only its records are given. Who does not mind to be given one twice saves the
         32 bytes of each record by which it is known again; contradictions are not told then.
@@ -301,8 +318,14 @@ class AuditRecords:
         self._torn: list[Fault] = []
         self._unread = Faults()
         self._contradictions = Faults()
-        self._digests: dict[str, Digests] = {}
-        """By task, and by each insertId that is not a record's own."""
+        self._tasks: dict[tuple[str, int], _Task] = {}
+        self._of = _Task("", -1)
+        """That of the record before."""
+        self._strange: dict[str | None, bytes] = {}
+        """Digests by each insertId that is not a record's own."""
+        self._unopened = False
+        """Whether a record of some task came before the one that opens it."""
+        self._to_come_again: set[tuple[str, int, int, str | None]] = set()
 
     @property
     def torn(self) -> list[Fault]:
@@ -327,30 +350,48 @@ class AuditRecords:
     def runs(self, since: datetime = LONG_AGO) -> list[Record]:
         """The records since then that open and close runs; those of other events are not looked at. Raises OSError."""
         self._begin()
-        found = [record for record in self._frames() if (record.time or LONG_AGO) >= since]
-        self._digests = {}
+        found = [record for record in self._given(RUNS, FRAMES) if (record.time or LONG_AGO) >= since]
+        self._forget()
         return found
 
     def __iter__(self) -> Iterator[Record]:
         """Raises OSError where the source cannot be read any more."""
         self._begin()
-        self.frames = sorted(self._frames(), key=lambda record: record.event == "run_finished")
-        yield from self.frames
-        self._torn, self.repeated, self.foreign = [], 0, 0
-        met_again: set[tuple[str, int, int, str | None]] = set()
-        for record, is_new in self._given(self._wanted(self.frames) if self.frames else EVERYTHING):
-            if is_new:
-                yield record
-            elif record.event in FRAMES:
-                met_again.add((record.run_id, record.task_index, record.seq, record.insert_id))
-        self.repeated -= len(met_again)
-        self._digests = {}
+        if self._wanted is None:
+            yield from self._in_one_reading()
+        else:
+            self.frames = self._read_ahead()
+            yield from self.frames
+            yield from self._given(self._wanted(self.frames) if self.frames else EVERYTHING)
+        self._forget()
 
-    def _frames(self) -> Iterator[Record]:
-        return (record for record, is_new in self._given(RUNS, FRAMES) if is_new)
+    def _in_one_reading(self) -> Iterator[Record]:
+        """Everything as it comes, and where a task's first record does not come first, what opens runs before it."""
+        ahead = False
+        for record in self._given(EVERYTHING):
+            if self._unopened and not ahead:
+                ahead = True
+                frames = self._read_ahead()
+                self.frames += frames
+                yield from frames
+            if record.event in FRAMES:
+                self.frames.append(record)
+            yield record
 
-    def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[tuple[Record, bool]]:
-        """The wanted records, perhaps among others, but of no other events, and whether they were not met before."""
+    def _read_ahead(self) -> list[Record]:
+        """Those that open runs, and behind them those that close them, as far as they were not met yet."""
+        before = [*self._torn], self.repeated, self.foreign
+        frames = sorted(self._given(RUNS, FRAMES), key=lambda record: record.event == "run_finished")
+        self._torn, self.repeated, self.foreign = before
+        self._to_come_again.update(map(_identity, frames))
+        return frames
+
+    def _forget(self) -> None:
+        self._tasks.clear()
+        self._strange.clear()
+
+    def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[Record]:
+        """The wanted records that were not met before, perhaps among others, but of no other events."""
         cut_short: Line | None = None
         for line in self._source.lines(of_environment(wanted, self.environment)):
             if cut_short is not None:
@@ -368,10 +409,10 @@ class AuditRecords:
                 self.foreign += 1
             elif events and record.event not in events:
                 continue
-            elif self.environment not in (None, record.environment):
+            elif self.environment is not None and record.environment != self.environment:
                 self.elsewhere.add(record.environment)
-            else:
-                yield record, self._is_new(line, record)
+            elif self._is_new(line, record):
+                yield record
         if cut_short is not None:
             self._cut_short(cut_short, None)
 
@@ -393,33 +434,57 @@ class AuditRecords:
         if self._may_repeat and record.event not in FRAMES:
             self.records += 1
             return True
-        task = f"{record.run_id}-{record.task_index}"
-        identity = f"{task}-{record.seq}"
-        own = record.insert_id is None or record.insert_id == identity
-        line_digest = _digest(line.text, record)
-        of = task if own else str(record.insert_id)
-        digests = self._digests.get(of)
-        if digests is None:
-            digests = self._digests[of] = Digests()
-        known = digests.setdefault(record.seq if own else 0, line_digest)
+        insert_id, seq, labels = record.insert_id, record.seq, record.labels
+        of = self._of
+        if of.run_id != record.run_id or of.index != record.task_index:
+            of = self._of = self._task_of(record)
+        own = insert_id is None or insert_id == f"{of.name}-{seq}"
+        closing = record.event == "run_finished"
+        digest = _digest(line.text, closing=closing)
+        known = of.lines.setdefault(seq, digest) if own else self._strange.get(insert_id)
         if known is not None:
-            self.repeated += 1
-            if known != line_digest and UNTOLD not in (known, line_digest):
-                self._contradictions.add(
-                    line.file, line.place, f"record {identity} is here with other content than before"
-                )
+            same = known == digest and not (closing and of.ended_in != record.records_digest)
+            self._meet_again(line, record, differs=not same and UNTOLD not in (known, digest))
             return False
+        if closing:
+            of.ended_in = record.records_digest
+        record.lines = of.lines
         self.records += 1
         if not own:
-            self._contradict(line, f"record {identity} has an insertId that is not its own")
-        if record.labels is not None:
-            for name, label in record.labels.items():
-                if name in LABELS and label != getattr(record, name):
-                    self._contradict(line, f"record {identity} has another label {name}")
+            self._strange[insert_id] = digest
+            self._contradict(line, record, "has an insertId that is not its own")
+        if labels is not None and not (
+            labels.run_id == record.run_id and labels.job == record.job and labels.environment == record.environment
+        ):
+            for name in LABELS:
+                if getattr(labels, name) not in (None, getattr(record, name)):
+                    self._contradict(line, record, f"has another label {name}")
         return True
 
-    def _contradict(self, line: Line, what: str) -> None:
-        self._contradictions.add(line.file, line.place, what)
+    def _task_of(self, record: Record) -> "_Task":
+        task = self._tasks.get((record.run_id, record.task_index))
+        if task is None:
+            task = self._tasks[record.run_id, record.task_index] = _Task(record.run_id, record.task_index)
+            self._unopened = self._unopened or record.event != "run_started"
+        return task
+
+    def _meet_again(self, line: Line, record: Record, *, differs: bool) -> None:
+        """What opens or closes a run is read ahead, and then comes in its turn."""
+        identity = _identity(record)
+        if identity in self._to_come_again:
+            self._to_come_again.remove(identity)
+        else:
+            self.repeated += 1
+        if differs:
+            self._contradict(line, record, "is here with other content than before")
+
+    def _contradict(self, line: Line, record: Record, what: str) -> None:
+        told = f"record {record.run_id}-{record.task_index}-{record.seq} {what}"
+        self._contradictions.add(line.file, line.place, told)
+
+
+def _identity(record: Record) -> tuple[str, int, int, str | None]:
+    return record.run_id, record.task_index, record.seq, record.insert_id
 
 
 def _read(line: bytes) -> Record | None:
@@ -434,18 +499,15 @@ def _read(line: bytes) -> Record | None:
     return record if record.schema == SCHEMA else None
 
 
-def _digest(text: bytes, record: Record) -> bytes:
+def _digest(text: bytes, *, closing: bool) -> bytes:
     """Of the line as it was written, by which the same record is known again wherever it was kept."""
     line = text
-    if not text.startswith(AS_WRITTEN) or (b"\\" in text and b"\\u" in text):  # one byte is found much faster than two
+    if not text.startswith(AS_WRITTEN) or (b"\\" in text and b"\\u" in text):  # one byte is found much faster
         try:
             line = restored(msgspec.json.decode(text))
         except (UnknownFieldError, *UNREADABLE):  # in what no reader looks at there may be anything
             return UNTOLD
-    record.line_digest = digest = sha256(line).digest()
-    if record.event == "run_finished":
-        record.line_digest = of_line(without_digest(line))
-    return digest
+    return sha256(without_digest(line) if closing else line).digest()
 
 
 def _ours(line: bytes) -> bool:

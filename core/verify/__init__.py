@@ -12,6 +12,8 @@ from core.verify.finding import by_cause
 from core.verify.runs import Run
 from core.verify.verdict import Verdict
 
+KEPT = Outcome.KEPT.value
+
 
 def verify(
     records: Iterable[Record], now: datetime, frames: Callable[[], Sequence[Record]] | None = None
@@ -30,7 +32,7 @@ def verify(
         if run is None:
             run = runs[record.run_id] = Run(record)
         run.add(record)
-        if record.outcome != Outcome.KEPT:
+        if record.outcome != KEPT:
             across.add(record)
             if record.event in FRAMES:
                 passed.append(record)

@@ -1,18 +1,19 @@
 """Whether a task's closing record agrees with all the others of the task, as they were counted."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from core.exit_code import ExitCode, exit_code_of
-from core.records.events import MOST_NAMES
+from core.records.events import ALL_RUNTIMES, MOST_NAMES
 from core.records.outcome import ANSWERED, LEAVING, Outcome
 from core.records.reader import Record
 from core.rules.decision import CLOCK_TOLERANCE
 from core.rules.guards import INVENTORY_GUARDS, SMALL_RUN, Caps, Guard
 from core.rules.words import counted
 from core.runtime import RuntimeStatus
-from core.verify.decisions import WOULD
+from core.verify.decisions import WOULD, Alike, Words, words_of
 from core.verify.finding import Kind
 from core.verify.rejudge import POLICIES
 
@@ -27,39 +28,64 @@ LOG_UNREAD = "the log was not read whole: "
 class Tally:
     """What the records of one task come to."""
 
-    audited: int = 0
-    living: int = 0
-    acted: int = 0
-    """Runtimes to which an act was sent."""
-    answered: int = 0
-    """Acts whose answer settled the case."""
+    decisions: dict[tuple[Any, ...], Alike] = field(default_factory=dict)
     attempts: int = 0
-    thresholds: int = 0
-    """Runtimes of which a GET told the autopause threshold."""
     unreadable: int = 0
     skipped: bool = False
-    decisions: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     confirmations: Counter[str] = field(default_factory=Counter)
     disks: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     refusals: list[Record] = field(default_factory=list)
 
-    def add(self, record: Record) -> None:
-        """A decision."""
-        self.audited += 1
-        self.decisions[record.action, record.reason, record.outcome] += 1
-        self.attempts += record.attempts
-        self.acted += record.attempts > 0
-        self.answered += record.outcome in ANSWERED
-        self.thresholds += record.autopause_threshold_min is not None
-        gone = record.outcome in LEAVING or record.outcome == Outcome.GONE
-        self.living += not (gone or record.status == RuntimeStatus.DELETING)
+    def note(self, record: Record) -> None:
+        """What is neither about a listed runtime nor about an act."""
+        match record.event:
+            case "disk_audited":
+                self.disks[record.reason] += 1
+            case "run_refused":
+                self.refusals.append(record)
+            case "run_skipped":
+                self.skipped = True
+            case "project_unreadable":
+                self.unreadable += 1
+                self.failed[record.project or ALL_RUNTIMES] += 1
+            case "runtime_missing":
+                self.failed[record.path] += 1
+            case _:
+                pass
+
+    def add_decision(self, record: Record) -> Alike:
+        """The decision about a runtime, counted among those in the same words."""
+        words = words_of(record)
+        alike = self.decisions.get(words)
+        if alike is None:
+            alike = self.decisions[words] = Alike(Words(*words))
+        alike.count += 1
+        if record.attempts:
+            self.attempts += record.attempts
+        return alike
+
+    def count(self, which: Callable[[Words], bool]) -> int:
+        """How many decisions there are of which something is true."""
+        return sum(alike.count for alike in self.decisions.values() if which(alike.words))
+
+    def count_by(self, word: Callable[[Words], str]) -> Counter[str]:
+        counts = Counter[str]()
+        for alike in self.decisions.values():
+            counts[word(alike.words)] += alike.count
+        return counts
+
+    @property
+    def audited(self) -> int:
+        return self.count(lambda _: True)
+
+    @property
+    def answered(self) -> int:
+        """Acts whose answer settled the case."""
+        return self.count(lambda of: of.outcome in ANSWERED)
 
     def outcomes(self) -> Counter[str]:
-        outcomes = self.confirmations.copy()
-        for (_, _, outcome), count in self.decisions.items():
-            outcomes[outcome] += count
-        return outcomes
+        return self.confirmations + self.count_by(lambda of: of.outcome)
 
     @property
     def guards(self) -> set[str]:
@@ -88,19 +114,20 @@ def _count_faults(closing: Record, tally: Tally) -> Iterator[Fault]:
             f"run_finished says {closing.listed} listed and {closing.audited} audited,"
             f" there are {tally.audited} runtime_audited",
         )
-    actions, reasons = Counter[str](), tally.disks.copy()
-    for (action, reason, _), count in tally.decisions.items():
-        actions[action] += count
-        reasons[reason] += count
     for name, said, found in (
-        ("actions", closing.actions, actions),
-        ("reasons", closing.reasons, reasons),
+        ("actions", closing.actions, tally.count_by(lambda of: of.action)),
+        ("reasons", closing.reasons, tally.disks + tally.count_by(lambda of: of.reason)),
         ("outcomes", closing.outcomes, tally.outcomes()),
     ):
         if said is not None and said != found:
             yield Kind.COUNTS, f"run_finished counts {name} {_shown(said)}, the records give {_shown(found)}"
-    if closing.living is not None and closing.living != tally.living:
-        yield Kind.COUNTS, f"run_finished says {closing.living} living, the records give {tally.living}"
+    living = tally.count(_lives_on)
+    if closing.living is not None and closing.living != living:
+        yield Kind.COUNTS, f"run_finished says {closing.living} living, the records give {living}"
+
+
+def _lives_on(of: Words) -> bool:
+    return not (of.outcome in LEAVING or of.outcome == Outcome.GONE or of.status == RuntimeStatus.DELETING)
 
 
 def _name_faults(closing: Record, tally: Tally) -> Iterator[Fault]:
@@ -129,9 +156,9 @@ def _refusal_faults(closing: Record, tally: Tally) -> Iterator[Fault]:
             Kind.REFUSALS,
             f"run_finished says a clock skew of {closing.clock_skew_s} s, which is not how the run went",
         )
-    early = sorted(guards & BEFORE_ANY_ACT)
-    if early and tally.acted:
-        yield Kind.REFUSALS, f"the run was refused by {early[0]}, and {counted(tally.acted, 'runtime')} acted on"
+    early, acted = sorted(guards & BEFORE_ANY_ACT), tally.count(lambda of: of.acted)
+    if early and acted:
+        yield Kind.REFUSALS, f"the run was refused by {early[0]}, and {counted(acted, 'runtime')} acted on"
     if tally.skipped and (tally.audited or tally.attempts):
         yield Kind.COUNTS, "run_skipped says that nothing was listed, and there are decisions"
     for refusal in tally.refusals:
@@ -155,7 +182,8 @@ def _call_faults(closing: Record, tally: Tally, started: Record | None, announce
     if sent != tally.attempts:
         yield Kind.CALLS, f"run_finished says {counted(sent, 'act')} sent, the records give {tally.attempts}"
     outcomes = tally.outcomes()
-    looks = max(announced, tally.thresholds, outcomes[Outcome.SPARED] + outcomes[Outcome.REPLACED])
+    thresholds = tally.count(lambda of: of.looked)
+    looks = max(announced, thresholds, outcomes[Outcome.SPARED] + outcomes[Outcome.REPLACED])
     if calls.get("get", 0) < looks:
         yield Kind.CALLS, f"run_finished says {calls.get('get', 0)} GETs, the records give {looks} looks"
     saved = started is not None and started.scope is not None and started.scope.inventory is not None
@@ -214,7 +242,8 @@ def _cap_faults(closing: Record, tally: Tally, started: Record) -> Iterator[Faul
         return
     small = -(-SMALL_RUN // max(1, closing.task_count))
     caps = Caps(max_acts=int(most), max_act_share=share, small_run=small)
-    for refusal in caps.refusals(acts=tally.acted, listed=tally.audited):
+    acted = tally.count(lambda of: of.acted)
+    for refusal in caps.refusals(acts=acted, listed=tally.audited):
         yield Kind.CAPS, f"the run acted beyond its caps: {refusal.detail}"
     would = sum(count for outcome, count in tally.outcomes().items() if outcome in WOULD or outcome == "over_budget")
     tripped = {refusal.guard.value for refusal in caps.refusals(acts=would, listed=tally.audited)}

@@ -1,13 +1,12 @@
 """Whether the record of one runtime agrees with itself, and with the first record of its task."""
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.leonardo.errors import ErrorKind, is_sam_fault
 from core.records.events import MOST_NAMES, severity_of
-from core.records.outcome import ANSWERED, OUTCOMES, Outcome
+from core.records.outcome import ANSWERED, FAILED, OUTCOMES, Outcome
 from core.records.reader import Record
 from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
 from core.rules.evidence import Evidence
@@ -27,22 +26,59 @@ ERRORS = {
 """The answers that an error of this kind can stand for."""
 
 MOST_KNOWN = 10_000
-"""Records that are remembered, of which many may be alike."""
+"""Decisions that are remembered, of which many may be alike."""
 Fault = tuple[Kind, str]
 
 
-class _Words(NamedTuple):
-    """What of a record does not depend on its runtime: the same for most, and so checked once."""
+class Words(NamedTuple):
+    """What of a decision does not depend on which runtime it is about: the same for most, and so looked at once."""
 
     dry_run: bool
     action: str
     reason: str
     outcome: str
     severity: str | None
+    status: str | None
+    cloud_provider: str | None
     acted: bool
+    looked: bool
+    """A GET told the autopause threshold."""
     disk: str | None
     has_disk: bool
     evidence: object
+
+
+def words_of(record: Record) -> tuple[Any, ...]:
+    """Those of `Words`; a plain tuple is made four times as fast."""
+    return (
+        record.dry_run,
+        record.action,
+        record.reason,
+        record.outcome,
+        record.severity,
+        record.status,
+        record.cloud_provider,
+        record.attempts > 0,
+        record.autopause_threshold_min is not None,
+        record.disk,
+        record.persistent_disk_id is not None,
+        record.evidence,
+    )
+
+
+class Alike:
+    """Decisions in the same words: how many there are, and what these words say of each."""
+
+    __slots__ = ("count", "failed", "faults", "judged", "kept", "malformed", "words")
+
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self.count = 0
+        self.malformed = words.reason == Reason.MALFORMED
+        self.judged = not self.malformed and words.reason != Reason.FOREIGN_PROJECT
+        self.failed = not self.judged or words.outcome in FAILED
+        self.kept = words.outcome == Outcome.KEPT
+        self.faults = () if self.malformed else tuple(_word_faults(words))
 
 
 class Decisions:
@@ -51,76 +87,52 @@ class Decisions:
     def __init__(self, started: Record | None, rules: Rules | None) -> None:
         self._started = started
         self._rules = rules
-        self._kept: dict[tuple[object, object], Record] = {}
-        """Some that are kept and true, by their age and idle time: what equals one need not be judged again."""
-        plain = started is None or started.scope is None or (started.scope.projects or started.scope.only) is None
-        self._by_numbers_alone = plain and (rules is None or not rules.exemptions)
+        scope = None if started is None else started.scope
+        everything = scope is None or (scope.projects or scope.only) is None
+        self._now = started.now if started is not None and everything and started.task_count == 1 else None
+        """When what was kept was judged, where it cannot be beside the scope."""
+        self._at_once = started is not None and started.job == DELETION_JOB
+        self._right: dict[tuple[object, ...], tuple[object, ...]] = {}
+        """What was told of some: what equals it need not be judged again."""
 
-    def faults(self, record: Record) -> Iterable[Fault]:
+    def faults(self, record: Record, alike: Alike) -> Iterable[Fault]:
         """What is off in the record of one runtime."""
-        if record.outcome != Outcome.KEPT or not self._by_numbers_alone or record.task_count > 1:
-            return _faults(record, self._started, self._rules)
-        known = self._kept.get((record.age_s, record.idle_s))
-        if known is not None and _equal(known, record):
+        plain = alike.kept and alike.judged and not (alike.faults or record.error or record.exemption)
+        if plain and self._is_right(record, alike):
             return ()
-        found = tuple(_faults(record, self._started, self._rules))
-        if not found and len(self._kept) < MOST_KNOWN:
-            self._kept[record.age_s, record.idle_s] = record
-        return found
+        return _faults(record, alike, self._started, self._rules)
+
+    def _is_right(self, record: Record, alike: Alike) -> bool:
+        """Whether nothing is off in what was kept, as in most: the short way to know; where in doubt, no."""
+        now, at, time, rules = self._now, record.judged_at, record.time, self._rules
+        if now is None or at is None or time is None or rules is None or not now <= at <= time:
+            return False
+        looked_again = at != now
+        if looked_again and self._at_once:
+            return False
+        duration = record.age_s, record.idle_s
+        threshold = record.autopause_threshold_min
+        told = alike, at, record.created_date, record.date_accessed, record.due_at, record.overdue_s, threshold
+        if self._right.get(duration) == told:
+            return True
+        right = rules.agree(record, at, second_look=looked_again)
+        if right and len(self._right) < MOST_KNOWN:
+            self._right[duration] = told
+        return right
 
 
-def _equal(one: Record, other: Record) -> bool:
-    """In all that is looked at of a runtime that was kept, but for the time of its record."""
-    return (
-        one.reason == other.reason
-        and one.status == other.status
-        and one.action == other.action
-        and one.created_date == other.created_date
-        and one.date_accessed == other.date_accessed
-        and one.due_at == other.due_at
-        and one.judged_at == other.judged_at
-        and one.severity == other.severity
-        and one.disk == other.disk
-        and (one.persistent_disk_id is None) == (other.persistent_disk_id is None)
-        and one.cloud_provider == other.cloud_provider
-        and one.overdue_s == other.overdue_s
-        and one.autopause_threshold_min == other.autopause_threshold_min
-        and one.evidence == other.evidence
-        and one.dry_run == other.dry_run
-        and not (other.attempts or other.error or other.exemption)
-        and one.time is not None
-        and other.time is not None
-        and other.time >= one.time
-    )
-
-
-def _faults(record: Record, started: Record | None, rules: Rules | None) -> Iterator[Fault]:
-    if record.reason == Reason.MALFORMED:
+def _faults(record: Record, alike: Alike, started: Record | None, rules: Rules | None) -> Iterator[Fault]:
+    if alike.malformed:
         for fault in malformed_faults(record):
             yield Kind.OUTCOME, fault
         return
-    told = _word_faults(
-        _Words(
-            record.dry_run,
-            record.action,
-            record.reason,
-            record.outcome,
-            record.severity,
-            record.attempts > 0,
-            record.disk,
-            record.persistent_disk_id is not None,
-            record.evidence,
-        )
-    )
-    if told:
-        yield from (fault for fault in told if fault[0] is Kind.OUTCOME)
-    if record.reason == Reason.FOREIGN_PROJECT:
+    yield from (fault for fault in alike.faults if fault[0] is Kind.OUTCOME)
+    if not alike.judged:
         if record.age_s or record.idle_s or record.due_at:
             yield Kind.JUDGEMENT, "is of another project than was asked for, but was judged"
     elif started is not None and rules is not None:
         yield from _judgement_faults(record, started, rules)
-    if told:
-        yield from (fault for fault in told if fault[0] is not Kind.OUTCOME)
+    yield from (fault for fault in alike.faults if fault[0] is not Kind.OUTCOME)
     if record.error is not None:
         yield from _error_faults(record)
 
@@ -180,12 +192,13 @@ def _error_faults(record: Record) -> Iterator[Fault]:
         yield Kind.ERROR, f"says {record.outcome} and an error"
 
 
-@lru_cache(maxsize=4096)
-def _word_faults(of: _Words) -> tuple[Fault, ...]:
-    return (*_outcome_faults(of), *_disk_and_evidence_faults(of), *_severity_faults(of))
+def _word_faults(of: Words) -> Iterator[Fault]:
+    yield from _outcome_faults(of)
+    yield from _disk_and_evidence_faults(of)
+    yield from _severity_faults(of)
 
 
-def _outcome_faults(of: _Words) -> Iterator[Fault]:
+def _outcome_faults(of: Words) -> Iterator[Fault]:
     """Whether what was decided, and how the run was meant, can have led to this outcome."""
     impossible = (
         (of.dry_run and (of.acted or of.outcome in ANSWERED or of.outcome == Outcome.IN_DOUBT))
@@ -209,7 +222,7 @@ def _outcome_faults(of: _Words) -> Iterator[Fault]:
         )
 
 
-def _disk_and_evidence_faults(of: _Words) -> Iterator[Fault]:
+def _disk_and_evidence_faults(of: Words) -> Iterator[Fault]:
     if of.disk is not None and (of.disk == Disk.KEPT) != of.has_disk:
         yield Kind.DISK, f"says disk {of.disk}, and {'a' if of.has_disk else 'no'} persistent_disk_id"
     if not (of.evidence is None or isinstance(of.evidence, str)):
@@ -223,7 +236,7 @@ def _disk_and_evidence_faults(of: _Words) -> Iterator[Fault]:
         yield Kind.EVIDENCE, f"says {of.outcome} on the evidence {of.evidence or 'of nothing'}"
 
 
-def _severity_faults(of: _Words) -> Iterator[Fault]:
+def _severity_faults(of: Words) -> Iterator[Fault]:
     if of.outcome not in OUTCOMES or of.severity is None or of.reason not in set(Reason):
         return
     right = severity_of(Outcome(of.outcome), Reason(of.reason))

@@ -34,6 +34,7 @@ def _policies() -> Iterator[tuple[str, type[RuntimePolicy]]]:
 POLICIES = dict(_policies())
 HALF_A_MILLISECOND = 0.0005
 NO_LABELS: dict[str, str] = {}
+DUPLICATE = Reason.DUPLICATE.value
 
 
 def policy_of(started: Record) -> RuntimePolicy | None:
@@ -137,6 +138,22 @@ class Rules:
     policy: RuntimePolicy
     """Without exemptions."""
     exemptions: tuple[Exemption, ...]
+
+    def agree(self, record: Record, judged_at: datetime, *, second_look: bool) -> bool:
+        """Whether the record says what the rule gives; where an exemption may count, `faults` has to tell."""
+        runtime = runtime_of(record)
+        if self.exemptions and any(exemption.matches(runtime) for exemption in self.exemptions):
+            return False
+        repeated = record.reason == DUPLICATE
+        decision = self.policy.judge(runtime, judged_at, repeated=repeated, second_look=second_look)
+        return (
+            record.reason == decision.reason
+            and record.action == decision.action
+            and record.due_at == decision.due_at
+            and record.age_s == (decision.age and decision.age.total_seconds())
+            and record.idle_s == (decision.idle and decision.idle.total_seconds())
+            and record.overdue_s == (decision.overdue and decision.overdue.total_seconds())
+        )
 
     def faults(self, record: Record, judged_at: datetime, now: datetime | None) -> list[str]:
         """What the record says and the rule does not."""

@@ -8,9 +8,8 @@ from operator import gt
 
 from msgspec import UNSET
 
-from core.records.digest import Digests, of_line
-from core.records.events import ALL_RUNTIMES
-from core.records.outcome import CONFIRMATIONS, FAILED, NEEDS_A_PERSON, Outcome
+from core.records.digest import UNTOLD, Digests
+from core.records.outcome import CONFIRMATIONS, NEEDS_A_PERSON
 from core.records.reader import Record
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE, Reason
@@ -24,8 +23,10 @@ from core.verify.finding import Finding, Kind
 from core.verify.rejudge import Rules
 
 FEW = 10
-UNTOLD = float("-inf")
+NO_TIME = float("-inf")
 """Stands for the time of a record that has none."""
+DUPLICATE = Reason.DUPLICATE.value
+"""A plain text: compared with an enumeration's member it takes three times as long."""
 STATUSES: dict[str, tuple[str | None, ...]] = {
     Confirmation.CONFIRMED: (None, RuntimeStatus.DELETED),
     Confirmation.NOT_VISIBLE: (None,),
@@ -49,7 +50,7 @@ class Task:
         self.tally = Tally()
         self._rules = rules
         self._announced = Acts()
-        self._lines = Lines()
+        self._lines = Lines(first.lines)
         self._incarnations = Incarnations()
         self._decisions = Decisions(self.started, rules)
         self._findings: list[Finding] = []
@@ -64,33 +65,24 @@ class Task:
                 self._findings += map(_finding, self._announced.add_intent(record, self._rules))
             case "deletion_confirmed":
                 self._add_confirmation(record)
-            case "disk_audited":
-                self.tally.disks[record.reason] += 1
+            case "run_started":
+                self._lines.opening_at = record.seq
             case "run_finished":
                 self.closing = record
-            case "run_refused":
-                self.tally.refusals.append(record)
-            case "run_skipped":
-                self.tally.skipped = True
-            case "project_unreadable":
-                self.tally.unreadable += 1
-                self.tally.failed[record.project or ALL_RUNTIMES] += 1
-            case "runtime_missing":
-                self.tally.failed[record.path] += 1
             case _:
-                pass
+                self.tally.note(record)
 
     def _add_audited(self, record: Record) -> None:
-        self.tally.add(record)
-        if record.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT) or record.outcome in FAILED:
+        alike = self.tally.add_decision(record)
+        if alike.failed:
             self.tally.failed[record.path] += 1
-        if record.reason != Reason.MALFORMED:
+        if not alike.malformed:
             again = self._incarnations.add(record)
             if again is not None:
                 self._findings.append(_finding((Kind.INCARNATION, record, again)))
-        if record.outcome != Outcome.KEPT and not record.dry_run:
+        if not (alike.kept or record.dry_run):
             self._announced.add_end(record)
-        for kind, fault in self._decisions.faults(record):
+        for kind, fault in self._decisions.faults(record, alike):
             self._findings.append(_finding((kind, record, fault)))
 
     def _add_confirmation(self, record: Record) -> None:
@@ -129,52 +121,49 @@ class Task:
 class Lines:
     """The lines of one task, in whatever order they come: their numbers, times and digests."""
 
-    def __init__(self) -> None:
-        self._digests = Digests()
+    def __init__(self, read: Digests | None) -> None:
+        """`read` are the digests of those that were read, where they were."""
+        self._read = read is not None
+        self._digests = Digests() if read is None else read
         self._times = array("d")
-        self._untold = False
-        """Whether the digest of a line is not known."""
-        self._opening_at: int | None = None
+        self.opening_at: int | None = None
 
     def add(self, record: Record) -> None:
-        seq, digest = record.seq, record.line_digest
-        if digest is None:
-            self._untold, digest = True, of_line(b"%d" % seq)
-        self._digests.setdefault(seq, digest)
-        if record.event == "run_started":
-            self._opening_at = seq
-        count = len(self._times)
-        at = UNTOLD if record.time is None else _timestamp(record.time)
-        if seq == count:
-            self._times.append(at)
+        seq, times = record.seq, self._times
+        if not self._read:
+            self._digests.setdefault(seq, UNTOLD)
+        at = NO_TIME if record.time is None else _timestamp(record.time)
+        if seq == (count := len(times)):
+            times.append(at)
+        elif 0 <= seq < count:
+            times[seq] = at
         elif 0 <= seq < len(self._digests):
-            if seq > count:
-                self._times.extend([UNTOLD] * (seq + 1 - count))
-            self._times[seq] = at
+            times.extend([NO_TIME] * (seq - count))
+            times.append(at)
 
     def faults(self, closing: Record | None) -> Iterator[tuple[Kind, str]]:
         for seq in self._digests.numbers_nobody_has():
             yield Kind.SEQ, f"seq {seq} has a seq that no record can have here"
-        missing = [seq for seq in self._digests.missing() if seq or self._opening_at is not None]
+        missing = [seq for seq in self._digests.missing() if seq or self.opening_at is not None]
         if missing:
             yield Kind.MISSING_RECORD, f"{counted(len(missing), 'record')} missing: seq {numbers(missing)}"
-        if self._opening_at is None:
+        if self.opening_at is None:
             yield Kind.MISSING_OPENING, "run_started is missing"
-        elif self._opening_at != 0:
-            yield Kind.SEQ, f"seq {self._opening_at} (run_started) is not the first record"
+        elif self.opening_at != 0:
+            yield Kind.SEQ, f"seq {self.opening_at} (run_started) is not the first record"
         if closing is not None and closing.seq != len(self._digests) - 1:
             yield Kind.SEQ, f"seq {closing.seq} (run_finished) is not the last record"
         yield from self._time_faults()
         said = None if closing is None else closing.records_digest
-        if said is not None and not self._untold and said != self._digests.whole():
+        if said is not None and said != (self._digests.whole() or said):
             yield Kind.DIGEST, "run_finished has a records_digest that its task's lines do not give"
 
     def _time_faults(self) -> Iterator[tuple[Kind, str]]:
         """A wall clock may have been set back a little while an older version wrote."""
-        newest = UNTOLD
+        newest = NO_TIME
         if any(map(gt, self._times, self._times[1:])):
             for seq, at in enumerate(self._times):
-                if newest - at > CLOCK_TOLERANCE.total_seconds() and at != UNTOLD:
+                if newest - at > CLOCK_TOLERANCE.total_seconds() and at != NO_TIME:
                     yield Kind.TIME, f"seq {seq} is of a time before that of an earlier record"
                     return
                 newest = max(newest, at)
@@ -191,7 +180,7 @@ class Incarnations:
     def add(self, record: Record) -> str | None:
         """What is wrong with a second decision about an id."""
         runtime_id = record.runtime_id or ""
-        if record.reason == Reason.DUPLICATE:
+        if record.reason == DUPLICATE:
             self._duplicates.append(record)
         elif record.cloud_provider != GCP:
             self._foreign.add(runtime_id)
@@ -210,7 +199,7 @@ def _timestamp(time: datetime) -> float:
     try:
         return time.timestamp()
     except (OverflowError, ValueError):
-        return UNTOLD
+        return NO_TIME
 
 
 def _confirmation_faults(record: Record) -> Iterator[tuple[Kind, str]]:
