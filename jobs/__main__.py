@@ -127,7 +127,9 @@ def _main(argv: Sequence[str], pins: Pins) -> int:
     parser.name_arguments()
     if "--show-config" in arguments:
         parser.require_nothing()
-    parser.set_defaults(pins=pins, job_named=_job_named, add_jobs=_add_jobs)  # for jobs that are about other jobs
+    parser.set_defaults(
+        pins=pins, typed=argv, job_named=_job_named, add_jobs=_add_jobs
+    )  # for jobs that are about other jobs
     parsed = _parse(parser, arguments)
     return int(job.serve(parsed)) if hasattr(job, "serve") else _run_job(job, parsed)
 

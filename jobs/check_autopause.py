@@ -75,10 +75,16 @@ LEFT_STANDING = {Reason.STUCK: "stuck", Reason.ERRORED: "in error"}
 """Findings of others, which somebody must see to."""
 
 
-def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now, host: Host = run) -> int:
+def main(
+    settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now, host: Host = run
+) -> int:
     policy = settings.policy(AutopausePolicy)
     method = "POST" if policy.stop_overdue else None
-    return sweep(SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW, wall=wall), settings, host)
+    return sweep(
+        SweepingJob(name=NAME, policy=policy, act=stop, method=method, view=VIEW, typed=arguments.typed, wall=wall),
+        settings,
+        host,
+    )
 
 
 def stop(leonardo: Leonardo) -> Act:

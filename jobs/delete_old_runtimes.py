@@ -84,10 +84,16 @@ VIEW = View(
 )
 
 
-def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now, host: Host = run) -> int:
+def main(
+    settings: Settings, arguments: argparse.Namespace, *, wall: Callable[[], datetime] = utc_now, host: Host = run
+) -> int:
     policy = settings.policy(DeletionPolicy)
     return sweep(
-        SweepingJob(name=NAME, policy=policy, act=deletion, method="DELETE", view=VIEW, wall=wall), settings, host
+        SweepingJob(
+            name=NAME, policy=policy, act=deletion, method="DELETE", view=VIEW, typed=arguments.typed, wall=wall
+        ),
+        settings,
+        host,
     )
 
 

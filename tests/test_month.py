@@ -180,11 +180,11 @@ class Month:
 
     def delete(self, server: SandboxServer, job: str = "delete", **more: Any) -> None:
         settings = self._settings(server, DELETIONS / f"week-{self.day // 7}.jsonl", dry_run=False, **more)
-        self.ends.add(job, self.day, delete_old_runtimes.main(settings, Namespace(), wall=lambda: self.now))
+        self.ends.add(job, self.day, delete_old_runtimes.main(settings, Namespace(typed=()), wall=lambda: self.now))
 
     def check(self, server: SandboxServer) -> None:
         settings = self._settings(server, CHECKS / f"day-{self.day}.jsonl")
-        self.ends.add("check", self.day, check_autopause.main(settings, Namespace(), wall=lambda: self.now))
+        self.ends.add("check", self.day, check_autopause.main(settings, Namespace(typed=()), wall=lambda: self.now))
 
     def confirm(self, server: SandboxServer) -> None:
         """By the logs of this week and the last, which are rotated, and do what is advised."""

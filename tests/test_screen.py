@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import termios
@@ -50,8 +51,25 @@ def test_the_table_shows_what_is_due_most_overdue_first_and_where_the_records_ar
         "The oldest is 30 d … (terra-2/all-of-us-2, Running): 2 runtimes are above the maximum age: 2 would_delete."
     )
     assert lines[8].startswith("Exit code 0 (done) after ")
-    assert lines[9:] == [f"Every decision is on record in audit/{audit.name}"]
+    words = " ".join(delete(server, "--output", "table"))
+    assert lines[9:] == [
+        f"Every decision is on record in audit/{audit.name}",
+        f"To apply it: leo-lifecycle {words} --no-dry-run --plan audit/{audit.name}",
+    ]
     assert len(read_records(audit.read_text().splitlines())) == 5
+
+
+def test_a_plan_ends_with_the_command_that_applies_it_and_nothing_else_does(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        _, out = table(run, server, "--audit-file", "my plan.jsonl", "--max-age=15d")
+        (applied,) = re.findall(r"(?m)^To apply it: leo-lifecycle (.*)$", out)
+        for words in (["--as-of", "2026-12-24"], ["--max-age", "90d", "--max-age-if-idle", "80d"], ["--sandbox"]):
+            one = ["delete-old-runtimes", "--output", "table", *words]
+            assert "To apply it" not in (run(*one).out if "--sandbox" in words else table(run, server, *words)[1])
+        ended = run(*shlex.split(applied))
+        assert ended.code == 0
+        assert "1 listed: 1 deletion_accepted." in ended.out
+        assert "To apply it" not in ended.out
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -72,7 +90,7 @@ def test_at_every_width_names_are_whole_every_field_is_there_and_the_verdict_is_
         assert re.search(rf"^{machine.project}/{machine.name}\b", out, re.MULTILINE)
     for field in (whose, "Running", "disk lost", "20 d ", "4 d 4 h", "max_age", "would_delete"):
         assert out.partition("20 listed")[0].count(field) == 20, field
-    end = " ".join(" ".join(lines[-9:]).split())
+    end = " ".join(" ".join(lines[-12:]).split())
     for said in ("A live run would be refused: max_act_share.", "20 listed: ", "Exit code 0", "on record in audit/"):
         assert said in end
 
@@ -99,7 +117,7 @@ def test_a_column_that_says_nothing_is_left_out(run: Run) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
         _, out = table(run, server, "--audit-creator", "omit")
     assert "would_delete" in out
-    assert "creator" not in out
+    assert "creator" not in out.partition("To apply it")[0]
 
 
 def test_names_from_outside_are_neither_markup_nor_commands_to_the_terminal(run: Run) -> None:

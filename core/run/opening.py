@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
@@ -64,7 +65,7 @@ def run(job: Job, settings: Settings, task: Task, work: Callable[[Running], Awai
             sinks.append(InThread(in_file))
         for sink in sinks:
             opened.callback(sink.close)
-        watcher = opened.enter_context(watching(job.view, []) if as_table else _progress())
+        watcher = opened.enter_context(watching(job.view, [], _applied_by(job, settings)) if as_table else _progress())
         audit = AuditLog(identity, sinks, now=clock.wall, seen_by=watcher.seen, in_time=clock.for_records)
 
         async def go() -> None:
@@ -210,10 +211,23 @@ def _progress() -> AbstractContextManager[Watcher]:
     return ProgressView()
 
 
+def _applied_by(job: Job, settings: Settings) -> str | None:
+    """The command that carries out what this dry run plans, up to the place of its records; None where none can."""
+    if not settings.dry_run or job.method is None or settings.sandbox or settings.as_of or settings.inventory:
+        return None
+    words, left_out = list(job.typed), ("--audit-file", "--plan")
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if before not in left_out and word.partition("=")[0] not in (*left_out, "--dry-run")
+    ]
+    return shlex.join(["leo-lifecycle", *kept, "--no-dry-run", "--plan"])
+
+
 @contextmanager
-def watching(view: View, kept_in: list[str]) -> Iterator[Watcher]:
+def watching(view: View, kept_in: list[str], applied_by: str | None = None) -> Iterator[Watcher]:
     """A person who watches a run at a terminal."""
     from core.screen.run import TableView  # noqa: PLC0415 - for a person only
 
-    with TableView(view, kept_in=kept_in) as watcher:
+    with TableView(view, kept_in=kept_in, applied_by=applied_by) as watcher:
         yield watcher

@@ -25,6 +25,8 @@ class Job:
     method: str | None
     """The HTTP method of its acts; no other but GET can leave. None where it does not act."""
     view: View
+    typed: Sequence[str] = ()
+    """The words of the command, so that a dry run can say by which it is applied."""
     wall: Callable[[], datetime] = utc_now
     """The clock that its runs are dated and judged by."""
 

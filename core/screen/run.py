@@ -1,6 +1,7 @@
 """What a person at a terminal sees of a run: progress on stderr, a table and a verdict on stdout."""
 
 from collections.abc import Iterator, Sequence
+from shlex import quote
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +20,7 @@ from core.records.events import (
     RuntimeAudited,
     RuntimeMissing,
 )
-from core.records.outcome import FAILED, NEEDS_A_PERSON, OUTCOMES
+from core.records.outcome import FAILED, NEEDS_A_PERSON, OUTCOMES, PLANNED
 from core.rules.decision import Reason
 from core.screen.columns import TOTALS, View, calls_made, cells_of_total, promise_kept, together
 from core.screen.drawing import open_drawing, open_progress
@@ -64,8 +65,9 @@ class ProgressView:
 class TableView(ProgressView):
     """Watches the records of one run and shows them as a table in the end."""
 
-    def __init__(self, view: View, *, kept_in: Sequence[str]) -> None:
+    def __init__(self, view: View, *, kept_in: Sequence[str], applied_by: str | None = None) -> None:
         super().__init__()
+        self._applied_by = applied_by
         self._rule = ""
         self._view = view
         self._kept_in = kept_in
@@ -169,3 +171,9 @@ class TableView(ProgressView):
             yield printable(f"Not every decision is on record: {self._lost}", FAULT)
         for place in self._kept_in:  # a path is never broken, so that it can be copied
             yield Styled(f"Every decision is on record in {place}", unbroken=True)
+        if (
+            self._applied_by
+            and self._kept_in
+            and any(PLANNED & finished.outcomes.keys() for finished in self._finished)
+        ):
+            yield Styled(f"To apply it: {self._applied_by} {quote(self._kept_in[0])}", unbroken=True)
