@@ -21,10 +21,10 @@ from core.records.writer import AuditLog, RunIdentity
 from core.rules.deletion import DeletionPolicy
 from core.rules.guards import Expectations
 from core.run.account import Account
+from core.run.listing import Listing, Scope
 from core.run.running import Nobody, Running
-from core.run.sweep import Bounds, Scope, Sweep
+from core.run.sweep import Bounds, Sweep
 from core.run.task import Task
-from core.run.treatment import Treatment
 from core.runtime import Runtime
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo as SandboxLeonardo
@@ -128,15 +128,13 @@ def sweep(
             audit = AuditLog(identity, sinks, now=utc_now)
             running = Running(settings, Task(), ticking, audit, leonardo, Nobody())
             account = Account(running, max_age=policy.max_age)
-            treatment = Treatment(running, account, policy, deletion(leonardo), dry_run=False)
+            listing = Listing(running, account, policy, Scope(), {})
             bounds = Bounds(
                 dry_run=False,
                 caps=settings.caps,
                 expectations=Expectations(allow_empty=False, expect_at_least=0, max_shrink=0.25, allow_shrunken=False),
-                readers=8,
-                actors=actors,
             )
-            sweeping = Sweep(running, account, treatment, scope=Scope(), policy=policy, bounds=bounds)
+            sweeping = Sweep(running, account, listing, deletion(leonardo), bounds)
             return await sweeping.run(started(ticking, policy))
 
     return asyncio.run(run())

@@ -4,9 +4,8 @@ The sweep and the confirmation tell it what happened; nothing is asked of Leonar
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +22,7 @@ from core.rules.guards import Expected, Refusal
 from core.rules.plan import Plan
 from core.rules.policy import RuntimePolicy
 from core.rules.promise import Promise
+from core.run.case import Case
 from core.run.running import Job, Running
 from core.runtime import MalformedRuntime, RuntimeStatus
 from core.settings.fields import Settings
@@ -35,12 +35,23 @@ ACTS, PROJECTS, ROWS = "acts", "projects", "rows"
 """The kinds of what can fail, in the order in which the closing record names them."""
 
 
-@dataclass(slots=True)
-class _Exemption:
-    """One of the run's exemptions, and how many listed runtimes it matches."""
+class ExemptionUse:
+    """How many listed runtimes each of the run's exemptions matches."""
 
-    detail: events.ExemptionDetail
-    matched: int = 0
+    def __init__(self, exemptions: Sequence[events.ExemptionDetail] = ()) -> None:
+        self._exemptions = exemptions
+        self.matched = [0] * len(exemptions)
+
+    def add(self, places: Iterable[int]) -> None:
+        """Those at these places match a listed runtime."""
+        for place in places:
+            self.matched[place] += 1
+
+    def unused(self) -> Iterator[events.ExemptionDetail]:
+        """Those that have not lapsed and match nothing."""
+        for exemption, matched in zip(self._exemptions, self.matched, strict=True):
+            if not matched and not exemption.lapsed:
+                yield exemption
 
 
 class Account:
@@ -50,7 +61,7 @@ class Account:
         """`max_age` is what the job promises of every runtime, if it does."""
         self._running = running
         self._promise = None if max_age is None else Promise(max_age)
-        self._exemptions: list[_Exemption] = []
+        self.exemptions = ExemptionUse()
         self._ends: Counter[tuple[str, str, str]] = Counter()
         """How many runtimes ended in which action, reason and outcome."""
         self._failed: dict[str, list[str]] = {ACTS: [], PROJECTS: [], ROWS: []}
@@ -66,10 +77,9 @@ class Account:
 
     async def open(self, started: events.RunStarted) -> None:
         """The first record, made durable at once: that the run has begun is known wherever it is followed from."""
-        self._exemptions = [_Exemption(detail) for detail in started.exemptions]
+        self.exemptions = ExemptionUse(started.exemptions)
         self.record(started)
-        with suppress(RecordNotKeptError):
-            await self._running.audit.commit()
+        await self._commit()
 
     def record(self, *records: events.Event) -> None:
         """Write where it can be written still; the audit log remembers a loss, for the exit code."""
@@ -92,10 +102,9 @@ class Account:
                 self._promise.accepted(record)
         self.record(*records)
 
-    def exempt(self, places: Iterable[int]) -> None:
-        """The exemptions at these places match a listed runtime."""
-        for place in places:
-            self._exemptions[place].matched += 1
+    def ended(self, case: Case, outcome: Outcome) -> None:
+        """A runtime that was held has come to its end."""
+        self.audited(case.record(outcome, name_creator=self._running.names_creators))
 
     def confirmed(self, record: events.DeletionConfirmed) -> None:
         """What became of a deletion is known, as far as it can be."""
@@ -185,32 +194,26 @@ class Account:
         )
 
     async def close(self) -> ExitCode:
-        """The closing record, and the exit code: worse than it says only where it could not be kept itself."""
-        self._warn_of_what_is_not_understood()
+        """The closing record, and the exit code: another than it says only where it could not be kept itself."""
+        self.warnings += _not_understood(self._reasons(), self.listed)
         self._report_unused_exemptions()
-        self.record(self._finished())
+        await self._commit()  # so that the closing record knows whether all before it was kept
+        finished = self._finished()
+        self.record(finished)
+        await self._commit()
+        return ExitCode.UNRECORDED if self._running.audit.failure is not None else ExitCode(finished.exit_code)
+
+    async def _commit(self) -> None:
         with suppress(RecordNotKeptError):
             await self._running.audit.commit()
-        return self.exit_code()
-
-    def _warn_of_what_is_not_understood(self) -> None:
-        counts = Counter({reason: self._reasons()[reason] for reason in UNJUDGEABLE})
-        if 2 * counts.total() > self.listed:
-            kinds = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common() if count)
-            self.warnings.append(
-                f"{counts.total():,} of {self.listed:,} runtimes are kept because they are not understood ({kinds}):"
-                " has Leonardo's answer changed?"
-            )
 
     def _report_unused_exemptions(self) -> None:
         """Only where the whole fleet was seen: elsewhere they may match what was not asked for."""
         settings, task = self._running.settings, self._running.task
         asked_for_all = settings.swept is None and settings.only is None and not task.shared
-        if not (asked_for_all and self.lists["read"]) or self.lists["unread"]:
-            return
-        for exemption in self._exemptions:
-            if not exemption.matched and not exemption.detail.lapsed:
-                self.record(events.exemption_unused(exemption.detail))
+        if asked_for_all and self.lists["read"] and not self.lists["unread"]:
+            for exemption in self.exemptions.unused():
+                self.record(events.exemption_unused(exemption))
 
     def _reasons(self) -> Counter[str]:
         reasons: Counter[str] = Counter()
@@ -248,8 +251,18 @@ class Account:
             oldest=None if promise is None else events.oldest_of(promise),
             over_age=None if promise is None else dict(promise.over_age),
             late_s=None if promise is None or promise.late is None else events.Late(*promise.late),
-            exemptions_matched=[exemption.matched for exemption in self._exemptions],
+            exemptions_matched=self.exemptions.matched,
             warnings=self.warnings,
+        )
+
+
+def _not_understood(reasons: Counter[str], listed: int) -> Iterator[str]:
+    counts = Counter({reason: reasons[reason] for reason in UNJUDGEABLE})
+    if 2 * counts.total() > listed:
+        kinds = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common() if count)
+        yield (
+            f"{counts.total():,} of {listed:,} runtimes are kept because they are not understood ({kinds}):"
+            " has Leonardo's answer changed?"
         )
 
 

@@ -20,12 +20,13 @@ from core.rules.guards import Expectations, Refusal
 from core.rules.plan import Plan
 from core.rules.policy import RuntimePolicy
 from core.run.account import Account, opening_record
+from core.run.listing import Listing, Lists, Scope
 from core.run.opening import AUDIT_FOLDER, run, shows_table, task_of_environment
 from core.run.previous import REACH, Earlier, Kind, earlier
 from core.run.running import Host, Job, Running
-from core.run.sweep import Bounds, Lists, Scope, Sweep
+from core.run.sweep import Bounds, Sweep
 from core.run.task import Task
-from core.run.treatment import Act, Treatment
+from core.run.treatment import Act
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
 
@@ -62,18 +63,15 @@ def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
             looks=scope.saved is None,
             caps=settings.caps.divided(task.count),
             expectations=_expectations(settings, task, known),
-            readers=settings.read_concurrency,
-            actors=settings.write_concurrency,
             plan=plan,
             excepted=settings.excepted,
             at_most=settings.at_most,
             refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
-            failed_before=known.failed_before,
             accepted_last=known.accepted_last,
             older_run=partial(_older_run, running),
         )
-        treatment = Treatment(running, account, job.policy, job.act(running.leonardo), dry_run=settings.dry_run)
-        sweeping = Sweep(running, account, treatment, scope=scope, policy=job.policy, bounds=bounds)
+        listing = Listing(running, account, job.policy, scope, known.failed_before)
+        sweeping = Sweep(running, account, listing, job.act(running.leonardo), bounds)
         return await sweeping.run(started)
 
     return host(job, settings, task, work)

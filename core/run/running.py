@@ -69,6 +69,11 @@ class Running:
     watcher: Watcher
     background: Background = in_background
 
+    @property
+    def names_creators(self) -> bool:
+        """Whether its records name whose a runtime is."""
+        return self.settings.audit_creator == "plain"
+
 
 class Host(Protocol):
     """Where runs take place: opens what one needs, does the job's work with it, and says with which code it ended."""

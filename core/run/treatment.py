@@ -4,8 +4,8 @@ Which runtimes are treated, in which order and how many at a time is the sweep's
 case's end is what a treatment answers.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Protocol
@@ -14,14 +14,13 @@ from core.clock import OutOfTimeError
 from core.leonardo.client import LOOK_GOES_STALE, LastExchange, Look
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
 from core.records import events
-from core.records.events import FailedBefore
-from core.records.outcome import Outcome, Severity
+from core.records.outcome import Outcome
 from core.records.writer import RecordNotKeptError
-from core.rules.decision import Action, Decision
-from core.rules.evidence import PROVEN_BY, Evidence, Incarnation, Sighting
-from core.rules.guards import FAILING, FailureStreak, clock_refusals
-from core.rules.policy import RuntimePolicy
+from core.rules.decision import Action
+from core.rules.evidence import PROVEN_BY, Evidence, Sighting
+from core.rules.guards import FAILING, FailureStreak, Refusal, clock_refusals
 from core.run.account import Account
+from core.run.case import Case
 from core.run.running import Running
 from core.runtime import Runtime, RuntimeStatus
 
@@ -48,6 +47,9 @@ class Send(Protocol):
     def __call__(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> Awaitable[None]: ...
 
 
+Refuse = Callable[[Sequence[Refusal]], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
     """What to do with a condemned runtime, and how to read what became of it."""
@@ -66,55 +68,21 @@ class Act:
     """What to say where the act is refused with 403 or 404."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Case:
-    """A runtime on its way through the run, condemned or still to be judged."""
-
-    runtime: Runtime
-    decision: Decision
-    failed_before: FailedBefore | None = None
-    """In live runs of the last days: then its turn comes last."""
-    hopeless: bool = False
-    """It failed before while other acts succeeded, so that its failure says nothing of Leonardo."""
-    last: LastExchange = field(default_factory=LastExchange)
-    answer: LeonardoError | None = None
-    """What our act was answered, where it failed."""
-    maybe_done: bool = False
-    """An act left and its answer does not tell whether it was carried out."""
-    second_try: bool = False
-    token_renewed: bool = False
-    looks: int = 0
-    """That led to no act, as far as they count."""
-    kept_waiting: int = 0
-    """Looks in a row that grew too old while a record was made durable."""
-    evidence: Evidence | None = None
-    note: str = ""
-
-    def judged_again(self, looked: Runtime, decision: Decision) -> None:
-        if self.last.acts:  # a failed try may have detached the disk: the record tells of the one there was
-            looked = looked._replace(disk=self.runtime.disk, persistent_disk_id=self.runtime.persistent_disk_id)
-        self.runtime, self.decision = looked, decision
-
-    @property
-    def asked(self) -> Incarnation:
-        return Incarnation(self.runtime.id, self.runtime.name)
-
-
 class Treatment:
-    """How this run treats a case: by one policy, with one act, or with none."""
+    """How this run treats a case: with one act, or with none."""
 
-    def __init__(self, running: Running, account: Account, policy: RuntimePolicy, act: Act, *, dry_run: bool) -> None:
+    def __init__(self, running: Running, account: Account, act: Act, refuse: Refuse, *, dry_run: bool) -> None:
+        """`refuse` is told of the guards that end all acts."""
         self._leonardo = running.leonardo
         self._audit = running.audit
         self._clock = running.clock
         self._account = account
-        self._policy = policy
         self._act = act
+        self._refuse = refuse
         self._dry_run = dry_run
         self._streak = FailureStreak()
         self._hopeless_streak = FailureStreak()
         self._hopeless_end = False
-        self.candidates = 0
 
     @property
     def would(self) -> Outcome:
@@ -194,7 +162,7 @@ class Treatment:
         """How the look ends the case: done already, another incarnation, nothing (more) to hold against it."""
         if skewed := list(clock_refusals(look.skew)):
             self._leonardo.clock_skew = look.skew
-            self._account.refuse(skewed, candidates=self.candidates)
+            self._refuse(skewed)
             return self._given_up(case, Outcome.WITHHELD)
         looked = look.runtime
         if looked.id != case.runtime.id:
@@ -205,9 +173,7 @@ class Treatment:
         if self._broke(case, looked):
             case.note = BROKEN
             return Outcome.FAILED
-        decision = self._policy.judge(looked, self._clock.now(), second_look=True)
-        case.judged_again(looked, decision)
-        return Outcome.SPARED if decision.action is Action.KEEP else None
+        return Outcome.SPARED if case.judge_again(looked, self._clock.now()) is Action.KEEP else None
 
     def _broke(self, case: Case, state: Runtime) -> bool:
         """Whether an act of ours has left the runtime in Error, where it was not before."""
@@ -238,7 +204,7 @@ class Treatment:
 
     async def _announce(self, case: Case, look: Look) -> None:
         """Record the intent and wait until it is kept. Raises RecordNotKeptError, also where that is too slow twice."""
-        self._audit.write(self._intent(case))
+        self._audit.write(case.intent(self._act.intent))
         await self._audit.commit()
         if self._clock.monotonic() - look.sent <= LOOK_GOES_STALE:
             case.kept_waiting = 0
@@ -246,21 +212,6 @@ class Treatment:
         case.kept_waiting += 1
         if case.kept_waiting > 1:
             self._audit.give_up("records take longer to be kept than a look stays fresh")
-
-    def _intent(self, case: Case) -> events.Event:
-        runtime, decision = case.runtime, case.decision
-        return self._act.intent(
-            severity=Severity.NOTICE,
-            message=f"about to {decision.action} {runtime.path}: {self._policy.explain(runtime, decision)}",
-            runtime_id=runtime.id,
-            project=runtime.project,
-            name=runtime.name,
-            action=decision.action,
-            reason=decision.reason,
-            age_s=events.seconds(decision.age),
-            idle_s=events.seconds(decision.idle),
-            attempt=case.last.acts + 1,
-        )
 
     def _after_delay(self, case: Case, again: LookAgainError) -> Outcome | Next:
         """A renewed token that is refused too is a refusal; after anything else there is a new look."""
@@ -296,7 +247,7 @@ class Treatment:
         if case.hopeless:
             self._hopeless_end |= self._hopeless_streak.add(failed=failed)
         elif self._streak.add(failed=failed):
-            self._account.refuse([FAILING], candidates=self.candidates)
+            self._refuse([FAILING])
 
     def _given_up(self, case: Case, outcome: Outcome) -> Outcome:
         """The run does not get any further with this runtime; what an earlier try of an act has led to stands."""
