@@ -103,6 +103,48 @@ class LatestSweep:
         }
 
 
+@dataclass(slots=True)
+class LatestCheck:
+    """What the latest autopause check over the whole fleet found stuck or in Error."""
+
+    started: Record | None
+    left_standing: Newest = field(default_factory=lambda: Newest(MOST_FAILURES))
+
+    def add(self, record: Record) -> None:
+        if self.started and record.run_id == self.started.run_id and record.reason in LEFT_STANDING:
+            self.left_standing.add(record)
+
+
+@dataclass(slots=True)
+class LatestDisks:
+    """What the latest check of disks found left."""
+
+    started: Record | None
+    totals: Totals = field(default_factory=Totals)
+
+    def add(self, record: Record) -> None:
+        if self.started and record.run_id == self.started.run_id and is_left(record):
+            self.totals.add(record)
+
+
+@dataclass(slots=True)
+class Span:
+    """How many records there are, and from when to when."""
+
+    records: int = 0
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+    def add(self, record: Record) -> None:
+        self.records += 1
+        if record.time is None:
+            return
+        if self.first_at is None or record.time < self.first_at:
+            self.first_at = record.time
+        if self.last_at is None or record.time > self.last_at:
+            self.last_at = record.time
+
+
 class Gathered:
     """Everything that the page says, out of one pass over the records."""
 
@@ -117,19 +159,14 @@ class Gathered:
         """`sweep`, `check` and `disks`: the first records of the latest deletion run, of each check the same."""
         self.now = now
         self._comparison = comparison
-        self.records = 0
-        self.first_at: datetime | None = None
-        self.last_at: datetime | None = None
+        self.span = Span()
         self.acts = Newest(MOST_ACTS)
         self.failures = Newest(MOST_FAILURES)
         self.deleted: Counter[str] = Counter()
         self.would_delete: Counter[str] = Counter()
         self.sweep = None if sweep is None else LatestSweep(sweep)
-        self.check = check
-        self.left_standing = Newest(MOST_FAILURES)
-        """What the check found stuck or in Error."""
-        self._disks = disks
-        self.disks = Totals()
+        self.check = LatestCheck(check)
+        self.disks = LatestDisks(disks)
         self._runs: dict[str, RunSummary] = {}
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -139,12 +176,7 @@ class Gathered:
             yield record
 
     def _add(self, record: Record) -> None:
-        self.records += 1
-        if record.time is not None:
-            if self.first_at is None or record.time < self.first_at:
-                self.first_at = record.time
-            if self.last_at is None or record.time > self.last_at:
-                self.last_at = record.time
+        self.span.add(record)
         run = self._runs.get(record.run_id)
         if run is None:
             run = self._runs[record.run_id] = RunSummary(record)
@@ -155,14 +187,13 @@ class Gathered:
             self.failures.add(record)
         if record.event == "runtime_audited":
             self._add_audited(record)
-        elif self._disks and record.run_id == self._disks.run_id and is_left(record):
+        else:
             self.disks.add(record)
 
     def _add_audited(self, record: Record) -> None:
         if self.sweep and record.run_id == self.sweep.started.run_id:
             self.sweep.add(record, self.now)
-        if self.check and record.run_id == self.check.run_id and record.reason in LEFT_STANDING:
-            self.left_standing.add(record)
+        self.check.add(record)
         if record.outcome == Outcome.KEPT:
             return
         self.acts.add(record)

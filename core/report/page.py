@@ -115,7 +115,7 @@ def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
         },
         side_by_side=gathered.side_by_side(),
         charts=list(charts(gathered, lines)),
-        disks=gathered.disks.largest_first(),
+        disks=gathered.disks.totals.largest_first(),
         most_totals=MOST_RUNS,
     )
     return page.translate(CONTROLS)
