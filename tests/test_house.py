@@ -88,7 +88,43 @@ def test_core_has_few_loose_modules_and_no_package_that_holds_most() -> None:
     loose = [p.name for p in sizes if p.parent == ROOT / "core" and p.stem != "__init__"]
     assert len(loose) <= 4
     for package in {p.parent for p in sizes} - {ROOT / "core"}:
-        assert sum(size for p, size in sizes.items() if p.parent == package) <= 0.20 * sum(sizes.values()), package
+        assert sum(size for p, size in sizes.items() if p.parent == package) <= 0.15 * sum(sizes.values()), package
+
+
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
+    """In lines, a function's without its docstring."""
+    told = None if isinstance(node, ast.ClassDef) else ast.get_docstring(node, clean=False)
+    return (node.end_lineno or 0) - node.lineno + 1 - len((told or "").splitlines())
+
+
+def _state(node: ast.ClassDef) -> set[str]:
+    return {
+        target.attr
+        for target in ast.walk(node)
+        if isinstance(target, ast.Attribute)
+        and isinstance(target.ctx, ast.Store)
+        and ast.unparse(target.value) == "self"
+    }
+
+
+def test_classes_and_functions_can_be_read_at_once() -> None:
+    """But for those that are named here, until they can too."""
+    beyond: set[str] = set()
+    for path in [*ROOT.glob("core/**/*.py"), *ROOT.glob("jobs/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            where = f"{path.relative_to(ROOT)} {getattr(node, 'name', '')}"
+            if isinstance(node, ast.ClassDef) and (_length(node) > 200 or len(_state(node)) > 12):
+                beyond.add(where)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _length(node) > 40:
+                beyond.add(where)
+    assert beyond == {
+        "core/leonardo/client.py Leonardo",
+        "core/records/events.py runtime_audited",
+        "core/records/reader.py AuditRecords",
+        "core/sandbox/google_cloud.py Google",
+        "core/screen/answers.py _",
+        "jobs/sandbox.py serve",
+    }
 
 
 def test_the_clock_is_read_in_one_place() -> None:
