@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import httpx
@@ -210,6 +210,7 @@ class Connections:
             raise LeonardoError(ErrorKind.UNAVAILABLE, f"{type(error).__name__}: {reason}") from None
 
 
+@cache  # the same for each of many clients
 def _checked(url: str) -> str:
     try:
         httpx.URL(url + "/" + "x" * LONGEST_PATH).host  # noqa: B018 - read to have it checked
