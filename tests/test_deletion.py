@@ -310,6 +310,23 @@ def test_due_at_is_the_first_millisecond_at_which_the_rule_condemns(
             assert condemned == (instant >= due_at)
 
 
+@given(runtime=runtimes, policy=policies(), instant=instants)
+def test_nothing_is_condemned_before_the_first_millisecond_at_which_the_most_idle_would_be(
+    runtime: Runtime, policy: DeletionPolicy, instant: datetime
+) -> None:
+    created = runtime.created_date
+    if created is not None and instant < policy.never_before(created):
+        assert policy.judge(runtime, instant).action is Action.KEEP
+
+
+def test_the_most_idle_is_condemned_at_that_millisecond() -> None:
+    policy = DeletionPolicy(max_age=14 * DAY, max_age_if_idle=7 * DAY, idle_after=4 * HOUR)
+    created = NOW - 7 * DAY
+    never_used = Runtime(id="1", project="p", name="n", labels={}, created_date=created, date_accessed=created)
+    first = policy.never_before(created)
+    assert [policy.judge(never_used, at).action for at in (first - MS, first)] == [Action.KEEP, Action.DELETE]
+
+
 def test_due_at_is_the_first_whole_millisecond_beyond_limits_of_any_length() -> None:
     runtime = a_runtime(age=DAY, idle=DAY)
     for tenths in range(300):  # more than are kept in mind

@@ -151,6 +151,10 @@ class DeletionPolicy(RuntimePolicy):
         due = min(too_old, old_and_idle)
         return due if exemption is None else max(due, _first_from(exemption.until))
 
+    def never_before(self, created: datetime) -> datetime:
+        """The first millisecond at which the rule could delete the runtime, however idle it is."""
+        return _after(to_millisecond(created), _longer_than(min(self.max_age, self.max_age_if_idle)))
+
     def final_at(self, created: datetime, exemption: Exemption | None = None) -> datetime:
         """The first millisecond at which the rule would delete the runtime whatever anybody does with it."""
         too_old = _after(to_millisecond(created), _longer_than(self.max_age))
