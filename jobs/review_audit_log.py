@@ -13,7 +13,8 @@ Questions:
                        back: --max-age 10d --max-age-if-idle 5d; what is not given stays as each run had it
   disks                the disks that the newest check-disks found attached to no runtime, by project and creator
   report [RUN_A RUN_B] all of it on one HTML page that needs no network; two runs side by side: these, or the latest
-                       two, if they are dry runs under different policies or as of different instants
+                       two, if they are dry runs under different policies or as of different instants; with --max-age
+                       and the like another policy beside the one in force, as simulate has it
 
 Logs are what the jobs write, a Cloud Logging sink does or Logs Explorer downloads, also rotated or compressed, in any
 order; or Cloud Logging itself, at most 55 reads of 1000 records a minute: --env alone reads the log of an environment.
@@ -40,7 +41,7 @@ from core.review import comparison
 from core.review import questions as review
 from core.review.disks import disks
 from core.review.promise import Promised, newest_sweep, promise
-from core.review.simulation import simulate
+from core.review.simulation import Simulation, simulate
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
 from core.review.upcoming import upcoming
 from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
@@ -68,7 +69,7 @@ WITHIN = "3d"
 REPORT = Path("report.html")
 SINCE = "7d"
 POLICY = (*DeletionPolicy.limits(), EXEMPTIONS)
-"""What `simulate` may be told of another policy."""
+"""What `simulate` and `report` may be told of another policy."""
 ARGUMENTS: dict[str, tuple[Container[int], str]] = {
     "runs": ({0}, "no argument"),
     "run": ({1}, "RUN_ID or latest"),
@@ -118,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limits(
         parser,
         POLICY,
-        "for simulate: its limits; what is not given stays as each run had it",
+        "for simulate, and for report to set beside the one in force: what is not given stays as each run had it",
     )
 
 
@@ -207,7 +208,9 @@ def _load_report() -> Callable[[argparse.Namespace, AuditRecords, timedelta, dat
 
     def report(arguments: argparse.Namespace, log: AuditRecords, _: timedelta, now: datetime) -> str:
         page = arguments.html or REPORT
-        write_report(some(log), page, now, log=log, compared=arguments.words)
+        limits, exemptions = _other_policy(arguments)
+        simulation = Simulation(limits, exemptions) if limits or exemptions is not None else None
+        write_report(some(log), page, now, log=log, compared=arguments.words, simulation=simulation)
         return f"the report is in {page}"
 
     return report
@@ -292,7 +295,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         ("--made-before", arguments.made_before is not None, ("promise",)),
         ("--exit-code", arguments.exit_code, ("promise",)),
         ("--output csv", arguments.output == "csv", IN_ROWS),
-        *((flag_of(name), name in arguments, ("simulate",)) for name in POLICY),
+        *((flag_of(name), name in arguments, ("simulate", "report")) for name in POLICY),
     ]
     for flag, is_given, questions in given:
         if is_given and arguments.question not in questions:

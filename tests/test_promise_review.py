@@ -30,7 +30,6 @@ from core.runtime import RuntimeStatus
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
-from core.screen.answers import promise_in_words
 from tests.conftest import Ended, a_machine, delete
 from tests.test_review_answers import closing, kept, opening, record
 
@@ -89,7 +88,7 @@ def test_whoever_breaks_it_is_named_with_what_keeps_it_and_what_to_do() -> None:
             ("exempt", 1, 0, 40 * 86_400.0),
         )
     ]
-    assert promise_in_words(answer) == (
+    assert answer.in_words == (
         "The promise is broken since 2026-11-04 09:00Z: 4 runtimes older than 14 d, or of unknown age:"
         " 2 Error, 1 undated, 1 withheld."
     )
@@ -128,7 +127,7 @@ def test_what_was_not_read_or_is_not_on_record_leaves_it_open() -> None:
     unread = record("a", "project_unreadable", project="terra-9", runtime_id=None)
     answer = asked(at_age(1, DAY), unread)
     assert (answer.kept, answer.unread) == (None, ["terra-9"])
-    assert promise_in_words(answer) == "Whether the promise is kept cannot be told: not everything is on record."
+    assert answer.in_words == "Whether the promise is kept cannot be told: not everything is on record."
     assert asked(at_age(1, 50 * DAY), unread).kept is False
     assert (asked(at_age(1, 50 * DAY), policy={}).kept, asked(policy={}).max_age_s) == (None, None)
     with pytest.raises(UnknownError, match="no such run"):

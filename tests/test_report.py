@@ -1,5 +1,6 @@
 """The page that the report writes, read as text and opened in a real browser."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,16 +14,19 @@ from typing import Any
 
 import pytest
 
+from benchmarks.history import write_history
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Record
 from core.report import gathered, side_by_side
 from core.report.page import write_report
 from core.review import comparison
 from core.review import questions as review
+from core.review.promise import promise
 from core.review.upcoming import upcoming
 from core.review.which import UnknownError
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
+from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
 from tests.conftest import Ended, a_machine, delete
 from tests.test_check_autopause import check, overdue
@@ -496,3 +500,35 @@ def test_without_what_draws_it_is_a_usage_error(library: str, tmp_path: Path) ->
     assert (
         ended.stderr == f"leo-lifecycle: report: {library} is not installed; in the checkout: pip install '.[report]'\n"
     )
+
+
+def test_two_policies_stand_side_by_side_as_simulate_tells_of_them(run: Run, tmp_path: Path) -> None:
+    """Out of history, as two dry runs do; the numbers are those of the answer."""
+    (tmp_path / "log").mkdir()
+    write_history(tmp_path / "log", days=4, runtimes=60)
+    asked = ("--from", str(tmp_path / "log"), "--max-age", "10d", "--max-age-if-idle", "5d")
+    answer = json.loads(run("review-audit-log", "simulate", *asked).out)
+    run("review-audit-log", "report", "--html", str(tmp_path / "page.html"), *asked)
+    page = Page(tmp_path / "page.html")
+    assert page.rows("limits") == [
+        {"": name, "In force": was, "Simulated": other}
+        for name, was, other in (("max_age", "14 d", "10 d"), ("max_age_if_idle", "7 d", "5 d"))
+    ]
+    differing = [row for row in answer["rows"] if row["kind"] != "both" or row["earlier_s"]]
+    assert len(page.rows("taken")) == len(differing)
+    assert sum(int(row["Simulated only"]) for row in page.rows("taken-by-project")) <= answer["only_simulated"]
+    assert f"{answer['only_simulated']} alone, {answer['both']} as the policy in force did" in page.text
+    run("review-audit-log", "report", "--html", str(tmp_path / "page.html"), *asked[:2])
+    assert "two-policies" not in Page(tmp_path / "page.html").ids
+
+
+def test_the_page_says_whether_the_promise_is_kept_as_promise_does(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    with serving(Leonardo([a_machine(1, status=TrueStatus.ERROR), a_machine(2), a_machine(3, days=2)])) as server:
+        run(*delete(server, *LIVE, "--audit-file", str(log)))
+    run("review-audit-log", "report", "--html", str(tmp_path / "page.html"), "--from", str(log))
+    page = Page(tmp_path / "page.html")
+    assert promise(AuditRecords(AuditFiles([log])), now()).in_words in page.text
+    assert [row["Kept by"] for row in page.rows("kinds")] == ["Error"]
+    assert [row["Breaks the promise"] for row in page.rows("over-age")] == ["yes"]
+    assert [(row["Runs"], row["Above it"]) for row in page.rows("days")] == [("1", "1")]

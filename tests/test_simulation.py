@@ -343,7 +343,9 @@ def test_simulate_tells_people_machines_and_spreadsheets(run: Callable[..., Ende
     table = run(*ask, "table").out
     assert "the simulated policy alone takes it" in table
     taken = answer["both"] + answer["only_simulated"]
-    assert f"It would have deleted {taken} of {answer['incarnations']} runtimes" in table
+    assert (
+        f"It would have deleted {taken} of {answer['incarnations']} runtimes: {answer['only_simulated']} alone" in table
+    )
 
 
 def test_a_limit_that_is_none_or_goes_with_another_question_is_told(run: Callable[..., Ended]) -> None:
@@ -351,7 +353,7 @@ def test_a_limit_that_is_none_or_goes_with_another_question_is_told(run: Callabl
     for words, said in (
         (("simulate", "--max-age", "10"), "--max-age: '10' is no duration"),
         (("simulate", "--exemptions", "missing.yaml"), "--exemptions: "),
-        (("runs", "--max-age", "10d"), "--max-age goes with simulate, and with nothing else"),
+        (("runs", "--max-age", "10d"), "--max-age goes with simulate and report, and with nothing else"),
         (("why", "a/b", "--output", "csv"), "--output csv goes with runs and run and diff"),
     ):
         ended = run("review-audit-log", *words, "--from", "log")

@@ -1,6 +1,6 @@
 """Writes audit records as one HTML page that needs no network; what it says is gathered and drawn beside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,10 @@ from jinja2 import Environment, StrictUndefined
 from core.records.reader import AuditRecords, Record
 from core.report.charts import charts
 from core.report.gathered import Gathered
+from core.report.side_by_side import MOST_ROWS, Policies, policies
 from core.review.comparison import Comparison, rehearsals_that_differ
+from core.review.promise import Promised, PromiseReview
+from core.review.simulation import Simulation
 from core.review.terms import label, value
 from core.review.which import (
     IsMeant,
@@ -43,13 +46,14 @@ def write_report(
     *,
     log: AuditRecords | None = None,
     compared: Sequence[str] = (),
+    simulation: Simulation | None = None,
 ) -> None:
     """Write the page about these records, which begin with the frames of all runs.
 
     Two runs stand side by side: the `compared`, else the latest two, if they are dry runs that judged by different
-    policies or instants. Where the records come out of `log`, what was wrong with its files is told too. Raises OSError
-    where `out` cannot be written, UnknownError where no record is of a run that is to be compared, or where records are
-    of several environments.
+    policies or instants. So do two policies over the whole log where one is simulated. Where the records come out of
+    `log`, what was wrong with its files is told too. Raises OSError where `out` cannot be written, UnknownError where
+    no record is of a run that is to be compared, or where records are of several environments.
     """
     frames, records = framed(records)
     only_environment(frame.environment for frame in frames)
@@ -61,8 +65,24 @@ def write_report(
         _latest(frames, checks_the_fleet),
         _latest(frames, lambda opening: opening.job == DiskPolicy.job),
     )
-    verdicts = verify(gathered.watch(records), now)
-    out.write_text(_page(gathered, _verdict(verdicts, log)), encoding="utf-8")
+    review = PromiseReview(frames, now) if gathered.sweep else None
+    watching = [part.add for part in (review, simulation) if part is not None]
+    verdicts = verify(gathered.watch(_shown_to(watching, records)), now)
+    page = _page(
+        gathered,
+        _verdict(verdicts, log),
+        promised=review.answer() if review else None,
+        policies=policies(simulation.answer()) if simulation else None,
+    )
+    out.write_text(page, encoding="utf-8")
+
+
+def _shown_to(watching: Sequence[Callable[[Record], None]], records: Iterable[Record]) -> Iterator[Record]:
+    """The same records: they can be read but once."""
+    for record in records:
+        for watch in watching:
+            watch(record)
+        yield record
 
 
 def _latest(frames: Sequence[Record], is_meant: IsMeant) -> Record | None:
@@ -95,7 +115,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
+def _page(gathered: Gathered, verdict: dict[str, Any], *, promised: Promised | None, policies: Policies | None) -> str:
     lines = gathered.lines()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(minute=minute, count=counted, duration=duration, label=label, value=value, words=_words)
@@ -113,6 +133,9 @@ def _page(gathered: Gathered, verdict: dict[str, Any]) -> str:
             "failed": sum(line.failed for line, _ in lines),
             "kept": sum(kept for _, kept in lines),
         },
+        promised=promised,
+        over_age=promised.over_age[:MOST_ROWS] if promised else [],
+        policies=policies,
         side_by_side=gathered.side_by_side(),
         charts=list(charts(gathered, lines)),
         disks=gathered.disks.totals.largest_first(),

@@ -1,12 +1,13 @@
-"""The report's chapter about two runs: of what `comparison` found, as much as a page can bear."""
+"""The report's chapters about two runs and about two policies: of what `review` found, as much as a page can bear."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
-from core.review.comparison import LOST, Diff, Difference
+from core.review.comparison import LOST, Diff, Difference, Value
+from core.review.simulation import Simulated, Taken
 
 MOST_ROWS = 500
 MOST_OWNERS = 20
@@ -57,6 +58,30 @@ class SideBySide:
         return self.diff.condemned_in_both + only_a.count, self.diff.condemned_in_both + only_b.count
 
 
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """A simulated policy and the one that was in force, as the page shows them."""
+
+    simulated: Simulated
+    owners: list[Owners]
+    rows: list[Taken]
+    """What one of the two takes alone or earlier: those that lose their data first, then whose users were back."""
+    rest: int
+
+    @property
+    def limits(self) -> list[tuple[str, Value, Value]]:
+        """In force and simulated, where they differ."""
+        in_force, other = self.simulated.in_force, self.simulated.policy
+        return [(name, in_force.get(name), limit) for name, limit in other.items() if limit != in_force.get(name)]
+
+
+def policies(simulated: Simulated) -> Policies:
+    differing = [row for row in simulated.rows if row.kind != "both" or row.earlier_s]
+    differing.sort(key=lambda row: (row.disk != LOST, row.back_at is None))
+    sides = {kind: [row for row in differing if row.kind == kind] for kind in ("only_simulated", "both")}
+    return Policies(simulated, list(_owners(sides)), differing[:MOST_ROWS], len(differing[MOST_ROWS:]))
+
+
 def side_by_side(diff: Diff) -> SideBySide:
     sides = {"B": diff.only_in(diff.run_b), "A": diff.only_in(diff.run_a)}
     return SideBySide(
@@ -77,7 +102,7 @@ def _only_in(side: str, other: str, differences: Sequence[Difference]) -> OnlyIn
     )
 
 
-def _owners(sides: dict[str, list[Difference]]) -> Iterator[Owners]:
+def _owners(sides: Mapping[str, Sequence[Difference | Taken]]) -> Iterator[Owners]:
     for noun in ("project", "creator"):
         owner = attrgetter(noun)
         counts = {side: Counter(map(owner, differences)) for side, differences in sides.items()}

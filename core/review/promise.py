@@ -14,11 +14,12 @@ import msgspec
 from core.records.events import ALL_RUNTIMES, exemption_in_words
 from core.records.outcome import ENDED, Outcome
 from core.records.reader import Record
-from core.review.questions import RunLine, of_one_run
-from core.review.which import LATEST, IsMeant, finished_runs, framed, latest, of_the_fleet
+from core.review.questions import RunLine, RunSummary
+from core.review.which import IsMeant, finished_runs, framed, latest, newer_unfinished, of_the_fleet
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.promise import NOT_COUNTED, kept_by
+from core.rules.words import counted, duration, minute
 from core.runtime import RuntimeStatus
 from core.verify.rejudge import deletion_policy, exemption_of, runtime_of
 
@@ -119,6 +120,12 @@ class Horizon(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Left]
     """The last to go first, and before them those that cannot be relied on."""
 
+    @property
+    def in_words(self) -> str:
+        last = f", the last of the others goes from {minute(self.final_at)}Z" if self.final_at else ""
+        left = f"Of those made before {minute(self.made_before)}Z {self.left:,} are left"
+        return f"{left}: {self.not_relied_on:,} cannot be relied on{last}."
+
 
 class Spared(msgspec.Struct, frozen=True, kw_only=True):
     """A runtime that an exemption keeps."""
@@ -157,61 +164,82 @@ class Promised(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", ta
     """Projects whose runtimes nobody saw."""
     remarks: list[str]
 
+    @property
+    def in_words(self) -> str:
+        """Whether it is kept, in a sentence."""
+        if self.kept:
+            beyond = f"; {counted(len(self.over_age), 'runtime')} above it, just now or exempt" if self.over_age else ""
+            return f"The promise is kept: nothing is older than {duration(self.max_age_s)}{beyond}."
+        if self.kept is None:
+            return "Whether the promise is kept cannot be told: not everything is on record."
+        breaking = counted(sum(row.breaks for row in self.over_age), "runtime")
+        since = f" since {minute(self.broken_since)}Z" if self.broken_since else ""
+        kinds = ", ".join(f"{kind.breaking:,} {kind.kept_by}" for kind in self.kinds if kind.breaking)
+        older = f"older than {duration(self.max_age_s)}, or of unknown age"
+        return f"The promise is broken{since}: {breaking} {older}: {kinds}."
+
 
 def promise(records: Iterable[Record], now: datetime, made_before: datetime | None = None) -> Promised:
     """As of the newest finished run over the whole fleet, a live one where there is any. Raises UnknownError."""
     frames, records = framed(records)
-    is_meant = _sweeps(frames)
-    seen, newer, chosen = of_one_run(records, LATEST, now, is_meant)
-    fleet = _Fleet(seen.first, now, made_before)
-    for record in chosen:
-        seen.add(record)
-        fleet.add(record)
-    over_age = sorted(fleet.over_age, key=lambda row: (row.age_s is not None, -(row.age_s or 0.0)))
-    breaking = [row for row in over_age if row.breaks]
-    return Promised(
-        run=seen.line(now),
-        max_age_s=None if fleet.policy is None else fleet.policy.max_age.total_seconds(),
-        kept=False if breaking else None if seen.unread or fleet.policy is None else True,
-        broken_since=min((row.since + PATIENCE for row in breaking if row.since is not None), default=None),
-        over_age=over_age,
-        kinds=_kinds(over_age),
-        days=_days(frames, {run.run_id for run in finished_runs(frames, is_meant)}),
-        horizon=None if made_before is None else _horizon(made_before, fleet.left),
-        exemptions=fleet.exemptions(),
-        unread=sorted(project or ALL_RUNTIMES for project in seen.unread),
-        remarks=newer,
-    )
+    review = PromiseReview(frames, now, made_before)
+    for record in records:
+        review.add(record)
+    return review.answer()
 
 
-class _Fleet:
-    """What one run left, as its records come by."""
+class PromiseReview:
+    """What the newest run left, as the records of a log come by."""
 
-    def __init__(self, started: Record, now: datetime, made_before: datetime | None) -> None:
-        self.policy = deletion_policy(started)
-        self.over_age: list[OverAge] = []
-        self.left: list[Left] = []
-        self._started = started
+    def __init__(self, frames: Sequence[Record], now: datetime, made_before: datetime | None = None) -> None:
+        """Raises UnknownError where no run over the whole fleet has finished."""
+        self._started = newest_sweep(frames)
+        self._frames = frames
+        self._seen = RunSummary(self._started)
+        self._policy = deletion_policy(self._started)
         self._now = now
         self._made_before = made_before
+        self._over_age: list[OverAge] = []
+        self._left: list[Left] = []
         self._matched: Counter[int] = Counter()
         """By the place of an exemption among those of the run."""
         self._spared: defaultdict[str, list[Spared]] = defaultdict(list)
 
     def add(self, record: Record) -> None:
+        if record.run_id != self._started.run_id:
+            return
+        self._seen.add(record)
         if record.event == "run_finished":
             self._matched.update(dict(enumerate(record.exemptions_matched or ())))
         if record.event != "runtime_audited" or record.outcome in ENDED or record.reason in NOT_COUNTED:
             return
-        if (row := _over_age(record, self.policy, self._now)) is not None:
-            self.over_age.append(row)
+        if (row := _over_age(record, self._policy, self._now)) is not None:
+            self._over_age.append(row)
         made = record.created_date
         if self._made_before is not None and (made is None or made < self._made_before):
-            self.left.append(_left(record, self.policy, self._now))
+            self._left.append(_left(record, self._policy, self._now))
         if record.reason == Reason.EXEMPT and record.exemption is not None:
-            self._spared[exemption_in_words(record.exemption)].append(_spared(record, self.policy))
+            self._spared[exemption_in_words(record.exemption)].append(_spared(record, self._policy))
 
-    def exemptions(self) -> list[ExemptionLine]:
+    def answer(self) -> Promised:
+        over_age = sorted(self._over_age, key=lambda row: (row.age_s is not None, -(row.age_s or 0.0)))
+        breaking = [row for row in over_age if row.breaks]
+        is_meant = _sweeps(self._frames)
+        return Promised(
+            run=self._seen.line(self._now),
+            max_age_s=None if self._policy is None else self._policy.max_age.total_seconds(),
+            kept=False if breaking else None if self._seen.unread or self._policy is None else True,
+            broken_since=min((row.since + PATIENCE for row in breaking if row.since is not None), default=None),
+            over_age=over_age,
+            kinds=_kinds(over_age),
+            days=_days(self._frames, {run.run_id for run in finished_runs(self._frames, is_meant)}),
+            horizon=None if self._made_before is None else _horizon(self._made_before, self._left),
+            exemptions=self._exemptions(),
+            unread=sorted(project or ALL_RUNTIMES for project in self._seen.unread),
+            remarks=newer_unfinished(self._frames, self._started, is_meant, self._now),
+        )
+
+    def _exemptions(self) -> list[ExemptionLine]:
         """In the order in which the run has them."""
         lines = []
         for place, detail in enumerate(self._started.exemptions):

@@ -21,6 +21,7 @@ from core.review.which import UnknownError, in_time, only_environment
 from core.rules.decision import Action, Decision, Reason
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.exemptions import Exemption
+from core.rules.words import counted, duration
 from core.runtime import Disk, Runtime, RuntimeStatus
 from core.verify.rejudge import DELETION_JOB, deletion_policy, exemption_of, is_older, match_on_record, runtime_of
 
@@ -87,6 +88,18 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
     def simulated(self) -> int:
         """How many incarnations the simulated policy takes."""
         return self.both + self.only_simulated
+
+    @property
+    def in_words(self) -> str:
+        """How the two compare, in a sentence."""
+        when = "at the same time"
+        if self.earlier_s:
+            mean = duration(abs(self.earlier_s) / self.both)
+            when = f"{mean} {'earlier' if self.earlier_s > 0 else 'later'} on average"
+        taken = f"It would have deleted {self.simulated:,} of {counted(self.incarnations, 'runtime')}"
+        who = f"{self.only_simulated:,} alone, {self.both:,} as the policy in force did, {when}"
+        what = f"{self.disks_lost:,} have no disk to keep, the users of {self.regret:,} were back within 24 h"
+        return f"{taken}: {who}; {what}."
 
 
 def simulate(records: Iterable[Record], limits: Limits, exemptions: tuple[Exemption, ...] | None = None) -> Simulated:
@@ -159,6 +172,8 @@ class _Life(msgspec.Struct, gc=False):
     status: str | None = None
     spared_until: datetime | None = None
     """As it was when it was seen last."""
+    youngest: datetime = LONG_AGO
+    """Before this the policy takes it in no case."""
     due: datetime = LONG_AGO
     """Before this nobody need judge it again, as long as it stays as it was."""
     in_force_at: datetime | None = None
@@ -338,10 +353,13 @@ def _note(life: _Life, record: Record, judging: _Judging) -> None:
             life.used.append(record.date_accessed.timestamp())
         elif record.status == RESTING:
             life.used.append(-record.date_accessed.timestamp())
-    life.judging, life.created, life.accessed = judging, record.created_date, record.date_accessed
+    if record.created_date != life.created or judging is not life.judging:
+        created = life.created = record.created_date
+        life.judging, life.youngest = judging, LONG_AGO if created is None else judging.policy.never_before(created)
+    life.accessed = record.date_accessed
     life.status = _interned(record.status)
     life.spared_until = None if record.exemption is None else record.exemption.until
-    life.due = LONG_AGO
+    life.due = life.youngest
 
 
 def _matching_all(exemption: Exemption) -> Exemption:

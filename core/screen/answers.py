@@ -312,22 +312,7 @@ def _(answer: Promised) -> Iterable[Part]:
         )
     yield _lines([f"Not seen, for its list could not be read: {project}" for project in answer.unread], WARNING)
     yield _lines(answer.remarks, WARNING)
-    yield [Styled(promise_in_words(answer), "bold" if answer.kept else FAULT)]
-
-
-def promise_in_words(answer: Promised) -> str:
-    """Whether it is kept, in a sentence."""
-    if answer.kept:
-        beyond = f"; {counted(len(answer.over_age), 'runtime')} above it in time or exempt" if answer.over_age else ""
-        return f"The promise is kept: nothing is older than {duration(answer.max_age_s)}{beyond}."
-    if answer.kept is None:
-        return "Whether the promise is kept cannot be told: not everything is on record."
-    breaking = counted(sum(row.breaks for row in answer.over_age), "runtime")
-    since = f" since {minute(answer.broken_since)}Z" if answer.broken_since else ""
-    kinds = ", ".join(f"{kind.breaking:,} {kind.kept_by}" for kind in answer.kinds if kind.breaking)
-    return (
-        f"The promise is broken{since}: {breaking} older than {duration(answer.max_age_s)}, or of unknown age: {kinds}."
-    )
+    yield [Styled(answer.in_words, "bold" if answer.kept else FAULT)]
 
 
 def _exemptions(lines: Sequence[ExemptionLine]) -> Iterator[Part]:
@@ -366,14 +351,7 @@ def _horizon(horizon: Horizon) -> Iterator[Part]:
                 for row in doubtful
             ],
         )
-    last = f", the last of the others goes from {minute(horizon.final_at)}Z" if horizon.final_at else ""
-    yield [
-        Styled(
-            f"Of those made before {minute(horizon.made_before)}Z {horizon.left:,} are left:"
-            f" {len(doubtful):,} cannot be relied on{last}.",
-            "bold",
-        )
-    ]
+    yield [Styled(horizon.in_words, "bold")]
 
 
 def _path(row: OverAge | Left | Spared) -> str:
@@ -415,21 +393,7 @@ def _(answer: Simulated) -> Iterable[Part]:
             (("runtime", "creator"), ("by", "disk"), ("simulated", "in force"), ("earlier",), ("user back",)),
             [_simulated_cells(row) for row in differing],
         )
-    took = f"It would have deleted {answer.simulated:,} of {answer.incarnations:,} runtimes"
-    took += f", {answer.only_simulated:,} of them alone and the others {_on_average(answer)}"
-    yield [
-        Styled(
-            f"{took}; {answer.disks_lost:,} without a disk to keep; {counted(answer.regret, 'user')} back within 24 h.",
-            "bold",
-        )
-    ]
-
-
-def _on_average(answer: Simulated) -> str:
-    if not answer.earlier_s:
-        return "at the same time"
-    mean = duration(abs(answer.earlier_s) / answer.both)
-    return f"{mean} {'earlier' if answer.earlier_s > 0 else 'later'} on average"
+    yield [Styled(answer.in_words, "bold")]
 
 
 def _simulated_cells(row: Taken) -> list[str]:
