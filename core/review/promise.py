@@ -48,6 +48,8 @@ WHAT_TO_DO: dict[str, str] = {
     Outcome.WOULD_DELETE: "a dry run deletes nothing: run live, with this run as the plan",
     Outcome.WITHHELD: "a guard stopped the run: run_refused says which, and why",
     Outcome.NOT_IN_PLAN: "make a new plan: this one did not hold it",
+    Outcome.EXCEPTED: "somebody left it out by --except: the next run without that takes it",
+    Outcome.OVER_BUDGET: "at-most left it to a later run: raise it, or run more often",
     Outcome.NOT_ATTEMPTED: "the run ended early: the next one goes on with the most overdue",
     Outcome.ALREADY_DELETING: DELETING,
     Outcome.CONFLICT: NEXT_RUN,
