@@ -111,7 +111,7 @@ class Process:
         os.environ.update(
             CLOUD_RUN_EXECUTION=self.run_id, CLOUD_RUN_TASK_INDEX=str(index), CLOUD_RUN_TASK_COUNT=str(count)
         )
-        arguments = Namespace(places=[str(self.world.log.path)], since="30d")
+        arguments = Namespace(places=[str(self.world.log.path)], since="30d", typed=())
         try:
             JOBS[self.job](self.settings, arguments, wall=self.wall, host=self._host)
         except UsageError as error:
