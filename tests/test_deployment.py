@@ -201,6 +201,7 @@ def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_p
         (":1.2.3", "", "image: string should match pattern"),
         (": scheduler@", ": runner@", "-: runner and scheduler must be two accounts"),
         ("deadline: 45m", "deadline: PT45M", "settings: deadline must be there in whole minutes (45m)"),
+        ("45m}", "45m, max_age: P14D}", "settings: max_age must be in whole days (14d)"),
         ("deadline: 45m}", "deadline: 45m, projects: [terra-1]}", "settings: not said here but derived: projects"),
         ("deadline: 45m", "max_age: 14d", "settings: deadline must be there in whole minutes (45m)"),
         ("45m}", "45m, dry_run: false}", "settings: not said here but derived: dry_run"),

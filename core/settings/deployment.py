@@ -183,6 +183,8 @@ class Environment(_Written):
             raise ValueError(f"not said here but derived: {', '.join(derived)}")
         if not re.fullmatch(r"[1-9]\d*m", str(settings.get("deadline"))):
             raise ValueError("deadline must be there in whole minutes (45m): the task's timeout is 2 minutes more")
+        if not re.fullmatch(r"[1-9]\d*d", str(settings.get("max_age", "14d"))):
+            raise ValueError("max_age must be in whole days (14d): an alert is told of what is 6 hours older")
         return settings
 
     @model_validator(mode="after")

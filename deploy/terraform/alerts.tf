@@ -17,6 +17,10 @@ locals {
       severity = "WARNING", metric = "runs_with_failures", runs = 3
       jobs     = ["delete-old-runtimes", "check-autopause"] # what confirm-deletions finds has an alert of its own
     }
+    "A runtime is above the maximum age" = {
+      severity = "ERROR", metric = "runs_over_age", runs = 1, jobs = ["delete-old-runtimes"]
+    }
+    "Runs keep warning"                      = { severity = "WARNING", metric = "runs_with_warnings", runs = 3 }
     "Runs are stopped early again and again" = { severity = "WARNING", metric = "runs_stopped", runs = 2 }
     "Runs are skipped again and again"       = { severity = "WARNING", metric = "runs_skipped", runs = 2 }
     "A deletion did not happen" = {

@@ -4,6 +4,7 @@ locals {
   charts = [
     { title = "Runs that ended, per hour", metric = "runs", by = ["job", "dry_run"], filter = "" },
     { title = "Runs with failures, per hour", metric = "runs_with_failures", by = ["job"], filter = "" },
+    { title = "Runs after which something is above the maximum age", metric = "runs_over_age", by = ["job"], filter = "" },
     { title = "Candidates: due for deletion", metric = "runtimes", by = ["dry_run", "reason"], filter = "metric.label.action=\"delete\"" },
     { title = "Deletions accepted", metric = "runtimes", by = ["reason"], filter = "metric.label.outcome=\"deletion_accepted\"" },
     { title = "Kept, by reason", metric = "runtimes", by = ["job", "reason"], filter = "metric.label.outcome=\"kept\"" },
@@ -15,6 +16,8 @@ locals {
   ]
 
   histograms = [
+    { title = "Age of the oldest, 95th percentile (s)", metric = "oldest" },
+    { title = "How late deletions came, 95th percentile (s)", metric = "late" },
     { title = "Duration of a run, 95th percentile (s)", metric = "duration" },
     { title = "Runtimes listed, 95th percentile", metric = "listed" },
   ]

@@ -62,6 +62,8 @@ locals {
   # The program ends by itself at its deadline and writes its closing record; this is the stop behind it.
   task_timeout = "${(tonumber(trimsuffix(local.environment.settings.deadline, "m")) + 2) * 60}s"
 
+  max_age_s = tonumber(trimsuffix(try(local.environment.settings.max_age, "14d"), "d")) * 24 * 60 * 60
+
   # What an alert says is the section of the runbook with its name, for this environment: its commands can be pasted. It
   # links to no other section, since an alert has none.
   runbook = {

@@ -64,6 +64,18 @@ locals {
       labels      = ["job", "dry_run", "outcome"]
     }
 
+    # The oldest on record is not exempt. The next run after 6 hours is the second that could have taken it.
+    runs_over_age = {
+      description = "Live runs after which a runtime lives on that is older than the maximum age and 6 hours"
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.job=\"delete-old-runtimes\" AND jsonPayload.dry_run=false AND jsonPayload.oldest.age_s>${local.max_age_s + 6 * 60 * 60}"
+      labels      = ["job", "dry_run"]
+    }
+    runs_with_warnings = {
+      description = "Runs that warn of something in their closing record"
+      filter      = "jsonPayload.event=\"run_finished\" AND jsonPayload.warnings=~\".\""
+      labels      = ["job", "dry_run"]
+    }
+
     # Runs that found many, by their closing records: a run is counted once, however its interval and a window lie.
     finding_overdue = {
       description = "Checks that found more overdue runtimes than the environment bears"
@@ -99,6 +111,16 @@ locals {
       description = "Runtimes that runs listed"
       field       = "listed"
       unit        = "1"
+    }
+    oldest = {
+      description = "Age of the oldest runtime that lives on after a run and is not exempt"
+      field       = "oldest.age_s"
+      unit        = "s"
+    }
+    late = {
+      description = "How much later than it was due the last runtime of a run was deleted"
+      field       = "late_s.max"
+      unit        = "s"
     }
   }
 }
