@@ -59,7 +59,8 @@ RETAINED = {("google_logging_project_bucket_config", UPDATE), ("google_storage_b
 SKIPPED = 'timezone: Etc/UTC\n    args: []\n    environments:\n      prod: {skip: "not now"}'
 EDITS = [
     ("the image", PROD, "leo-lifecycle:0.1.0", f"leo-lifecycle@sha256:{'0' * 64}", {(JOB, UPDATE)}),
-    ("a limit", PROD, "max_age: 14d", "max_age: 21d", {(FILE, UPDATE)}),
+    ("a limit", PROD, "max_age_if_idle: 7d", "max_age_if_idle: 9d", {(FILE, UPDATE)}),
+    ("the maximum age", PROD, "max_age: 14d", "max_age: 21d", {(FILE, UPDATE), (METRIC, UPDATE)}),
     ("the deadline", PROD, "deadline: 45m", "deadline: 60m", {(JOB, UPDATE), (FILE, UPDATE)}),
     ("tasks", PROD, "settings:", "tasks: 3\nsettings:", {(JOB, UPDATE)}),
     ("Leonardo", PROD, "notebooks.firecloud.org", "notebooks.example.org", {(JOB, UPDATE), (FILE, UPDATE)}),
