@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout, suppress
 from datetime import datetime, timedelta
 from functools import partial
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -40,7 +40,7 @@ from core.screen.answers import draw
 from core.screen.styled import printable
 from core.verify import verify
 from core.verify.verdict import Verification
-from tests.conftest import validator
+from tests.conftest import hold_to_the_schema
 from tests.test_deletion import POLICY
 from tests.test_errors import TOKEN
 from tests.test_hostile import UNSEEN
@@ -55,9 +55,6 @@ SHORT = 512
 
 PYTHON = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=dict[str, int]().__getitem__)
 """Reads JSON as we do, numbers of any length and no NaN among them; what it makes of numbers is of no use."""
-
-_shapes: set[str] = set()
-"""Of records that the published schema allows."""
 
 
 # A list, and a single runtime
@@ -216,10 +213,7 @@ def _hold_recorded(event: events.Event) -> Record:
     (line,) = kept.lines
     assert not re.search(rb"[\x00-\x1f]", line.removesuffix(b"\n"))
     written = json.loads(line)
-    shape = str([(name, type(value)) for name, value in written.items()])
-    if shape not in _shapes:  # to hold each of them against it takes longer than all the rest
-        validator().validate(written)
-        _shapes.add(shape)
+    hold_to_the_schema(written)
     source = Lines(line)
     records = AuditRecords(source)
     (record,) = records
@@ -282,12 +276,13 @@ def hold_log(log: bytes) -> None:
     assert len(read) == records.records
     places = {fault.place for fault in (*records.faults, *records.torn)}
     assert lines - len(places) <= records.records + records.repeated + records.foreign <= lines
-    shown = StringIO()
-    with redirect_stdout(shown):
+    shown = BytesIO()
+    with redirect_stdout(TextIOWrapper(shown, encoding="utf-8", write_through=True)) as screen:
         for answer in _answers(read) if read else ():
             assert msgspec.json.encode(answer)
             draw(answer)
-    assert not UNSEEN.search(shown.getvalue())
+        screen.flush()
+    assert not UNSEEN.search(shown.getvalue().decode())
 
 
 def _answers(read: list[Record]) -> Iterator[object]:

@@ -2,18 +2,22 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import jsonschema
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from core.records.events import schema
 from core.sandbox.google_cloud import Google
@@ -21,16 +25,54 @@ from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.server import SandboxServer
 from jobs.__main__ import main
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no fault of the program
-hypothesis.settings.load_profile("untimed")
+for profile, examples in {"quick": 40, "thorough": 100, "chaos": 1000}.items():
+    hypothesis.settings.register_profile(  # a slow machine is no fault of the program
+        profile, deadline=None, max_examples=examples
+    )
+hypothesis.settings.load_profile("quick")
 
 LEO = str(Path(sys.executable).with_name("leo-lifecycle"))
 DRY = LEO + "-dry-run"
+MEASURED = 3
+"""So many cells of a test are; what more of them reach counts as not covered."""
 
 
 @cache
 def validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema())
+
+
+@cache
+def words_of_the_schema() -> frozenset[str]:
+    words = frozenset(re.findall(r'"([^"]+)"', json.dumps(schema())))
+    assert words.isdisjoint({"pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems"})
+    return words
+
+
+def shape_of(value: Any) -> Any:
+    """All that the schema asks about it: names, types, and which of the schema's own words it is."""
+    match value:
+        case dict():
+            return tuple((name, shape_of(one)) for name, one in value.items())
+        case list():
+            return list, frozenset(map(shape_of, value))
+        case str():
+            return value if value in words_of_the_schema() else str
+        case float():
+            return float, value.is_integer()
+        case _:
+            return type(value)
+
+
+shapes_that_hold: set[Any] = set()
+
+
+def hold_to_the_schema(record: dict[str, Any]) -> None:
+    """Each shape once: to hold each record takes longer than to write it."""
+    shape = shape_of(record)
+    if shape not in shapes_that_hold:
+        validator().validate(record)
+        shapes_that_hold.add(shape)
 
 
 @dataclass(frozen=True)
@@ -41,7 +83,7 @@ class Ended:
     out: str
     err: str
 
-    @property
+    @cached_property
     def records(self) -> list[dict[str, Any]]:
         """Every record, held against the schema and against the promises that hold for every run."""
         return read_records(self.out.removesuffix("\n").split("\n") if self.out else [])  # a text may hold U+2028
@@ -66,13 +108,35 @@ class Ended:
 def read_records(lines: list[str]) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in lines]
     for record in records:
-        validator().validate(record)
+        hold_to_the_schema(record)
     assert [record["seq"] for record in records] == list(range(len(records)))
     return records
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--as-processes", action="store_true", help="run each cell of the fault matrix as a process")
+    parser.addoption("--as-processes", action="store_true", help="run each cell of a matrix as a process of its own")
+
+
+def one_of_each(
+    cells: Iterable[Any], kind: Callable[[Any], Hashable], name: Callable[[Any], str] = str
+) -> list[ParameterSet]:
+    """The cells of a test: of each kind the first is tried always, the others with `make chaos`."""
+    seen = set[Hashable]()
+    params = []
+    for cell in cells:
+        params.append(pytest.param(cell, id=name(cell), marks=[pytest.mark.chaos] if kind(cell) in seen else []))
+        seen.add(kind(cell))
+    return params
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Coverage, which doubles the time of what it measures, is taken of the first few cells of a test alone."""
+    cells = Counter[str]()
+    for item in () if config.getoption("no_cov") else items:
+        test = item.nodeid.partition("[")[0]
+        cells[test] += 1
+        if cells[test] > MEASURED:
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +145,19 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         if name.upper().startswith(("LIFECYCLE_", "CLOUD_RUN_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@contextmanager
+def variables_alone(**variables: str) -> Iterator[None]:
+    """Within, the environment holds these and no others; it is given back whatever a command drops of it."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture
@@ -191,10 +268,13 @@ __all__ = [
     "calls",
     "delete",
     "finish",
+    "hold_to_the_schema",
     "on_google",
+    "one_of_each",
     "paths",
     "payloads",
     "read_records",
     "rewritten",
     "start",
+    "variables_alone",
 ]

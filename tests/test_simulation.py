@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.history import write_history
@@ -104,7 +104,6 @@ def _one(
     return events.runtime_audited(listed, decision, outcome, "", name_creator=True)
 
 
-@settings(max_examples=60)
 @given(history=histories())
 def test_the_policy_in_force_reproduces_itself_exactly(history: list[Record]) -> None:
     condemned: dict[str, datetime] = {}
@@ -118,7 +117,6 @@ def test_the_policy_in_force_reproduces_itself_exactly(history: list[Record]) ->
     assert answer.policy == answer.in_force
 
 
-@settings(max_examples=60)
 @given(history=histories(), policy=policies, seed=st.randoms())
 def test_records_in_any_order_and_twice_give_the_same_answer(
     history: list[Record], policy: DeletionPolicy, seed: Any
@@ -130,7 +128,6 @@ def test_records_in_any_order_and_twice_give_the_same_answer(
     assert simulate([*openings, *others], limits) == simulate(history, limits)
 
 
-@settings(max_examples=60)
 @given(history=histories(), policy=policies)
 def test_each_is_taken_at_the_first_run_at_which_the_other_rule_condemns_it(
     history: list[Record], policy: DeletionPolicy

@@ -31,7 +31,7 @@ from core.sandbox.leonardo import Leonardo as SandboxLeonardo
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import Settings
 from jobs.delete_old_runtimes import deletion
-from tests.conftest import a_machine, calls, paths, validator
+from tests.conftest import a_machine, calls, hold_to_the_schema, paths
 
 
 class Memory:
@@ -63,7 +63,7 @@ class Memory:
     def records(self) -> list[dict[str, Any]]:
         records = [json.loads(line) for line in self.lines]
         for record in records:
-            validator().validate(record)
+            hold_to_the_schema(record)
         return records
 
     def outcomes(self) -> dict[str, str]:

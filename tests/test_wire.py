@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.leonardo.array import LARGEST_ITEM
@@ -609,7 +609,6 @@ items_as_they_should_be = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=300)
 @given(items | items_as_they_should_be)
 @example(an_item(id=1201.0))
 @example(an_item(autopauseThreshold=30.0))
@@ -627,7 +626,6 @@ def cut(body: bytes, data: st.DataObject) -> list[bytes]:
     return [body[start:end] for start, end in zip([0, *places], [*places, len(body)], strict=True)]
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(items, max_size=6), st.booleans(), st.data())
 def test_a_list_is_the_same_however_it_is_cut(content: list[object], ascii_only: bool, data: st.DataObject) -> None:  # noqa: FBT001
     body = compact(content, ascii_only=ascii_only)
@@ -635,7 +633,6 @@ def test_a_list_is_the_same_however_it_is_cut(content: list[object], ascii_only:
     assert received(*cut(body, data)) == (expected, None)
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(items, min_size=1, max_size=3))
 @example([an_item(1, labels={"a": "},{", "b": '\\"},{'}, errors=[{"a": 1}, {"b": 2}])])
 def test_a_list_is_the_same_byte_by_byte_and_with_spaces(content: list[object]) -> None:
@@ -663,7 +660,6 @@ def test_a_list_that_was_cut_off_is_never_just_shorter(size: int) -> None:
         assert got == whole[: len(got)]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda body: b"[" + body))
 def test_any_bytes_are_items_or_unreadable(body: bytes) -> None:
     _, error = received(body)
