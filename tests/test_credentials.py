@@ -19,6 +19,7 @@ import pytest
 
 from core.leonardo.credentials import SCOPES, GoogleCredentials
 from core.leonardo.errors import CredentialsError
+from tests.conftest import one_of_each
 
 JOB = "job@example.iam.gserviceaccount.com"
 EMAIL, PROFILE = (f"https://www.googleapis.com/auth/userinfo.{part}" for part in ("email", "profile"))
@@ -97,6 +98,7 @@ BEGINNING = """
 import asyncio, json
 from core.leonardo.credentials import google_credentials
 from core.leonardo.errors import CredentialsError
+from tests.conftest import one_of_each
 
 def said(make):
     try:
@@ -190,25 +192,34 @@ def test_a_token_that_cannot_be_had_is_told_in_words_and_not_in_those_of_the_ans
     assert "\n" not in sentence
 
 
+def misread_at(answer: str) -> tuple[str, str]:
+    """What stands first, and what stands for the end of the token's life."""
+    return answer[4:6], answer.partition('"expires_in":')[2][:1]
+
+
 @pytest.mark.parametrize(
     "answer",
-    [
-        f"200 {SECRET}",
-        f'200 {{"access_token":"{SECRET}"',
-        f'200 "{SECRET}"',
-        f'200 ["{SECRET}"]',
-        f'200 {{"access_token":"{SECRET}"}}',
-        f'200 {{"access_token":null,"{SECRET}":1,"expires_in":3600}}',
-        '200 {"access_token":7,"expires_in":3600}',
-        '200 {"access_token":"","expires_in":3600}',
-        *(
-            f'200 {{"access_token":"{SECRET}","expires_in":{end}}}'
-            for end in ("1e300", "1e9999", "NaN", "[]", "1" * 99)
+    one_of_each(
+        (
+            f"200 {SECRET}",
+            f'200 {{"access_token":"{SECRET}"',
+            f'200 "{SECRET}"',
+            f'200 ["{SECRET}"]',
+            f'200 {{"access_token":"{SECRET}"}}',
+            f'200 {{"access_token":null,"{SECRET}":1,"expires_in":3600}}',
+            '200 {"access_token":7,"expires_in":3600}',
+            '200 {"access_token":"","expires_in":3600}',
+            *(
+                f'200 {{"access_token":"{SECRET}","expires_in":{end}}}'
+                for end in ("1e300", "1e9999", "NaN", "[]", "1" * 99)
+            ),
+            *(f'200 {{"access_token":"{SECRET}","expires_in":{end}}}' for end in ('"soon"', "null", f'"{SECRET}"')),
+            "200 " + "[" * 100_000,
+            "200 ",
         ),
-        *(f'200 {{"access_token":"{SECRET}","expires_in":{end}}}' for end in ('"soon"', "null", f'"{SECRET}"')),
-        "200 " + "[" * 100_000,
-        "200 ",
-    ],
+        kind=misread_at,
+        name=lambda answer: answer[:60],
+    ),
 )
 def test_an_answer_that_gives_no_token_is_told_in_one_line(
     answer: str, metadata: MetadataServer, tmp_path: Path

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from core.settings.deployment import read_cron, read_environment
 from core.settings.durations import parse_duration
-from tests.conftest import a_machine
+from tests.conftest import Ended, a_machine, variables_alone
 from tests.terraform import DEPLOYED, ROOT, Tree, copied, initialised, needs_terraform
 
 pytestmark = needs_terraform
@@ -37,19 +37,28 @@ class Planned:
     tasks: dict[str, dict[str, Any]]
     folder: Path
 
-    def here(self, words: list[str]) -> list[str]:
-        return [word.replace(PYTHON, sys.executable).replace(MOUNTED_AT, str(self.folder)) for word in words]
+    program: Callable[..., Ended] | None
+    """That of this process, where not each execution is to be a process of its own."""
 
-    def run(
-        self, job: str, *overriding: str, usual: bool = True, **variables: str
-    ) -> "subprocess.CompletedProcess[str]":
+    def run(self, job: str, *overriding: str, usual: bool = True, **variables: str) -> Ended:
         """As an execution would, with overridden arguments behind or instead of its own, and variables."""
         (container,) = self.tasks[job]["containers"]
         words = [*container["command"], *(container["args"] or () if usual else ()), *overriding]
-        return subprocess.run(self.here(words), env=variables, capture_output=True, text=True, check=False, timeout=60)
+        here = [word.replace(PYTHON, sys.executable).replace(MOUNTED_AT, str(self.folder)) for word in words]
+        if self.program is not None and "/proc/self/environ" not in words:
+            assert words[:4] == [PYTHON, "-I", "-m", "jobs"]
+            with variables_alone(**variables):
+                return self.program(*here[4:])
+        ended = subprocess.run(here, env=variables, capture_output=True, text=True, check=False, timeout=60)
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
-def planned(tree: Tree, name: str, folder: Path) -> Planned:
+@pytest.fixture
+def program(run: Callable[..., Ended], request: pytest.FixtureRequest) -> Callable[..., Ended] | None:
+    return None if request.config.getoption("--as-processes") else run
+
+
+def planned(tree: Tree, name: str, folder: Path, program: Callable[..., Ended] | None = None) -> Planned:
     resources = tree.planned(name)["planned_values"]["root_module"]["resources"]
     tasks: dict[str, dict[str, Any]] = {}
     for resource in resources:
@@ -58,7 +67,7 @@ def planned(tree: Tree, name: str, folder: Path) -> Planned:
         if resource["type"] == "google_storage_bucket_object":
             content = resource["values"]["content"].replace(MOUNTED_AT, str(folder))
             (folder / resource["values"]["name"]).write_text(content)
-    return Planned(tasks, folder)
+    return Planned(tasks, folder, program)
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +76,29 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def sweeping(new: Path, tmp_path: Path, server: SandboxServer) -> Iterator[Planned]:
+def sweeping(
+    new: Path, tmp_path: Path, server: SandboxServer, program: Callable[..., Ended] | None = None
+) -> Iterator[Planned]:
     """The jobs of test, were its Leonardo on this machine."""
     folder = tmp_path / "settings"
     folder.mkdir()
     with copied(new, tmp_path / "tree") as tree:
         path = "deploy/environments/test.yaml"
         tree.edit(path, "https://leonardo.dsde-dev.broadinstitute.org", f"{server.url}\n  auth: none")
-        yield planned(tree, "test", folder)
+        yield planned(tree, "test", folder, program)
 
 
 @pytest.mark.parametrize("name", DEPLOYED)
-def test_the_jobs_of_an_environment_are_told_what_its_files_say(new: Path, tmp_path: Path, name: str) -> None:
+def test_the_jobs_of_an_environment_are_told_what_its_files_say(
+    new: Path, tmp_path: Path, program: Callable[..., Ended] | None, name: str
+) -> None:
     folder = tmp_path / "settings"
     folder.mkdir()
     with copied(new, tmp_path / "tree") as tree:
         path = tree.root / f"deploy/environments/{name}.yaml"
         path.with_suffix(".projects.txt").write_text("terra-1\nterra-2\n")
         path.with_suffix(".exemptions.yaml").write_text(WORKSHOP)
-        made, environment = planned(tree, name, folder), read_environment(path)
+        made, environment = planned(tree, name, folder, program), read_environment(path)
     jobs = [job for entry in read_cron(ROOT / "cron.yaml").cron if (job := entry.at(name)) is not None]
     assert made.tasks.keys() == {one for job in jobs for one in (job.job, job.rehearsal)}
     assert (folder / "exemptions.yaml").read_text() == WORKSHOP
@@ -99,8 +112,8 @@ def test_the_jobs_of_an_environment_are_told_what_its_files_say(new: Path, tmp_p
             assert (container["command"][:4], container["env"]) == ([PYTHON, "-I", "-m", "jobs"], [])
             assert job.job in container["command"], "no argument can make another job of it"
             shown = made.run(deployed, "--show-config")
-            assert shown.returncode == 0, shown.stderr
-            told = yaml.safe_load(shown.stdout)
+            assert shown.code == 0, shown.err
+            told = yaml.safe_load(shown.out)
             assert told.get("dry_run", True) is dry_run, "what it does not have is a dry run"
             assert told["environment"] == name
             assert told["audit_cloud_log"] == environment.audit_log
@@ -116,10 +129,10 @@ def test_a_hundred_thousand_projects_travel_in_no_variable_and_no_argument(new: 
         listed.write_text("# all\r\n" + "".join(f"terra-{number:06}\r\n" for number in range(100_000)))
         made = planned(tree, "prod", folder)
     refused = made.run("delete-old-runtimes-dry-run", "--deadline", "1s")
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "deadline: 1s is not above" in refused.stderr
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "deadline: 1s is not above" in refused.err
     shown = made.run("delete-old-runtimes-dry-run", "--show-config")
-    assert f"projects_file: {folder}/projects.txt" in shown.stdout
+    assert f"projects_file: {folder}/projects.txt" in shown.out
 
 
 STRANGER = "http://127.0.0.1:9"
@@ -156,17 +169,18 @@ TURNED = [
 def test_whoever_may_rehearse_can_turn_a_rehearsal_nowhere_else(
     new: Path,
     tmp_path: Path,
+    program: Callable[..., Ended] | None,
     job: str,
     usual: bool,  # noqa: FBT001 - pytest passes it
 ) -> None:
-    with serving(Leonardo([a_machine(1)])) as server, sweeping(new, tmp_path, server) as jobs:
+    with serving(Leonardo([a_machine(1)])) as server, sweeping(new, tmp_path, server, program) as jobs:
         stranger = tmp_path / "stranger.yaml"
         stranger.write_text(f"leonardo_url: {STRANGER}\n")
         for what, words, variables in TURNED:
             given = [word.format(stranger=stranger) for word in words]
             turned = jobs.run(job, *given, usual=usual, **variables)
-            assert (turned.returncode, turned.stdout) == (2, ""), f"{what}: {turned.stderr}"
-            assert "Traceback" not in turned.stderr
+            assert (turned.code, turned.out) == (2, ""), f"{what}: {turned.err}"
+            assert "Traceback" not in turned.err
         assert server.requests == []
 
 
@@ -190,7 +204,7 @@ def test_variables_that_python_and_libraries_obey_run_nothing(new: Path, tmp_pat
     with serving(Leonardo([a_machine(1)])) as server, sweeping(new, tmp_path, server) as jobs:
         for job in jobs.tasks:
             held = jobs.run(job, "--deadline", "1s", **variables)
-            assert held.returncode == 2
-            assert held.stderr.count("\n") == 1
-            assert "deadline: 1s is not above" in held.stderr
+            assert held.code == 2
+            assert held.err.count("\n") == 1
+            assert "deadline: 1s is not above" in held.err
     assert not ran.exists()

@@ -81,6 +81,7 @@ def run_from(prefix: Path, command: str, *arguments: str) -> Ended:
     return Ended(ran.returncode, ran.stdout, ran.stderr)
 
 
+@pytest.mark.chaos
 def test_the_program_runs_from_what_is_installed_and_from_nothing_else(installed: Path) -> None:
     told = run_from(installed, "leo-lifecycle", "--version")
     assert (told.code, told.out) == (0, f"leo-lifecycle {version('leo-lifecycle')}\n")
@@ -93,6 +94,7 @@ def test_the_program_runs_from_what_is_installed_and_from_nothing_else(installed
         assert run_from(installed, "python", "-c", f"import {google}").code == 0
 
 
+@pytest.mark.chaos
 def test_it_carries_its_licence_and_its_version(installed: Path) -> None:
     (metadata,) = installed.glob("lib/python3.*/site-packages/leo_lifecycle-*.dist-info")
     assert metadata.name == f"leo_lifecycle-{__version__}.dist-info"
@@ -101,6 +103,7 @@ def test_it_carries_its_licence_and_its_version(installed: Path) -> None:
     assert (metadata / "licenses/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
+@pytest.mark.chaos
 def test_neither_sandbox_nor_tools_are_in_it_and_everything_is_compiled(installed: Path) -> None:
     (packages,) = installed.glob("lib/python3.*/site-packages")
     there = {path.name.lower() for path in packages.iterdir()}

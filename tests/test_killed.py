@@ -18,14 +18,16 @@ from core.sandbox.machine import Machine
 from core.sandbox.server import SandboxServer, serving
 from core.verify import verify
 from core.verify.finding import messages
-from tests.conftest import Ended, a_machine, delete, paths, start
+from tests.conftest import Ended, a_machine, delete, one_of_each, paths, start
 
 Run = Callable[..., Ended]
 DUE, YOUNG = paths(1, 2, 3), paths(4, 5)
 REQUESTS = 7
 """One list, and a look and a DELETE for each of three."""
+REQUESTED = dict(enumerate(["list", *["look", "DELETE"] * 3], 1))
 RECORDS = 9
 """One that opens the run, one for each that is kept, an intent and an outcome for each of three."""
+EVENTS = dict(enumerate(["opening", "kept", "kept", *["intent", "outcome"] * 3], 1))
 LATER = datetime.now(UTC) + timedelta(days=1)
 
 
@@ -112,7 +114,7 @@ def confirming(server: SandboxServer, *files: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("request_number", range(1, REQUESTS + 1))
+@pytest.mark.parametrize("request_number", one_of_each(range(1, REQUESTS + 1), kind=REQUESTED.__getitem__))
 def test_a_run_that_is_killed_at_a_request_is_accounted_for(
     request_number: int, when: str, run: Run, tmp_path: Path
 ) -> None:
@@ -126,7 +128,7 @@ def test_a_run_that_is_killed_at_a_request_is_accounted_for(
         assert_accounted_for(server, audit_file, run)
 
 
-@pytest.mark.parametrize("count", range(1, RECORDS + 1))
+@pytest.mark.parametrize("count", one_of_each(range(1, RECORDS + 1), kind=EVENTS.__getitem__))
 def test_a_run_that_is_killed_behind_a_record_is_accounted_for(count: int, run: Run, tmp_path: Path) -> None:
     audit_file = tmp_path / "killed.jsonl"
     with serving(deadly()) as server:

@@ -28,7 +28,6 @@ from jobs import check_autopause, confirm_deletions, delete_old_runtimes
 BEGIN = datetime(2026, 9, 1, tzinfo=UTC)
 HOUR, DAY, MINUTE = timedelta(hours=1), timedelta(days=1), timedelta(minutes=1)
 DAYS = 30
-USERS, PROJECTS = 300, 200
 LOST = "terra-7"
 """The project on which the caller loses its role, for good."""
 STUCK_AFTER = 2 * HOUR
@@ -86,8 +85,8 @@ class Ends:
 class Month:
     """The clock, the users, and who is on call."""
 
-    def __init__(self, days: int, seed: int) -> None:
-        self.days = days
+    def __init__(self, days: int, users: int, seed: int) -> None:
+        self.days, self.users, self.projects = days, users, 2 * users // 3
         self.outage = days // 2
         """The day on which Leonardo does not answer."""
         self.role_lost = days // 3
@@ -123,7 +122,7 @@ class Month:
                 self._pass_an_hour(server, hour % 24)
 
     def _pass_an_hour(self, server: SandboxServer, hour: int) -> None:
-        for user in range(USERS):
+        for user in range(self.users):
             chance = self.random.random()
             if chance < 0.03:
                 self._use(server, user, chance)
@@ -139,11 +138,11 @@ class Month:
             self.look_for_the_old()
 
     def _first_machines(self) -> Iterator[Machine]:
-        for user in range(USERS):
+        for user in range(self.users):
             age = self.random.random() * 7 * DAY
             yield Machine(
                 id=user + 1,
-                project=f"terra-{user % PROJECTS}",
+                project=f"terra-{user % self.projects}",
                 name=f"all-of-us-{user}",
                 creator=f"user-{user}@example.org",
                 status=TrueStatus.STOPPED,
@@ -158,7 +157,7 @@ class Month:
     # the users
 
     def _use(self, server: SandboxServer, user: int, chance: float) -> None:
-        project, name = f"terra-{user % PROJECTS}", f"all-of-us-{user}"
+        project, name = f"terra-{user % self.projects}", f"all-of-us-{user}"
         try:
             machine = self.leonardo.machine(project, name)
         except RefusedError:
@@ -244,10 +243,10 @@ class Month:
                 self.unexplained.append(f"{machine.project}/{machine.name} on day {self.day}: {age} old")
 
 
-@pytest.mark.parametrize("days", [5, pytest.param(30, marks=pytest.mark.chaos)])
-def test_a_month_in_the_life_of_a_fleet(days: int) -> None:
-    """The first days of one, where the whole would take too long."""
-    month = Month(days, seed=11)
+@pytest.mark.parametrize(("days", "users"), [(3, 150), pytest.param(DAYS, 300, marks=pytest.mark.chaos)])
+def test_a_month_in_the_life_of_a_fleet(days: int, users: int) -> None:
+    """The first days of a small one, where the whole would take too long."""
+    month = Month(days, users, seed=11)
     month.live()
     leonardo, ends = month.leonardo, month.ends
     assert leonardo.against_the_rule == []

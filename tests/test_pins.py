@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from core.sandbox.server import SandboxServer, serving
 from core.settings.faults import UsageError
 from core.settings.pins import Pin, drop_variables, take_pins
 from jobs.__main__ import JOBS, main
-from tests.conftest import DRY, Ended, a_machine, calls, read_records
+from tests.conftest import DRY, Ended, a_machine, calls, read_records, variables_alone
 
 Run = Callable[..., Ended]
 ROOT = Path(__file__).parents[1]
@@ -210,9 +210,13 @@ def leonardo() -> Iterator[SandboxServer]:
 
 
 def deployed(
-    server: SandboxServer, *arguments: str, auth: str = "none", **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """A rehearsal with these arguments and variables, by the command as it is deployed."""
+    server: SandboxServer,
+    *arguments: str,
+    auth: str = "none",
+    variables: Mapping[str, str] | None = None,
+    program: Run | None = None,
+) -> Ended:
+    """A rehearsal with these arguments and variables, by the command as it is deployed, or inside this process."""
     pins = {
         "dry-run": "yes",
         "leonardo-url": server.url,
@@ -223,14 +227,19 @@ def deployed(
         "google-emulator": "",
     }
     words = [word for name, value in pins.items() for word in ("--pin", f"{name}={value}")]
-    command = [sys.executable, "-I", "-m", "jobs", *words, *SWEEP, *arguments]
-    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    told = (*words, *SWEEP, *arguments)
+    if program is not None:
+        with variables_alone(**os.environ | (variables or {})):
+            return program(*told)
+    command, environment = [sys.executable, "-I", "-m", "jobs", *told], os.environ | (variables or {})
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
 def test_the_command_as_deployed_sweeps_whom_it_pins(leonardo: SandboxServer) -> None:
     ended = deployed(leonardo)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert read_records(ended.stdout.splitlines())[-1]["outcomes"] == {"would_delete": 1}
+    assert (ended.code, ended.err) == (0, "")
+    assert read_records(ended.out.splitlines())[-1]["outcomes"] == {"would_delete": 1}
 
 
 @pytest.mark.parametrize(
@@ -248,23 +257,30 @@ def test_the_command_as_deployed_sweeps_whom_it_pins(leonardo: SandboxServer) ->
 )
 @pytest.mark.parametrize("source", ["flag", "variable", "file"])
 def test_nobody_else_can_be_named_to_it(
-    leonardo: SandboxServer, stranger: Stranger, source: str, name: str, value: str
+    leonardo: SandboxServer,
+    stranger: Stranger,
+    run: Run,
+    request: pytest.FixtureRequest,
+    source: str,
+    name: str,
+    value: str,
 ) -> None:
+    program = None if request.config.getoption("--as-processes") else run
     value = value.format(stranger=stranger.address, port=stranger.address.rpartition(":")[2])
     Path("config.yaml").write_text(json.dumps({name: value}))
     flag = "--no-dry-run" if name == "dry_run" else f"--{name.replace('_', '-')}={value}"
     arguments = {"flag": (flag,), "variable": (), "file": ("--config", "config.yaml")}[source]
     variables = {f"LIFECYCLE_{name.upper()}": value} if source == "variable" else {}
-    ended = deployed(leonardo, *arguments, auth="google", **variables)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"{name.replace('_', '-')} {PINNED}" in ended.stderr
+    ended = deployed(leonardo, *arguments, auth="google", program=program, variables=variables)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{name.replace('_', '-')} {PINNED}" in ended.err
     assert (calls(leonardo), stranger.asked) == ([], False)
 
 
 def test_its_own_variables_are_no_config_file(leonardo: SandboxServer, stranger: Stranger) -> None:
     slipped_in = {"LANG": f"C\nleonardo_url: http://{stranger.address}\n"}
-    ended = deployed(leonardo, "--config", "/proc/self/environ", **slipped_in)
-    assert (ended.returncode, ended.stdout) == (2, "")
+    ended = deployed(leonardo, "--config", "/proc/self/environ", variables=slipped_in)
+    assert (ended.code, ended.out) == (2, "")
     assert (calls(leonardo), stranger.asked) == ([], False)
 
 
@@ -283,8 +299,8 @@ def test_variables_that_libraries_obey_do_nothing(
     leonardo: SandboxServer, stranger: Stranger, names: tuple[str, ...]
 ) -> None:
     value = f"http://{stranger.address}" if "PROXY" in names[0] else "/dev/null"
-    ended = deployed(leonardo, **dict.fromkeys(names, value))
-    assert (ended.returncode, ended.stderr, stranger.asked) == (0, "", False)
+    ended = deployed(leonardo, variables=dict.fromkeys(names, value))
+    assert (ended.code, ended.err, stranger.asked) == (0, "", False)
     assert calls(leonardo) == ["list", "get terra-1/all-of-us-1"]
 
 
@@ -304,23 +320,23 @@ def test_no_key_and_no_metadata_server_can_be_slipped_in(leonardo: SandboxServer
         {"GCE_METADATA_HOST": stranger.address, "GCE_METADATA_ROOT": stranger.address},
         {"GCE_METADATA_IP": stranger.address, "GCE_METADATA_HOST": stranger.address},
     ):
-        ended = deployed(leonardo, auth="google", **variables)
-        assert ended.returncode == 2
-        assert ended.stderr.startswith("leo-lifecycle: auth: no Google credentials: ")
+        ended = deployed(leonardo, auth="google", variables=variables)
+        assert ended.code == 2
+        assert ended.err.startswith("leo-lifecycle: auth: no Google credentials: ")
         assert (calls(leonardo), stranger.asked) == ([], False)
 
 
 def test_no_code_runs_that_a_variable_names(leonardo: SandboxServer, tmp_path: Path) -> None:
     (tmp_path / "httpx.py").write_text("open('ran', 'w')\n")
     (tmp_path / "sitecustomize.py").write_text("open('ran', 'w')\n")
-    ended = deployed(
-        leonardo,
-        PYTHONWARNINGS="all:0:antigravity.x:0:0",
-        BROWSER="/bin/sh -c 'touch ran' %s",
-        PYTHONPATH=str(tmp_path),
-        PYTHONSTARTUP=str(tmp_path / "httpx.py"),
-    )
-    assert (ended.returncode, ended.stderr, (tmp_path / "ran").exists()) == (0, "", False)
+    variables = {
+        "PYTHONWARNINGS": "all:0:antigravity.x:0:0",
+        "BROWSER": "/bin/sh -c 'touch ran' %s",
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONSTARTUP": str(tmp_path / "httpx.py"),
+    }
+    ended = deployed(leonardo, variables=variables)
+    assert (ended.code, ended.err, (tmp_path / "ran").exists()) == (0, "", False)
 
 
 def test_what_is_no_setting_and_no_matter_of_language_or_cloud_run_is_dropped() -> None:

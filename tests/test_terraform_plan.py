@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import one_of_each
 from tests.terraform import CHANNEL, DEPLOYED, PROD, Tree, copied, initialised, needs_terraform
 
 pytestmark = needs_terraform
@@ -38,7 +39,7 @@ def applied(prod: Path, tmp_path: Path) -> Iterator[Tree]:
         yield made
 
 
-@pytest.mark.parametrize("name", DEPLOYED)
+@pytest.mark.parametrize("name", one_of_each(sorted(DEPLOYED, key="prod".__ne__), kind=bool))
 def test_an_environment_is_planned_and_once_applied_there_is_nothing_left_to_do(tree: Tree, name: str) -> None:
     assert {actions for _, actions in tree.changes(name)} == {("create",)}
     tree.apply()
@@ -90,10 +91,11 @@ EDITS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "was", "becomes", "changed"), [edit[1:] for edit in EDITS], ids=[e[0] for e in EDITS])
+@pytest.mark.parametrize("edit", one_of_each(EDITS, kind=lambda edit: frozenset(edit[-1]), name=lambda edit: edit[0]))
 def test_an_edit_changes_in_place_what_it_is_about_and_nothing_else(
-    applied: Tree, path: str, was: str, becomes: str, changed: set[tuple[str, tuple[str, ...]]]
+    applied: Tree, edit: tuple[str, str, str, str, set[tuple[str, tuple[str, ...]]]]
 ) -> None:
+    _, path, was, becomes, changed = edit
     applied.edit(path, was, becomes)
     assert applied.changes("prod") == changed
 
@@ -180,10 +182,16 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("file", "was", "becomes", "told"), MISTAKES, ids=[f"{m[0]}: {m[2]}" for m in MISTAKES])
+def of_its_kind(mistake: tuple[str, str, str, str]) -> str:
+    told = mistake[-1]
+    return next((kind for kind in ("none of", "expected here", "attribute", "match") if kind in told), told)
+
+
+@pytest.mark.parametrize("mistake", one_of_each(MISTAKES, kind=of_its_kind, name=lambda m: f"{m[0]}: {m[2]}"))
 def test_a_mistake_of_the_kind_that_a_person_makes_is_told_by_the_plan(
-    tree: Tree, file: str, was: str, becomes: str, told: str
+    tree: Tree, mistake: tuple[str, str, str, str]
 ) -> None:
+    file, was, becomes, told = mistake
     tree.edit(f"deploy/terraform/{file}", was, becomes)
     refused = tree.plan("prod")
     assert refused.returncode == 1
