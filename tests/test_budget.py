@@ -63,6 +63,16 @@ def test_a_backlog_above_a_cap_drains_by_a_plan_and_a_budget_within_it(
     assert ended.finished["outcomes"]["over_budget"] == 12 - at_most
 
 
+def test_a_rehearsal_by_a_plan_says_what_its_live_run_would_be_told(run: Run) -> None:
+    with serving(a_backlog()) as server:
+        run(*delete(server, "--audit-file", "plan.jsonl"))
+        words = ("--plan", "plan.jsonl", "--max-acts", "5", "--audit-file", "log.jsonl")
+        for at_most, told in (("5", []), ("6", ["max_acts"])):
+            ended = run(*delete(server, *words, "--at-most", at_most))
+            assert (ended.code, ended.finished["would_be_refused_by"]) == (0, told)
+    assert run("review-audit-log", "verify", "--from", "log.jsonl").code == 0
+
+
 def test_without_a_plan_the_caps_look_at_all_that_is_due(run: Run) -> None:
     with serving(a_backlog()) as server:
         rehearsed = run(*delete(server, "--max-acts", "11", "--at-most", "1"))

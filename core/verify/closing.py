@@ -245,7 +245,8 @@ def _cap_faults(closing: Record, tally: Tally, started: Record) -> Iterator[Faul
     acted = tally.count(lambda of: of.acted)
     for refusal in caps.refusals(acts=acted, listed=tally.audited):
         yield Kind.CAPS, f"the run acted beyond its caps: {refusal.detail}"
-    would = sum(count for outcome, count in tally.outcomes().items() if outcome in WOULD or outcome == "over_budget")
+    counted_by_caps = {*WOULD} if started.plan else {*WOULD, Outcome.OVER_BUDGET}
+    would = sum(count for outcome, count in tally.outcomes().items() if outcome in counted_by_caps)
     tripped = {refusal.guard.value for refusal in caps.refusals(acts=would, listed=tally.audited)}
     if closing.would_be_refused_by is not None and closing.dry_run and set(closing.would_be_refused_by) != tripped:
         said = closing.would_be_refused_by
