@@ -1,5 +1,6 @@
 """The page that the report writes, read as text and opened in a real browser."""
 
+import csv
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -18,6 +20,7 @@ from benchmarks.history import write_history
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Record
 from core.report import gathered, side_by_side
+from core.report import page as page_module
 from core.report.page import write_report
 from core.review import comparison
 from core.review import questions as review
@@ -33,6 +36,7 @@ from tests.test_check_autopause import check, overdue
 
 Run = Callable[..., Ended]
 LIVE = ("--no-dry-run",)
+MINUTE = timedelta(minutes=1)
 SCRIPT = "<script>alert(1)</script>"
 QUOTED = "a \"quoted\" & 'single' name"
 CHROMIUM = shutil.which("chromium")
@@ -61,10 +65,13 @@ class Page(HTMLParser):
         super().__init__()
         self.text = path.read_text(encoding="utf-8")
         self.tables: dict[str, list[list[str]]] = {}
+        self.parts: dict[str, list[dict[str, str]]] = {}
+        """By table and row what stands in a cell together and is told apart in a spreadsheet."""
         self.addresses: list[str] = []
         self.ids: list[str] = []
         self._within: str | None = None
         self._in_cell = False
+        self._part: tuple[str, str, int] | None = None
         self.feed(self.text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -75,16 +82,28 @@ class Page(HTMLParser):
             self._within = given.get("id")
         if tag == "tr" and self._within:
             self.tables.setdefault(self._within, []).append([])
+            self.parts.setdefault(self._within, []).append({})
         if tag in ("td", "th") and self._within:
             self.tables[self._within][-1].append("")
             self._in_cell = True
+        if self._part and self._part[1] == tag:
+            self._part = (*self._part[:2], self._part[2] + 1)
+        if self._within and (part := given.get("data-col")):
+            self._part = part, tag, 0
+            self.parts[self._within][-1][part] = ""
 
     def handle_endtag(self, tag: str) -> None:
+        if self._part and self._part[1] == tag:
+            name, _, depth = self._part
+            self._part = (name, tag, depth - 1) if depth else None
         self._in_cell = self._in_cell and tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
         if self._in_cell and self._within:
             self.tables[self._within][-1][-1] += data
+            if self._part:
+                part = self.parts[self._within][-1]
+                part[self._part[0]] = f"{part[self._part[0]]}{data}".strip()
 
     def rows(self, table: str) -> list[dict[str, str]]:
         headers, *rows = self.tables.get(table, [[]])
@@ -150,13 +169,15 @@ def test_the_page_loads_nothing_and_every_id_stands_once(log: AuditRecords, tmp_
 
 def test_the_runs_are_those_that_review_tells_of(log: AuditRecords, tmp_path: Path) -> None:
     at = now()
-    rows = reported(log, tmp_path, at).rows("runs")
+    page = reported(log, tmp_path, at)
+    shown = page.parts["runs"][1:]
     expected = review.runs(log, at).runs[::-1]
-    assert [(r["Run"], r["Listed"], r["Acted"], r["Would act"], r["Failed"]) for r in rows] == [
-        (line.run_id, str(line.listed), str(line.acted), str(line.would_act), str(line.failed)) for line in expected
+    assert [(r["run"], r["listed"], r["failed"], r["needs a person"]) for r in shown] == [
+        (line.run_id, str(line.listed), str(line.failed), str(line.needs_person)) for line in expected
     ]
-    assert [r["Mode"] for r in rows] == ["dry", "dry", "live", "dry"]
-    assert [r["Acted"] for r in rows] == ["0", "0", "3", "0"]
+    assert [r["mode"] for r in shown] == ["dry", "dry", "live", "dry"]
+    assert [set(r["outcomes"].split(",")) for r in shown][2] >= {"3 deletion accepted"}
+    assert [r["ended"].partition(":")[0] for r in shown] == [f"exit code {line.exit_code}" for line in expected]
 
 
 def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords, tmp_path: Path) -> None:
@@ -165,7 +186,7 @@ def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords,
     acts = sorted((a.run.run_id, f"{act.project}/{act.name}", act.outcome) for a in answers for act in a.acts)
     shown = [(r["Run"], r["Runtime"], r["Outcome"].replace(" ", "_")) for r in page.rows("acts")]
     assert sorted(shown) == acts
-    failures = {(r["Runtime"], r["Outcome"], r["Error"]) for r in page.rows("failures")}
+    failures = {(r["Runtime"], r["Outcome"], r["Why"]) for r in page.rows("failures")}
     assert ("terra-5/all-of-us-5", "failed", "Bad Request") in failures
     assert (f"terra-2/{QUOTED}", "failed", f"The runtime name {QUOTED} is not valid.") in failures
     assert {path for path, _, _ in failures} == {"terra-5/all-of-us-5", f"terra-1/{SCRIPT}", f"terra-2/{QUOTED}"}
@@ -174,7 +195,7 @@ def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords,
 
 def test_the_charts_say_their_numbers(log: AuditRecords, tmp_path: Path) -> None:
     page = reported(log, tmp_path)
-    assert numbers(page, "reasons") == {"max_age": [1, 3], "max_age_if_idle": [2, 2]}
+    assert numbers(page, "reasons") == {"max_age": [1, 1], "max_age_if_idle": [2, 0]}, "a runtime counts once"
     age, idle, by_day = (numbers(page, key) for key in ("age", "idle", "upcoming"))
     (due_now,) = by_day.pop("already due")
     due = upcoming(log, gathered.AHEAD, now()).due
@@ -206,7 +227,7 @@ def test_names_stay_text(log: AuditRecords, tmp_path: Path) -> None:
 
 def test_words_that_a_chart_shows_stay_text_too(tmp_path: Path) -> None:
     reason = "--><script>$x^{$"
-    records = [Record(event="runtime_audited", run_id="r", reason=reason, outcome="would_delete")]
+    records = [Record(event="runtime_audited", run_id="r", reason=reason, outcome="deletion_accepted", dry_run=False)]
     page = reported(records, tmp_path)
     assert page.text.count("<script>") == 1
     assert "--&gt;&lt;script&gt;$x^{$" in chart(page, "reasons").partition("<svg")[2].partition("</svg")[0]
@@ -243,7 +264,7 @@ def test_without_a_sweep_of_the_fleet_there_is_no_histogram(run: Run, tmp_path: 
     with serving(Leonardo([overdue(1)])) as server:
         run(*check(server, "--stop-overdue", *LIVE), "--audit-file", str(file))
     page = reported(AuditRecords(AuditFiles([file])), tmp_path)
-    assert [(r["Job"], r["Acted"]) for r in page.rows("runs")] == [("check-autopause", "1")]
+    assert [(r["job"], r["outcomes"]) for r in page.parts["runs"][1:]] == [("check-autopause", "1 stop accepted")]
     assert "runs-over-time" in page.ids
     assert not {"age", "idle", "upcoming", "reasons"} & {*page.ids}
 
@@ -258,18 +279,88 @@ def test_a_project_that_could_not_be_listed_is_a_failure(run: Run, tmp_path: Pat
     assert (row["Runtime"], row["Outcome"]) == ("terra-2", "project unreadable")
 
 
-def test_of_very_many_acts_the_newest_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
+def told_acts(page: Page) -> list[list[str]]:
+    """Every act that the page's search finds, in the cells of its table."""
+    found = re.search(r'id="all-acts">(.*?)</script>', page.text)
+    assert found
+    data = json.loads(found[1])
+    return [[data["texts"][number] for number in row] for row in data["rows"]]
+
+
+def test_every_act_is_found_the_newest_are_shown_and_what_live_runs_did_is_left_out_last(tmp_path: Path) -> None:
     start = now()
-    records = [
-        Record(event="runtime_audited", run_id="r", name=str(n), outcome="failed", time=start + timedelta(seconds=n))
-        for n in range(gathered.MOST_ACTS + 7)
+    live = Record(event="runtime_audited", run_id="l", name="live", outcome="failed", time=start, dry_run=False)
+    planned = [
+        Record(event="runtime_audited", run_id="r", name=str(n), outcome="would_delete", time=start + n * MINUTE)
+        for n in range(1, page_module.MOST_SHOWN + 8)
     ]
-    page = reported(records[::-1], tmp_path)
-    acts, failures = page.rows("acts"), page.rows("failures")
-    assert (len(acts), len(failures)) == (gathered.MOST_ACTS, gathered.MOST_FAILURES)
-    assert (acts[0]["Runtime"], acts[-1]["Runtime"]) == ("?/5006", "?/7")
-    assert "The newest are shown; 7 acts more." in page.text
-    assert "The newest are shown; 4,007 failures more." in page.text
+    page = reported([*planned[::-1], live], tmp_path)
+    acts = page.rows("acts")
+    assert (len(acts), acts[0]["Runtime"], acts[-1]["Runtime"]) == (page_module.MOST_SHOWN, "?/507", "?/8")
+    assert [act[1] for act in told_acts(page)] == [f"?/{n}" for n in range(507, 0, -1)] + ["?/live"]
+    assert "Too many for one page" not in page.text
+    few = gathered.Newest(2)
+    for record in [live, *planned]:
+        few.add(record)
+    assert ([row.path for row in few.rows], few.rest) == (["?/507", "?/live"], 506)
+
+
+@pytest.mark.chaos
+def test_acts_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    many = gathered.MOST_ACTS + 3
+    records = [Record(event="runtime_audited", run_id="r", name=str(n), outcome="would_delete") for n in range(many)]
+    assert "those of dry runs first: 3 acts." in reported(records, tmp_path).text
+
+
+def test_what_tries_to_end_the_list_of_acts_stays_text(tmp_path: Path) -> None:
+    name = "</script><script>alert(1)</script>\x1b[2J"
+    page = reported([Record(event="runtime_audited", run_id="r", name=name, outcome="failed")], tmp_path)
+    assert page.text.count("<script>") == 1
+    assert [act[1] for act in told_acts(page)] == [f"?/{name[:-4]}\u241b[2J"]
+
+
+def test_a_run_that_was_refused_or_gave_up_is_a_failure_and_says_why(tmp_path: Path) -> None:
+    at: dict[str, Any] = {"job": "delete-old-runtimes", "environment": "e", "time": now()}
+    records = [
+        opening("refused"),
+        opening("blind"),
+        Record(event="run_refused", run_id="refused", guard="max_acts", detail="2 acts are more than max-acts 1", **at),
+        Record(event="run_finished", run_id="refused", exit_code=3, message="refused", **at),
+        Record(event="run_finished", run_id="blind", exit_code=4, message="nothing was read", **at),
+    ]
+    page = reported(records, tmp_path)
+    assert {(r["Run"], r["Runtime"], r["Outcome"], r["Why"]) for r in page.rows("failures")} == {
+        ("refused", "the whole run", "refused by max acts", "2 acts are more than max-acts 1"),
+        (
+            "blind",
+            "the whole run",
+            "exit code 4, the inventory could not be read, nothing was touched",
+            "nothing was read",
+        ),
+    }
+    assert tiles(page)["runs that failed"] == 2
+    (refused,) = [row for row in page.parts["runs"] if row.get("run") == "refused"]
+    assert (refused["ended"], refused["refused by"]) == ("exit code 3: refused by a guard", "refused by max_acts")
+
+
+def tiles(page: Page) -> dict[str, int]:
+    found = re.findall(r"<div><dt>(.*?)</dt><dd>([\d,]+)</dd>", page.text)
+    return {name: int(number.replace(",", "")) for name, number in found}
+
+
+def test_the_tiles_count_nothing_again_for_each_run_that_saw_it(log: AuditRecords, tmp_path: Path) -> None:
+    page = reported(log, tmp_path)
+    assert tiles(page) == {
+        "runtimes": 8,
+        "overdue": 3,
+        "deleted": 3,
+        "data lost": 1,
+        "need a person": 0,
+        "runs that failed": 4,
+    }
+    by_month, by_project = page.rows("deleted-month"), page.rows("deleted-project")
+    assert [(row["Deleted"], row["Data lost"]) for row in by_month] == [("3", "1")]
+    assert {row["Project"] for row in by_project} == {"terra-4", "terra-7", "terra-8"}
 
 
 # two runs side by side
@@ -415,12 +506,23 @@ PROBE = """<script>
 const input = document.getElementById("words");
 input.value = "ALL-OF-US-7 deletion_accepted";
 input.dispatchEvent(new Event("input"));
-document.body.dataset.shown = document.querySelectorAll("#acts tbody tr:not([hidden])").length;
+document.body.dataset.shown = document.querySelectorAll("#acts tbody tr").length;
 document.body.dataset.found = document.getElementById("found").value;
 document.body.dataset.scripts = document.scripts.length;
 document.body.dataset.ink = getComputedStyle(document.body).color;
 document.body.dataset.bar = getComputedStyle(document.querySelector("#age svg [style*='--acted']")).fill;
 document.body.dataset.lost = getComputedStyle(document.querySelector("#only-A .lost")).color;
+document.body.dataset.edges = ["runs", "failures", "acts"].map(id => {
+  const scroll = document.getElementById(id).closest(".scroll");
+  return scroll.scrollWidth - scroll.clientWidth;
+});
+const taken = [];
+URL.createObjectURL = sheet => taken.push(sheet) && "#";
+HTMLAnchorElement.prototype.click = () => {};
+for (const button of document.querySelectorAll("[data-csv=runs], [data-csv=acts]")) button.click();
+Promise.all(taken.map(sheet => sheet.text())).then(sheets => {
+  document.body.dataset.sheets = encodeURIComponent(JSON.stringify(sheets));
+});
 const frame = document.createElement("iframe");
 frame.width = 390;
 frame.style.border = 0;
@@ -440,7 +542,7 @@ def seen(page: Path, *how: str) -> dict[str, str]:
     probed.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
     profile = f"--user-data-dir={page.with_name('profile')}"
     ended = subprocess.run(
-        [str(CHROMIUM), *QUIET, profile, *how, "--dump-dom", probed.as_uri()],
+        [str(CHROMIUM), *QUIET, profile, *how, "--virtual-time-budget=5000", "--dump-dom", probed.as_uri()],
         capture_output=True,
         text=True,
         timeout=60,
@@ -456,10 +558,16 @@ def test_in_a_browser_names_stay_text_search_works_lost_data_stands_out_and_a_ph
 ) -> None:
     dry, _, again, _ = [line.run_id for line in review.runs(log, now()).runs]
     page = reported(log, tmp_path, compared=[dry, again])
-    found = seen(tmp_path / "report.html")
-    assert found["scripts"] == "2"  # the page's own and the probe
-    assert (found["shown"], found["found"]) == ("1", f"1 of {len(page.rows('acts'))} shown")
+    found = seen(tmp_path / "report.html", "--window-size=1280,900")
+    assert found["scripts"] == "3"  # the page's own, its list of acts and the probe
+    assert (found["shown"], found["found"]) == ("1", f"1 of {len(told_acts(page))} found")
     assert found["phone"] == "390 of 390"
+    assert found["edges"] == "0,0,0", "nothing of these tables is beyond the edge of 1280 pixels"
+    runs, acts = (list(csv.reader(sheet.splitlines())) for sheet in json.loads(unquote(found["sheets"])))
+    assert [row[:2] for row in runs[1:]] == [[r["run"], r["started"]] for r in page.parts["runs"][1:]]
+    assert runs[0] == ["run", *[*page.parts["runs"][1]][1:]]
+    assert acts[0] == ["When", "Runtime", "Outcome", "Reason", "Disk", "Age", "Idle", "Creator", "Run"]
+    assert [row[1:3] for row in acts[1:]] == [["terra-7/all-of-us-7", "deletion accepted"]], "those that were searched"
     dark = seen(tmp_path / "report.html", "--blink-settings=preferredColorScheme=0")
     assert len({shown[ink] for shown in (found, dark) for ink in ("ink", "lost")}) == 4
     assert dark["bar"] != found["bar"]

@@ -1,6 +1,5 @@
 """The report's drawings, each with its numbers for whoever does not see it."""
 
-import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.typing import RcKeyType
 
+from core.records.outcome import Outcome
 from core.report.gathered import AHEAD, Gathered, LatestSweep
 from core.review.questions import RunLine
 from core.rules.decision import in_utc
@@ -75,20 +75,20 @@ class Chart:
     """SVG by the width of page that it is for: `wide`, `narrow` or `any`."""
 
 
-def charts(gathered: Gathered, lines: list[tuple[RunLine, int]]) -> Iterator[Chart]:
+def charts(gathered: Gathered, lines: list[RunLine]) -> Iterator[Chart]:
     with rc_context(DRAWING):
-        sweeps = [(line, kept) for line, kept in lines if line.listed]
+        sweeps = [line for line in lines if line.listed]
         if sweeps:
             yield _runs_chart(sweeps)
         if gathered.sweep:
             yield from _histograms(gathered.sweep)
-        if gathered.deleted or gathered.would_delete:
+        if len(gathered.deletions) or (gathered.sweep and gathered.sweep.would_delete.total()):
             yield _reasons_chart(gathered)
         if gathered.sweep:
             yield _upcoming_chart(gathered.sweep, gathered.now)
 
 
-def _runs_chart(lines: list[tuple[RunLine, int]]) -> Chart:
+def _runs_chart(lines: list[RunLine]) -> Chart:
     sizes = {"wide": (WIDE, lines[-BARS_WIDE:]), "narrow": (NARROW, lines[-BARS_NARROW:])}
     title = "Runs over time"
     summary = (
@@ -99,11 +99,11 @@ def _runs_chart(lines: list[tuple[RunLine, int]]) -> Chart:
     for width, (size, shown) in sizes.items():
         figure, (above, below) = _figure(size, rows=2)
         _stack(above, shown)
-        below.bar(range(len(shown)), [kept for _, kept in shown], color=INKS["kept"], label="kept", width=0.7)
+        below.bar(range(len(shown)), list(map(_kept, shown)), color=INKS["kept"], label="kept", width=0.7)
         _name_runs(below, shown)
         for axes, columns in ((above, 3), (below, 1)):
             axes.set_xlim(-0.6, max(len(shown), 8) - 0.4)
-            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.95), ncols=columns, handlelength=0.9, borderpad=0)
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.04), ncols=columns, handlelength=0.9, borderpad=0)
         drawings[width] = _svg(figure, f"runs-{width}", title, summary)
     return Chart(
         key="runs-over-time",
@@ -117,30 +117,34 @@ def _runs_chart(lines: list[tuple[RunLine, int]]) -> Chart:
                 f"{line.acted:,}",
                 f"{line.would_act:,}",
                 f"{line.failed:,}",
-                f"{kept:,}",
+                f"{_kept(line):,}",
             )
-            for line, kept in reversed(lines[-BARS_WIDE:])
+            for line in reversed(lines[-BARS_WIDE:])
         ],
         drawings=drawings,
     )
 
 
-def _stack(axes: Axes, shown: list[tuple[RunLine, int]]) -> None:
+def _kept(line: RunLine) -> int:
+    return line.outcomes.get(Outcome.KEPT, 0)
+
+
+def _stack(axes: Axes, shown: list[RunLine]) -> None:
     bottom = [0] * len(shown)
     for name, ink, heights in (
-        ("acted", "acted", [line.acted for line, _ in shown]),
-        ("would act (dry run)", "would", [line.would_act for line, _ in shown]),
-        ("failed", "failed", [line.failed for line, _ in shown]),
+        ("acted", "acted", [line.acted for line in shown]),
+        ("would act (dry run)", "would", [line.would_act for line in shown]),
+        ("failed", "failed", [line.failed for line in shown]),
     ):
         axes.bar(range(len(shown)), heights, bottom=bottom, color=INKS[ink], label=name, width=0.7)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     axes.set_xticks([])
 
 
-def _name_runs(axes: Axes, shown: list[tuple[RunLine, int]]) -> None:
+def _name_runs(axes: Axes, shown: list[RunLine]) -> None:
     step = -(-len(shown) // (5 if len(shown) <= BARS_NARROW else 12))
     places = range(0, len(shown), step)
-    days = [shown[place][0].started_at for place in places]
+    days = [shown[place].started_at for place in places]
     axes.set_xticks(places, [f"{in_utc(day):%d %b}" if day else "?" for day in days])
 
 
@@ -199,8 +203,9 @@ def _short(length: timedelta) -> str:
 
 
 def _reasons_chart(gathered: Gathered) -> Chart:
-    deleted, would = gathered.deleted, gathered.would_delete
-    reasons = sorted({*deleted, *would}, key=lambda reason: (deleted[reason] + would[reason], reason))
+    deleted = Counter({of.name: of.deletions for of in gathered.deletions.by("reason")})
+    would = gathered.sweep.would_delete if gathered.sweep else Counter[str]()
+    reasons = sorted({*+deleted, *+would}, key=lambda reason: (deleted[reason] + would[reason], reason))
     figure, (axes,) = _figure(HALF_WIDTH)
     for name, ink, counts, shift in (("deleted", "acted", deleted, 0.19), ("would delete", "would", would, -0.19)):
         heights = [counts[reason] for reason in reasons]
@@ -214,8 +219,8 @@ def _reasons_chart(gathered: Gathered) -> Chart:
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2, handlelength=0.9, borderpad=0)
     title = "Deletions by reason"
     summary = (
-        f"{counted(deleted.total(), 'deletion')} accepted in live runs. Dry runs would have deleted "
-        f"{would.total():,}, where a runtime counts once in each run."
+        f"{counted(deleted.total(), 'runtime')} deleted by live runs, each counted once; "
+        f"the latest whole sweep would delete {would.total():,}."
     )
     return Chart(
         key="reasons",
@@ -262,13 +267,15 @@ def _figure(size: tuple[int, int], rows: int = 1) -> tuple[Figure, list[Axes]]:
 
 
 def _svg(figure: Figure, key: str, title: str, summary: str) -> str:
-    """The drawing as markup that can stand among others in a page: ids of its own, no namespaces, no metadata."""
+    """The drawing as markup that can stand among others in a page: ids of its own, no metadata."""
+    figure.draw_without_rendering()  # which makes the last of its parts
+    for number, part in enumerate(figure.findobj()):
+        part.set_gid(f"{key}-{number}")
     written = StringIO()
     with rc_context({"svg.hashsalt": key}):
         figure.savefig(written, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    body = re.sub(r"<!--.*?-->", "", written.getvalue().partition("<svg")[2].partition(">")[2], flags=re.DOTALL)
-    body = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{key}-", body)
-    for name, ink in INKS.items():
+    body = written.getvalue().partition("<svg")[2].partition(">")[2]
+    for name, ink in INKS.items():  # the library knows colours, no CSS variables
         body = body.replace(ink, f"var(--{name})")
     width, height = figure.get_size_inches() * 72
     opening = Markup(

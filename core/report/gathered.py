@@ -7,53 +7,58 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from heapq import heappush, heappushpop
 
+from core.exit_code import IN_WORDS, ExitCode
 from core.records.outcome import LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
 from core.review.comparison import Comparison
+from core.review.deletions import Deletions
 from core.review.disks import Totals, is_left
-from core.review.questions import LEFT_STANDING, RunLine, RunSummary, failed, whom, written_at
+from core.review.questions import RunLine, RunSummary, failed, needs_person, whom, written_at
 from core.rules.decision import Reason, in_utc
 from core.rules.words import duration
 from core.verify.rejudge import deletion_policy
 
 AHEAD = timedelta(days=14)
-MOST_ACTS = 5000
+MOST_ACTS = 100_000
 MOST_FAILURES = 1000
 NOT_DUE = LEAVING | NOT_OURS
+ENDED_ITSELF = frozenset({ExitCode.UNREADABLE, ExitCode.STOPPED, ExitCode.UNRECORDED, ExitCode.BUG})
+"""How a run ends that failed as a whole; one that was refused has said so before."""
+WHOLE_RUN = "the whole run"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One runtime, project or list in a table: what became of it."""
+    """One runtime, project, list or run in a table: what became of it."""
 
     at: datetime | None
     run_id: str
-    dry_run: bool
     path: str
     creator: str | None
     reason: str
     outcome: str
+    disk: str
     age: str
     idle: str
-    error: str | None
+    message: str
 
 
 class Newest:
-    """The newest rows, and how many there were."""
+    """The newest rows, and how many there were; of too many what a live run did stays before what others would do."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.count = 0
-        self._heap: list[tuple[datetime, int, Row]] = []
+        self._heap: list[tuple[bool, datetime, int, Row]] = []
 
     def add(self, record: Record) -> None:
         self.count += 1
-        when = written_at(record)
+        rank = not record.dry_run, written_at(record)
         if len(self._heap) < self.most:
-            heappush(self._heap, (when, self.count, _row(record)))
-        elif when >= self._heap[0][0]:
-            heappushpop(self._heap, (when, self.count, _row(record)))
+            heappush(self._heap, (*rank, self.count, _row(record)))
+        elif rank >= self._heap[0][:2]:
+            heappushpop(self._heap, (*rank, self.count, _row(record)))
 
     @property
     def rest(self) -> int:
@@ -61,7 +66,7 @@ class Newest:
 
     @property
     def rows(self) -> list[Row]:
-        return [row for _, _, row in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]
+        return [row for *_, row in sorted(self._heap, key=lambda entry: entry[1:3], reverse=True)]
 
 
 @dataclass(slots=True)
@@ -69,8 +74,10 @@ class LatestSweep:
     """The latest run over the whole fleet, in numbers."""
 
     started: Record
+    listed: int = 0
     ages: "array[float]" = field(default_factory=lambda: array("d"))
     idles: "array[float]" = field(default_factory=lambda: array("d"))
+    would_delete: Counter[str] = field(default_factory=Counter)
     due: Counter[date] = field(default_factory=Counter)
     overdue: int = 0
     later: int = 0
@@ -78,6 +85,8 @@ class LatestSweep:
     def add(self, record: Record, now: datetime) -> None:
         if record.reason == Reason.DUPLICATE:
             return
+        self.listed += 1
+        self.would_delete[record.reason] += record.outcome == Outcome.WOULD_DELETE
         if isinstance(record.age_s, float):
             self.ages.append(record.age_s)
         if isinstance(record.idle_s, float):
@@ -104,30 +113,6 @@ class LatestSweep:
 
 
 @dataclass(slots=True)
-class LatestCheck:
-    """What the latest autopause check over the whole fleet found stuck or in Error."""
-
-    started: Record | None
-    left_standing: Newest = field(default_factory=lambda: Newest(MOST_FAILURES))
-
-    def add(self, record: Record) -> None:
-        if self.started and record.run_id == self.started.run_id and record.reason in LEFT_STANDING:
-            self.left_standing.add(record)
-
-
-@dataclass(slots=True)
-class LatestDisks:
-    """What the latest check of disks found left."""
-
-    started: Record | None
-    totals: Totals = field(default_factory=Totals)
-
-    def add(self, record: Record) -> None:
-        if self.started and record.run_id == self.started.run_id and is_left(record):
-            self.totals.add(record)
-
-
-@dataclass(slots=True)
 class Span:
     """How many records there are, and from when to when."""
 
@@ -137,36 +122,31 @@ class Span:
 
     def add(self, record: Record) -> None:
         self.records += 1
-        if record.time is None:
-            return
-        if self.first_at is None or record.time < self.first_at:
-            self.first_at = record.time
-        if self.last_at is None or record.time > self.last_at:
-            self.last_at = record.time
+        if record.time is not None:
+            self.first_at = min(record.time, self.first_at or record.time)
+            self.last_at = max(record.time, self.last_at or record.time)
 
 
 class Gathered:
     """Everything that the page says, out of one pass over the records."""
 
     def __init__(
-        self,
-        now: datetime,
-        comparison: Comparison | None,
-        sweep: Record | None,
-        check: Record | None = None,
-        disks: Record | None = None,
+        self, now: datetime, comparison: Comparison | None, sweep: Record | None, checks: Iterable[Record] = ()
     ) -> None:
-        """`sweep`, `check` and `disks`: the first records of the latest deletion run, of each check the same."""
+        """`sweep` is the first record of the latest deletion run over the fleet, `checks` those of what tells the rest.
+
+        What needs a person, and which disks are left over, is as the latest checks found it.
+        """
         self.now = now
         self._comparison = comparison
+        self._checks = frozenset(check.run_id for check in checks)
         self.span = Span()
         self.acts = Newest(MOST_ACTS)
         self.failures = Newest(MOST_FAILURES)
-        self.deleted: Counter[str] = Counter()
-        self.would_delete: Counter[str] = Counter()
+        self.needs_person = Newest(MOST_FAILURES)
+        self.deletions = Deletions()
         self.sweep = None if sweep is None else LatestSweep(sweep)
-        self.check = LatestCheck(check)
-        self.disks = LatestDisks(disks)
+        self.disks = Totals()
         self._runs: dict[str, RunSummary] = {}
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -183,49 +163,51 @@ class Gathered:
         run.add(record)
         if self._comparison:
             self._comparison.add(record)
-        if failed(record):
+        if failed(record) or _failed_as_a_whole(record):
             self.failures.add(record)
-        if record.event == "runtime_audited":
+        if record.run_id in self._checks:
+            if needs_person(record):
+                self.needs_person.add(record)
+            if is_left(record):
+                self.disks.add(record)
+        if record.event == "deletion_confirmed":
+            self.acts.add(record)
+        elif record.event == "runtime_audited":
             self._add_audited(record)
-        else:
-            self.disks.add(record)
 
     def _add_audited(self, record: Record) -> None:
         if self.sweep and record.run_id == self.sweep.started.run_id:
             self.sweep.add(record, self.now)
-        self.check.add(record)
-        if record.outcome == Outcome.KEPT:
-            return
-        self.acts.add(record)
-        if record.outcome == Outcome.DELETION_ACCEPTED:
-            self.deleted[record.reason] += 1
-        elif record.outcome == Outcome.WOULD_DELETE:
-            self.would_delete[record.reason] += 1
+        if record.outcome != Outcome.KEPT:
+            self.acts.add(record)
+            self.deletions.add(record)
 
     def side_by_side(self) -> SideBySide | None:
         return side_by_side(self._comparison.answer(self.now)) if self._comparison else None
 
-    def lines(self) -> list[tuple[RunLine, int]]:
-        """Each run in the order of time, and how many it kept."""
-        in_time = sorted(self._runs.values(), key=RunSummary.order)
-        return [
-            (run.line(self.now), sum(n for (outcome, _), n in run.counts.items() if outcome == Outcome.KEPT))
-            for run in in_time
-        ]
+    def lines(self) -> list[RunLine]:
+        """Each run in the order of time."""
+        return [run.line(self.now) for run in sorted(self._runs.values(), key=RunSummary.order)]
+
+
+def _failed_as_a_whole(record: Record) -> bool:
+    return record.event == "run_refused" or (record.event == "run_finished" and record.exit_code in ENDED_ITSELF)
 
 
 def _row(record: Record) -> Row:
-    audited = record.event == "runtime_audited"
-    message = record.message if not audited or record.reason == Reason.MALFORMED else None
+    whole = _failed_as_a_whole(record)
+    outcome = record.outcome or (f"refused by {record.guard}" if record.guard else record.event)
+    if record.event == "run_finished" and record.exit_code is not None:
+        outcome = f"exit code {record.exit_code}, {IN_WORDS.get(record.exit_code, '')}"
     return Row(
         at=record.time or record.judged_at,
         run_id=record.run_id,
-        dry_run=record.dry_run,
-        path=whom(record),
+        path=WHOLE_RUN if whole else whom(record),
         creator=record.creator,
         reason=record.reason,
-        outcome=record.outcome or record.event,
+        outcome=outcome,
+        disk=record.disk or record.disk_status or "-",
         age=duration(record.age_s if isinstance(record.age_s, float) else None),
         idle=duration(record.idle_s if isinstance(record.idle_s, float) else None),
-        error=message if record.error is None else record.error.message,
+        message=record.detail or (record.message if record.error is None else record.error.message),
     )

@@ -6,20 +6,26 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
+from core.exit_code import IN_WORDS
+from core.records.outcome import FAILED, FAILED_CONFIRMATIONS
 from core.records.reader import AuditRecords, Record
 from core.report.charts import charts
-from core.report.gathered import Gathered
+from core.report.gathered import Gathered, Row
 from core.report.side_by_side import MOST_ROWS, Policies, policies
 from core.review.comparison import Comparison, rehearsals_that_differ
 from core.review.promise import Promised, PromiseReview
+from core.review.questions import RunLine
 from core.review.simulation import Simulation
 from core.review.terms import label, value
 from core.review.which import (
     IsMeant,
     UnknownError,
     checks_the_fleet,
+    confirms,
     framed,
     latest,
     of_runs,
@@ -28,6 +34,7 @@ from core.review.which import (
 )
 from core.rules.disks import DiskPolicy
 from core.rules.words import counted, duration, minute
+from core.runtime import Disk
 from core.verify import verify
 from core.verify.verdict import Verdict
 
@@ -37,6 +44,13 @@ CONTROLS: dict[int, int | str] = {
 }
 """A name may hold what HTML must not, and what steers the terminal of whoever prints the page."""
 MOST_RUNS = 500
+MOST_TOTALS = 500
+MOST_SHOWN = 500
+"""Acts at a time; the page's own search finds the others."""
+WORDS = (2, 3)
+"""Which cells of an act are words of the log, outcome and reason."""
+BAD = frozenset({*FAILED, *FAILED_CONFIRMATIONS, Disk.LOST})
+"""What is marked among outcomes and disks."""
 
 
 def write_report(
@@ -58,12 +72,12 @@ def write_report(
     frames, records = framed(records)
     only_environment(frame.environment for frame in frames)
     ids, records = of_runs(records, compared or rehearsals_that_differ(frames), also=lambda _: True)
+    checks: tuple[IsMeant, ...] = (checks_the_fleet, confirms, lambda opening: opening.job == DiskPolicy.job)
     gathered = Gathered(
         now,
         Comparison(*ids) if ids else None,
         _latest(frames, of_the_fleet),
-        _latest(frames, checks_the_fleet),
-        _latest(frames, lambda opening: opening.job == DiskPolicy.job),
+        filter(None, (_latest(frames, check) for check in checks)),
     )
     review = PromiseReview(frames, now) if gathered.sweep else None
     watching = [part.add for part in (review, simulation) if part is not None]
@@ -115,10 +129,48 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _tiles(gathered: Gathered, lines: Sequence[RunLine]) -> Iterator[tuple[str, int, str]]:
+    """A name, a number and what it counts: nothing is counted again for each run that saw it."""
+    if gathered.sweep:
+        when = f"at {minute(gathered.sweep.started.time)}, by the latest sweep"
+        yield "runtimes", gathered.sweep.listed, when
+        yield "overdue", gathered.sweep.overdue, when
+    yield "deleted", len(gathered.deletions), "accepted in live runs, each runtime once"
+    yield "data lost", gathered.deletions.disks_lost, "of the deleted, those without a disk to keep"
+    yield "need a person", gathered.needs_person.count, "by the latest checks"
+    yield "runs that failed", sum(map(_failed, lines)), f"refused or cut off too, of {len(lines):,}"
+
+
+def _failed(line: RunLine) -> bool:
+    return line.state == "cut_off" or bool(line.exit_code)
+
+
+def _ended(line: RunLine) -> str:
+    if line.exit_code is None:
+        return _words(line.state)
+    return f"exit code {line.exit_code}: {IN_WORDS.get(line.exit_code, 'not known')}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Of the table of acts, which the page's own search fills from these too."""
+    texts = (minute(row.at), row.path, row.outcome, row.reason, row.disk, row.age, row.idle, row.creator, row.run_id)
+    return tuple(_words(text or "-") if n in WORDS else text or "-" for n, text in enumerate(texts))
+
+
+def _data(rows: Sequence[tuple[str, ...]]) -> Markup:
+    """All acts as the page's own search reads them: each text once, and the rows as their numbers."""
+    numbers: dict[str, int] = {}
+    coded = [[numbers.setdefault(text.translate(CONTROLS), len(numbers)) for text in row] for row in rows]
+    told = msgspec.json.encode({"texts": list(numbers), "rows": coded}).decode()
+    return Markup(told.replace("<", "\\u003c"))  # noqa: S704 - no text can end the element that it stands in
+
+
 def _page(gathered: Gathered, verdict: dict[str, Any], *, promised: Promised | None, policies: Policies | None) -> str:
     lines = gathered.lines()
+    acts = [_cells(row) for row in gathered.acts.rows]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(minute=minute, count=counted, duration=duration, label=label, value=value, words=_words)
+    environment.filters.update(ended=_ended, failed=_failed)
     template = environment.from_string(files("core.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         now=gathered.now,
@@ -127,18 +179,17 @@ def _page(gathered: Gathered, verdict: dict[str, Any], *, promised: Promised | N
         runs=lines[::-1][:MOST_RUNS],
         run_count=len(lines),
         runs_not_shown=len(lines[:-MOST_RUNS]),
-        totals={
-            "acted": sum(line.acted for line, _ in lines),
-            "would act": sum(line.would_act for line, _ in lines),
-            "failed": sum(line.failed for line, _ in lines),
-            "kept": sum(kept for _, kept in lines),
-        },
+        tiles=list(_tiles(gathered, lines)),
+        acts=acts[:MOST_SHOWN],
+        data=_data(acts),
+        bad=sorted(map(_words, BAD)),
+        deleted=[(kind, gathered.deletions.by(kind)) for kind in ("month", "project", "creator")],
         promised=promised,
         over_age=promised.over_age[:MOST_ROWS] if promised else [],
         policies=policies,
         side_by_side=gathered.side_by_side(),
         charts=list(charts(gathered, lines)),
-        disks=gathered.disks.totals.largest_first(),
-        most_totals=MOST_RUNS,
+        disks=gathered.disks.largest_first(),
+        most_totals=MOST_TOTALS,
     )
     return page.translate(CONTROLS)

@@ -13,6 +13,7 @@ from core.verify.rejudge import AUTOPAUSE_JOB, DELETION_JOB
 from core.verify.verdict import State, state_of
 
 LATEST = "latest"
+CONFIRMING_JOB = "confirm-deletions"
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}
 
 IsMeant = Callable[[Record], bool]
@@ -159,3 +160,8 @@ def of_the_fleet(started: Record) -> bool:
 def checks_the_fleet(started: Record) -> bool:
     """Whether it is an autopause check that looked at all runtimes."""
     return started.job == AUTOPAUSE_JOB and (started.scope is None or started.scope.only is None)
+
+
+def confirms(started: Record) -> bool:
+    """Whether it asks what became of the deletions of earlier runs."""
+    return started.job == CONFIRMING_JOB
