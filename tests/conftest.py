@@ -135,7 +135,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in () if config.getoption("no_cov") else items:
         test = item.nodeid.partition("[")[0]
         cells[test] += 1
-        if cells[test] > MEASURED:
+        if cells[test] > MEASURED or item.get_closest_marker("unmeasured"):
             item.add_marker(pytest.mark.no_cover)
 
 

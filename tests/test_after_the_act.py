@@ -118,6 +118,7 @@ def test_a_runtime_that_is_gone_after_an_act_that_may_have_been_carried_out_is_a
     assert (record["disk"], record["persistent_disk_id"]) == ("kept", "1001")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("lost", "candidates", "outcome", "code"),
     [(10, 10, "gone", 0), (11, 43, "failed", 1), (11, 44, "gone", 0), (12, 44, "failed", 1)],

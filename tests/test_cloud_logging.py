@@ -364,6 +364,7 @@ def _dated(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "time": datetime.fromisoformat(record["time"])}
 
 
+@pytest.mark.unmeasured
 def test_a_long_list_is_written_while_it_is_read(run: Run, google: Google) -> None:
     with serving(Leonardo([a_machine(n, days=1) for n in range(1, 3001)])) as server:
         ended = run(*delete(server, *kept(google)))

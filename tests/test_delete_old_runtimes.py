@@ -143,6 +143,7 @@ def test_a_runtime_without_a_persistent_disk_is_said_to_lose_its_data(run: Run, 
     assert (record["disk"], record["persistent_disk_id"], record["outcome"]) == ("lost", None, ACCEPTED)
 
 
+@pytest.mark.unmeasured
 def test_a_thousand_runtimes_cost_one_list_and_two_calls_for_each_that_is_due(run: Run) -> None:
     fleet = make_fleet(1000, seed=3, now=datetime.now(UTC), due=500)
     with serving(Leonardo(fleet), latency=0.02) as server:

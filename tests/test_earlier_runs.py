@@ -172,6 +172,7 @@ def test_lists_that_fail_are_no_loss(run: Run) -> None:
         assert refused(run(*delete(server, LIVE, *IN_FILE, *every))) == FINE
 
 
+@pytest.mark.unmeasured
 def test_a_fleet_that_its_users_shrink_by_less_than_a_quarter_a_week_is_no_loss(run: Run) -> None:
     """One in thirty a day, twenty days long: half of it is gone in the end."""
     left = list(range(1, FULL + 1))

@@ -32,6 +32,7 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("half", [0, 1])
 def test_nothing_goes_wrong_in_the_lives_of_this_commit(half: int, folder: Path) -> None:
     runs = 0

@@ -243,6 +243,7 @@ class Month:
                 self.unexplained.append(f"{machine.project}/{machine.name} on day {self.day}: {age} old")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("days", "users"), [(3, 150), pytest.param(DAYS, 300, marks=pytest.mark.chaos)])
 def test_a_month_in_the_life_of_a_fleet(days: int, users: int) -> None:
     """The first days of a small one, where the whole would take too long."""

@@ -25,6 +25,7 @@ def save(url: str, file: str = "list.json") -> None:
     Path(file).write_bytes(httpx.get(f"{url}/api/google/v1/runtimes").content)
 
 
+@pytest.mark.unmeasured
 def test_a_saved_list_is_judged_as_leonardos_own_and_nobody_is_asked(run: Run) -> None:
     now = datetime.now(UTC)
     fleet = Leonardo(make_fleet(300, seed=5, now=now, due=40), raw_rows=odd_rows(now))

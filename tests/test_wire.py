@@ -484,6 +484,7 @@ def test_an_item_without_an_end_is_given_up() -> None:
     assert received(item, *[chunk] * (fitting - 1), b'"},{}]') == (whole * 2, None)
 
 
+@pytest.mark.unmeasured
 def test_blanks_are_no_item_however_many() -> None:
     blanks = [b" \t\r\n" * 2**18] * (LARGEST_ITEM // 2**20 + 1)
     one, two = compact(an_item(1)), compact(an_item(2))
@@ -496,6 +497,7 @@ def test_blanks_are_no_item_however_many() -> None:
     assert error is not None
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("indent", [1, 2, "\t"])
 def test_a_list_of_any_length_may_be_indented(indent: int | str) -> None:
     rows = [an_item(number, note="x" * 1000, errors=[{"a": 1}, {"b": [{}, {}]}]) for number in range(1, 12_000)]
@@ -512,6 +514,7 @@ def test_a_list_of_any_length_may_be_indented(indent: int | str) -> None:
     assert (items, error) == ([as_runtime(number) for number in range(1, 12_000)], None)
 
 
+@pytest.mark.unmeasured
 def test_a_long_list_is_no_large_item() -> None:
     count = LARGEST_ITEM // 1000
     chunks = (compact(an_item(number, note="x" * 1000)) for number in range(1, count + 1))
