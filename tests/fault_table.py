@@ -1,12 +1,13 @@
 """How each fault of "What happens if" (`README.md` beside this) is done to the sandbox, and what is said of it."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from core.sandbox.faults import Fault
 
-README = Path(__file__).with_name("README.md").read_text()
+TABLES = re.findall(r"(?:^\|.*\n)+", Path(__file__).with_name("README.md").read_text(), re.MULTILINE)
 KINDS = {
     "list": "list",
     "project list": "project_list",
@@ -83,20 +84,21 @@ class Cell(NamedTuple):
 
 
 def cells() -> list[Cell]:
-    """Every cell of the three tables: first where a fault stays, then where it passes, then what is no fault."""
-    tables = re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE)
-    return [
-        cell for table, stays in zip(tables, (True, False, True), strict=True) for cell in _cells(table, stays=stays)
-    ]
+    """Every cell about calls: first where a fault stays, then where it passes, then what is no fault."""
+    about_calls = zip(TABLES[:3], (True, False, True), strict=True)
+    return [cell for table, stays in about_calls for cell in _cells(table, stays=stays)]
 
 
-def _cells(table: str, *, stays: bool) -> list[Cell]:
+def hanging_sinks() -> list[Cell]:
+    """Every cell about sinks: which one hangs, and from which record on."""
+    return list(_cells(TABLES[3], stays=True))
+
+
+def _cells(table: str, *, stays: bool) -> Iterator[Cell]:
     (_, *calls), _, *rows = [[word.strip() for word in line.strip("|\n").split("|")] for line in table.splitlines()]
-    return [
-        Cell(fault, call, stays, outcome, int(code))
-        for faults, *answers in rows
-        for fault in faults.split(", ")
-        for call, answer in zip(calls, answers, strict=True)
-        if answer != "-"
-        for outcome, code in [answer.replace("`", "").split()]
-    ]
+    for faults, *answers in rows:
+        for fault in faults.split(", "):
+            for call, answer in zip(calls, answers, strict=True):
+                if answer != "-":
+                    outcome, code = answer.replace("`", "").split()
+                    yield Cell(fault, call, stays, outcome, int(code))

@@ -5,6 +5,7 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from ssl import SSLContext
 
 Said = bytes | Callable[[StreamWriter], Awaitable[None]]
 """What is sent, or what sends it."""
@@ -29,7 +30,7 @@ def said(status: int, body: bytes = b"", headers: Mapping[str, str] | None = Non
 
 
 @asynccontextmanager
-async def saying(*answers: Said) -> AsyncIterator[Raw]:
+async def saying(*answers: Said, tls: SSLContext | None = None) -> AsyncIterator[Raw]:
     """On loopback; after the last answer the connection is closed."""
     left = iter(answers)
     open_ones: dict[StreamWriter, asyncio.Task[None] | None] = {}
@@ -52,8 +53,8 @@ async def saying(*answers: Said) -> AsyncIterator[Raw]:
         with suppress(ConnectionError):
             await writer.wait_closed()
 
-    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
-        raw = Raw("http://127.0.0.1:{1}".format(*server.sockets[0].getsockname()))
+    async with await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls) as server:
+        raw = Raw("http{}://127.0.0.1:{}".format("s" * (tls is not None), server.sockets[0].getsockname()[1]))
         yield raw
         for writer, task in open_ones.items():
             writer.close()

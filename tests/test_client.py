@@ -3,22 +3,29 @@
 import asyncio
 import json
 import socket
+import ssl
 import time
-from asyncio import StreamWriter
-from collections.abc import AsyncIterator
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from core.clock import OutOfTimeError, RunClock, utc_now
 from core.leonardo.client import Credentials, LastExchange, Leonardo, Look
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
+from core.leonardo.exchange import Wire
 from core.leonardo.wire import Batch
 from core.runtime import MalformedDisk, PersistentDisk
 from tests.raw_server import Raw, Said, said, saying
 from tests.test_wire import an_item, as_runtime, compact
+from tests.tls import a_certificate, pass_on
 
 PROJECT, NAME = "terra-1", "all-of-us-1201"
 GET = f"GET /api/google/v1/runtimes/{PROJECT}/{NAME}"
@@ -58,7 +65,12 @@ class Tokens:
 
 @asynccontextmanager
 async def asking(
-    raw: Raw, *, clock: RunClock | None = None, credentials: Credentials | None = None, url: str | None = None
+    raw: Raw,
+    *,
+    clock: RunClock | None = None,
+    credentials: Credentials | None = None,
+    url: str | None = None,
+    connect: Callable[[], Wire] | None = None,
 ) -> AsyncIterator[Leonardo]:
     async with Leonardo(
         url or raw.url,
@@ -69,6 +81,7 @@ async def asking(
         write_concurrency=2,
         methods={"GET", "DELETE", "POST"},
         user_agent="test",
+        connect=connect,
     ) as leonardo:
         yield leonardo
 
@@ -223,6 +236,52 @@ def test_a_connection_that_is_not_there_in_time_asks_for_a_new_look(scheme: str)
                     await delete(leonardo, clock.monotonic() - 9.8, last)
                 assert caught.value == LookAgainError()
                 assert (last.acts, leonardo.calls["delete"]) == (0, 0)
+
+    asyncio.run(ask())
+
+
+@asynccontextmanager
+async def in_front_of(raw: Raw, on_tcp: Callable[[], None], on_tls: Callable[[], None]) -> AsyncIterator[str]:
+    """Where it is found as well: what is done when TCP stands, and when TLS has been asked for and not yet answered."""
+
+    async def connected(reader: StreamReader, writer: StreamWriter) -> None:
+        on_tcp()
+        hello = await reader.read(2**16)
+        on_tls()
+        answers, questions = await asyncio.open_connection("127.0.0.1", urlsplit(raw.url).port)
+        questions.write(hello)
+        await asyncio.gather(pass_on(reader, questions), pass_on(answers, writer))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("tcp", "tls", "leaves"), [(4.5, 4.5, True), (5.5, 5.5, False), (0, 10.5, False), (10.5, 0, False)]
+)
+def test_tcp_and_tls_have_the_time_of_one_look_together(
+    tmp_path: Path, *, tcp: float, tls: float, leaves: bool
+) -> None:
+    certificate = a_certificate(tmp_path / "leonardo.pem")
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=certificate)
+    ours.load_cert_chain(certificate)
+
+    async def ask() -> None:
+        elapsing = Elapsing()
+        clock, connect = a_clock(monotonic=elapsing), partial(httpx.AsyncHTTPTransport, verify=theirs)
+        slow = partial(elapsing.push, tcp), partial(elapsing.push, tls)
+        async with (
+            saying(ACCEPTED, tls=ours) as raw,
+            in_front_of(raw, *slow) as url,
+            asking(raw, clock=clock, url=url, connect=connect) as leonardo,
+        ):
+            last = LastExchange()
+            if leaves:
+                await delete(leonardo, clock.monotonic(), last)
+            else:
+                with pytest.raises(LookAgainError):
+                    await delete(leonardo, clock.monotonic(), last)
+            assert (raw.requests, last.acts) == ([DELETE] * leaves, leaves)
 
     asyncio.run(ask())
 

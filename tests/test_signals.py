@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from core.sandbox.google_cloud import Google, GoogleFault, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import LEO, Ended, a_machine, calls, delete, finish, on_google, paths, read_records, start
+from tests.fault_table import Cell, hanging_sinks
 
 LIVE = "--no-dry-run"
 PROMISED = 9.0
@@ -222,6 +223,65 @@ def test_a_disk_that_hangs_lets_no_act_leave_and_holds_up_no_end(tmp_path: Path)
     last = json.loads(ended.out.splitlines()[-1])
     assert (ended.code, json.loads(first)["event"], last["event"]) == (6, "run_started", "run_finished")
     assert "audit.jsonl: not kept in time" in ended.err
+
+
+A_DISK_THAT_HANGS_LATER = """
+import os, sys, threading
+really = os.fsync
+os.fsync = lambda file: threading.Event().wait() if os.path.exists("hang") else really(file)
+from jobs.__main__ import main
+sys.exit(main())
+"""
+DURING: dict[str, Kind] = {"intent": "get", "record of the act": "delete"}
+"""The call in which a sink begins to hang, so that this record is the next that it is given."""
+EVENTS = {"opening record": "run_started", "intent": "deletion_requested", "record of the act": "runtime_audited"}
+
+
+def fill(pipe: int) -> None:
+    """By an end of its own, since the process shares the other and must wait at it."""
+    full = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(full, b"\n" * 4096)
+    os.close(full)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("cell", hanging_sinks(), ids=str)
+def test_a_sink_that_hangs_leads_to_what_the_readme_says(cell: Cell, tmp_path: Path) -> None:
+    """What is told by the sink that works."""
+    audit_file = tmp_path / "audit.jsonl"
+    faults = [Fault(call=call, delay=1) for call in DURING.values()]
+    with nobody_reads() as (_, writer), serving(Leonardo([a_machine(1)]), faults=faults) as server:
+
+        def hang() -> None:
+            if cell.fault == "disk":
+                (tmp_path / "hang").touch()
+            else:
+                fill(writer)
+
+        if cell.call not in DURING:
+            hang()
+        process = subprocess.Popen(
+            [sys.executable, "-c", A_DISK_THAT_HANGS_LATER, *delete(server, LIVE, "--audit-file", str(audit_file))],
+            stdout=subprocess.PIPE if cell.fault == "disk" else writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        if cell.call in DURING:
+            wait_for(server, DURING[cell.call], 1, process)
+            hang()
+        while not audit_file.exists() or EVENTS[cell.call] not in audit_file.read_text():
+            assert process.poll() is None
+        interrupt_twice(process)
+        ended = finish(process)
+        assert ("delete" in {r.call for r in server.requests}) is (cell.call == "record of the act")
+    told = ended if cell.fault == "disk" else Ended(ended.code, audit_file.read_text(), ended.err)
+    outcome = told.audited[paths(1)[0]]["outcome"] if told.audited else "unread"
+    assert (outcome, told.code) == (cell.outcome, cell.exit_code)
+    assert told.finished["exit_code"] == cell.exit_code
+    assert "not kept in time" in ended.err
 
 
 def test_a_log_that_never_acknowledges_lets_no_act_leave_and_holds_up_no_end() -> None:

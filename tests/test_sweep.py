@@ -638,3 +638,22 @@ def test_a_consumer_that_leaves_a_list_early_leaves_it_in_order() -> None:
     with serving(SandboxLeonardo([a_machine(n) for n in range(1, 400)])) as server:
         assert asyncio.run(first_of(server))
         assert calls(server) == ["list"]
+
+
+class FailsLate(Memory):
+    """A sink whose disk is full when all is made durable for the second time, at the end of a run without acts."""
+
+    name = "late"
+
+    async def make_durable(self) -> None:
+        if self.durable:
+            raise OSError(28, "No space left on device")
+        await super().make_durable()
+
+
+def test_a_sink_that_fails_when_all_else_is_done_is_told_by_the_closing_record() -> None:
+    memory = Memory()
+    with serving(SandboxLeonardo([a_machine(1, days=1)])) as server:
+        assert sweep(server, memory, FailsLate()) == 6
+    closing = memory.records[-1]
+    assert (closing["event"], closing["exit_code"], closing["outcomes"]) == ("run_finished", 6, {"kept": 1})

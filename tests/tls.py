@@ -32,7 +32,7 @@ def behind_tls(url: str, trusted: Path, strange: Path) -> Iterator[str]:
     async def connected(reader: StreamReader, writer: StreamWriter) -> None:
         tls.load_cert_chain(strange)
         answers, questions = await asyncio.open_connection(HOST, urlsplit(url).port)
-        await asyncio.gather(_pass_on(reader, questions), _pass_on(answers, writer))
+        await asyncio.gather(pass_on(reader, questions), pass_on(answers, writer))
 
     async def serve() -> None:
         async with await asyncio.start_server(connected, HOST, 0, ssl=tls) as server:
@@ -49,7 +49,7 @@ def behind_tls(url: str, trusted: Path, strange: Path) -> Iterator[str]:
         thread.join()
 
 
-async def _pass_on(reader: StreamReader, writer: StreamWriter) -> None:
+async def pass_on(reader: StreamReader, writer: StreamWriter) -> None:
     try:
         while data := await reader.read(2**16):
             writer.write(data)
