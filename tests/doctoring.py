@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+from core.records.outcome import ACCEPTED, ENDED
+from core.records.reader import Record
+from core.rules.promise import Promise
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
@@ -93,7 +96,16 @@ def _stops(kept: tuple[str, ...]) -> None:
         main(check(server, *kept, "--stop-overdue", "--no-dry-run", "--max-act-share", "1"))
 
 
-BASES = {"live": _live, "dry": _dry, "stops": _stops}
+def _narrow(kept: tuple[str, ...]) -> None:
+    """Four due, one of them excepted, two to be acted on at most; one exempt, and an exemption for nothing."""
+    fleet = [a_machine(n, days=days) for n, days in ((1, 24), (2, 23), (3, 22), (4, 21), (5, 40))]
+    until_then = [{"match": {"name": name}, "until": FAR, "reason": name} for name in ("*-5", "nothing-*")]
+    how = ("--no-dry-run", "--max-act-share", "1", "--at-most", "2", "--except", EXCEPTED)
+    with serving(Leonardo(fleet)) as server:
+        main(delete(server, *kept, *how, "--exemptions", json.dumps(until_then)))
+
+
+BASES = {"live": _live, "dry": _dry, "stops": _stops, "narrow": _narrow}
 
 
 # what is done
@@ -167,9 +179,26 @@ def forged_counts(change: Callable[[Lines], Lines | None]) -> Edit:
         closing["listed"] = closing["audited"] = len(audited)
         leaving = ("deletion_accepted", "already_deleting", "gone")
         closing["living"] = sum(line["outcome"] not in leaving and line["status"] != "Deleting" for line in audited)
+        _forge_promise(closing, audited, timedelta(seconds=lines[0]["policy"]["max_age_s"]))
         return lines
 
     return edit
+
+
+def _forge_promise(closing: Line, audited: Lines, max_age: timedelta) -> None:
+    promise = Promise(max_age)
+    for record in msgspec.convert(audited, list[Record]):
+        if record.outcome not in ENDED:
+            promise.lives_on(record)
+        elif record.outcome in ACCEPTED:
+            promise.accepted(record)
+    oldest, late = promise.oldest, promise.late
+    names = ("project", "name", "age_s", "status", "reason", "date_accessed")
+    closing["over_age"] = dict(promise.over_age)
+    closing["oldest"] = oldest and next(
+        {name: line[name] for name in names} for line in audited if line["name"] == oldest.name
+    )
+    closing["late_s"] = late and late._asdict()
 
 
 def _without(lines: Lines, number: int) -> Lines:
@@ -233,6 +262,7 @@ def _intent(number: int, kind: Kind | None, *, base: str = "live", why: str = ""
     return Doctoring(f"{base}: intent {number}: {_told(fields)}", edited(event, number, **fields), kind, base, why)
 
 
+EXCEPTED = "terra-3/all-of-us-3"
 FREE_TEXT, BESIDE = "a text for people", "beside what the rule judges by"
 NOT_COUNTED = "beside what follows from records"
 DECISIONS = [
@@ -287,6 +317,10 @@ DECISIONS = [
     _audited(1, Kind.ACT, attempts=2),
     _audited(1, Kind.OUTCOME, attempts=0),
     _audited(4, Kind.INCARNATION, runtime_id="1"),
+    _audited(1, Kind.OUTCOME, base="narrow", outcome="over_budget"),
+    _audited(4, Kind.OUTCOME, base="narrow", attempts=1),
+    _audited(3, Kind.OUTCOME, base="narrow", attempts=1),
+    _audited(3, Kind.SCOPE, base="narrow", outcome="over_budget"),
     _audited(1, Kind.JUDGEMENT, base="dry", status="Starting"),
     _audited(1, Kind.OUTCOME, base="dry", outcome="deletion_accepted"),
     _audited(1, Kind.OUTCOME, base="dry", attempts=1),
@@ -360,6 +394,21 @@ CLOSINGS = [
     _closing(Kind.LISTS, base="dry", lists={"read": 3, "unread": 0}),
     _closing(Kind.CALLS, base="stops", calls={"delete": 0, "disks": 0, "get": 1, "list": 1, "stop": 2}),
     _closing(Kind.COUNTS, base="stops", living=1),
+    _closing(Kind.PROMISE, over_age={}),
+    _closing(Kind.PROMISE, over_age=lambda counts: counts | {"failed": 9}),
+    _closing(Kind.PROMISE, oldest=None),
+    _closing(Kind.PROMISE, oldest=lambda of: of | {"age_s": 86400}),
+    _closing(Kind.PROMISE, oldest=lambda of: of | {"name": "all-of-us-4"}),
+    _closing(Kind.PROMISE, oldest=lambda of: of | {"status": "Error"}),
+    _closing(Kind.PROMISE, late_s=None),
+    _closing(Kind.PROMISE, late_s=lambda of: of | {"max": 60}),
+    _closing(Kind.PROMISE, late_s=lambda of: of | {"median": 60}),
+    _closing(Kind.PROMISE, base="dry", late_s={"max": 1, "median": 1}),
+    _closing(Kind.PROMISE, base="dry", over_age={}),
+    _closing(Kind.EXEMPTIONS, exemptions_matched=[0]),
+    _closing(Kind.EXEMPTIONS, exemptions_matched=[]),
+    _closing(Kind.EXEMPTIONS, base="dry", exemptions_matched=[1]),
+    _closing(Kind.EXEMPTIONS, base="narrow", exemptions_matched=[1, 1]),
     _closing(None, why="what failed to be kept only its own code tells", exit_code=6),
     _closing(None, why=FREE_TEXT, message="m"),
     _closing(None, why=NOT_COUNTED, warnings=["w"]),
@@ -377,6 +426,11 @@ OPENINGS = [
     _opening(Kind.LIMITS, limits=lambda limits: limits | {"deadline_s": 86400 * 36500}),
     _opening(Kind.CAPS, limits=lambda limits: limits | {"max_acts": 2}),
     _opening(Kind.CAPS, base="dry", limits=lambda limits: limits | {"max_acts": 1}),
+    _opening(Kind.CAPS, base="narrow", limits=lambda limits: limits | {"at_most": 1}),
+    _opening(Kind.CAPS, base="narrow", limits=lambda limits: limits | {"at_most": 9}),
+    _opening(Kind.CAPS, base="narrow", limits=lambda limits: {n: v for n, v in limits.items() if n != "at_most"}),
+    _opening(Kind.SCOPE, base="narrow", scope=lambda scope: scope | {"except": None}),
+    _opening(Kind.SCOPE, base="narrow", scope=lambda scope: scope | {"except": [EXCEPTED, "terra-1/all-of-us-1"]}),
     _opening(Kind.LISTS, base="dry", scope=lambda scope: scope | {"project_count": 9}),
     _opening(Kind.SCOPE, scope=lambda scope: scope | {"only": ["terra-1/all-of-us-1"]}),
     _opening(Kind.PREDECESSOR, follows=lambda of: of | {"records_digest": "sha256:" + "0" * 64}),
@@ -420,6 +474,18 @@ WHOLE = [
     ), Kind.INSTANT),
     Doctoring("accepted instead of failed", forged_counts(
         edited("runtime_audited", 7, outcome="deletion_accepted", severity="NOTICE")), Kind.FAILED),
+    Doctoring("narrow: excepted, and called over the budget",
+              forged_counts(edited("runtime_audited", 3, outcome="over_budget")), Kind.SCOPE, "narrow"),
+    Doctoring("narrow: over the budget, and called excepted",
+              forged_counts(edited("runtime_audited", 4, outcome="excepted")), Kind.SCOPE, "narrow"),
+    Doctoring("narrow: an exemption in use called unused",
+              edited("exemption_unused", None, exemption=lambda of: of | {"match": {"name": "*-5"}, "reason": "*-5"}),
+              Kind.EXEMPTIONS, "narrow"),
+    Doctoring("narrow: an exemption that was none called unused",
+              edited("exemption_unused", None, exemption=lambda of: of | {"reason": "another"}),
+              Kind.EXEMPTIONS, "narrow"),
+    Doctoring("narrow: nothing said of an exemption for nothing", dropped("exemption_unused", None, renumber=True),
+              Kind.EXEMPTIONS, "narrow"),
     Doctoring("an environment in one record", _elsewhere, Kind.IDENTITY),
     Doctoring("another task", edited("runtime_audited", 4, task_count=2), Kind.IDENTITY),
 ]  # fmt: skip

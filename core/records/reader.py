@@ -39,6 +39,7 @@ class ScopeDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     projects: list[str] | None = None
     project_count: int | None = None
     only: list[str] | None = None
+    excepted: list[str] | None = msgspec.field(name="except", default=None)
     as_of: Instant | None = None
     inventory: str | None = None
     leonardo_url: str | None = None

@@ -13,9 +13,9 @@ from core.rules.decision import CLOCK_TOLERANCE
 from core.rules.guards import INVENTORY_GUARDS, SMALL_RUN, Caps, Guard
 from core.rules.words import counted
 from core.runtime import RuntimeStatus
-from core.verify.decisions import WOULD, Alike, Words, words_of
+from core.verify.decisions import NOT_TRIED, WOULD, Alike, Words, words_of
 from core.verify.finding import Kind
-from core.verify.rejudge import POLICIES
+from core.verify.rejudge import DELETION_JOB, POLICIES
 
 Fault = tuple[Kind, str]
 BEFORE_ANY_ACT = frozenset({*INVENTORY_GUARDS, Guard.MAX_ACTS, Guard.MAX_ACT_SHARE, Guard.PLAN}) - {Guard.CLOCK_SKEW}
@@ -105,6 +105,7 @@ def closing_faults(closing: Record, tally: Tally, started: Record | None, *, ann
     if started is not None:
         yield from _duration_faults(closing, started)
         yield from _cap_faults(closing, tally, started)
+        yield from _budget_faults(closing, tally, started)
 
 
 def _count_faults(closing: Record, tally: Tally) -> Iterator[Fault]:
@@ -245,12 +246,26 @@ def _cap_faults(closing: Record, tally: Tally, started: Record) -> Iterator[Faul
     acted = tally.count(lambda of: of.acted)
     for refusal in caps.refusals(acts=acted, listed=tally.audited):
         yield Kind.CAPS, f"the run acted beyond its caps: {refusal.detail}"
-    counted_by_caps = {*WOULD} if started.plan else {*WOULD, Outcome.OVER_BUDGET}
-    would = sum(count for outcome, count in tally.outcomes().items() if outcome in counted_by_caps)
+    planned = {*WOULD, Outcome.OVER_BUDGET} if started.plan is None else WOULD
+    would = tally.count(lambda of: of.outcome in planned)
     tripped = {refusal.guard.value for refusal in caps.refusals(acts=would, listed=tally.audited)}
     if closing.would_be_refused_by is not None and closing.dry_run and set(closing.would_be_refused_by) != tripped:
         said = closing.would_be_refused_by
         yield Kind.CAPS, f"run_finished says a live run would be refused by {said}, its caps give {sorted(tripped)}"
+
+
+def _budget_faults(closing: Record, tally: Tally, started: Record) -> Iterator[Fault]:
+    """Where no more than so many were to be acted on, the others are over the budget, and nothing else is."""
+    at_most = started.limits.get("at_most")
+    over = tally.count(lambda of: of.outcome == Outcome.OVER_BUDGET)
+    came_to_their_turn = tally.count(lambda of: of.outcome not in NOT_TRIED)
+    if not isinstance(at_most, float | int):
+        if over:
+            yield Kind.CAPS, f"{counted(over, 'runtime')} over the budget of a run that had none"
+    elif tally.count(lambda of: of.acted or of.outcome in WOULD) > at_most:
+        yield Kind.CAPS, f"the run was to act on {at_most} at most, and did on more"
+    elif over and closing.job == DELETION_JOB and came_to_their_turn != at_most:
+        yield Kind.CAPS, f"{counted(over, 'runtime')} over a budget of {at_most}, and {came_to_their_turn} within it"
 
 
 def _shown(counts: Counter[str] | dict[str, int]) -> str:

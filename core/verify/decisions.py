@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from core.leonardo.errors import ErrorKind, is_sam_fault
 from core.records.events import MOST_NAMES, severity_of
-from core.records.outcome import ANSWERED, FAILED, OUTCOMES, Outcome
+from core.records.outcome import ACCEPTED, ANSWERED, ENDED, FAILED, OUTCOMES, Outcome
 from core.records.reader import Record
 from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
 from core.rules.evidence import Evidence
@@ -18,7 +18,11 @@ from core.verify.rejudge import DELETION_JOB, Rules, malformed_faults
 ACTIONS = {Outcome.DELETION_ACCEPTED: Action.DELETE, Outcome.STOP_ACCEPTED: Action.STOP}
 WOULD = {Outcome.WOULD_DELETE: Action.DELETE, Outcome.WOULD_STOP: Action.STOP}
 LEFT_ALONE = frozenset({Outcome.KEPT, Outcome.SPARED})
-NEVER_ACTED = frozenset({Outcome.KEPT, *WOULD, Outcome.NOT_IN_PLAN, Outcome.EXCEPTED, Outcome.OVER_BUDGET})
+NOT_TRIED = frozenset({Outcome.KEPT, Outcome.NOT_IN_PLAN, Outcome.EXCEPTED, Outcome.OVER_BUDGET})
+"""Outcomes of what did not come to its turn."""
+NEVER_ACTED = NOT_TRIED.union(WOULD)
+NOT_EXCEPTED = frozenset({*WOULD, Outcome.NOT_IN_PLAN, Outcome.OVER_BUDGET})
+"""What is not asked any more of a runtime that was excepted."""
 ERRORS = {
     ErrorKind.DENIED: (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
     ErrorKind.THROTTLED: (HTTPStatus.TOO_MANY_REQUESTS,),
@@ -69,7 +73,7 @@ def words_of(record: Record) -> tuple[Any, ...]:
 class Alike:
     """Decisions in the same words: how many there are, and what these words say of each."""
 
-    __slots__ = ("count", "failed", "faults", "judged", "kept", "malformed", "words")
+    __slots__ = ("accepted", "count", "ended", "failed", "faults", "judged", "kept", "malformed", "words")
 
     def __init__(self, words: Words) -> None:
         self.words = words
@@ -78,6 +82,8 @@ class Alike:
         self.judged = not self.malformed and words.reason != Reason.FOREIGN_PROJECT
         self.failed = not self.judged or words.outcome in FAILED
         self.kept = words.outcome == Outcome.KEPT
+        self.ended = words.outcome in ENDED
+        self.accepted = words.outcome in ACCEPTED
         self.faults = () if self.malformed else tuple(_word_faults(words))
 
 
@@ -170,7 +176,15 @@ def _scope_faults(record: Record, started: Record) -> Iterator[Fault]:
         index = task_of(record.project, record.task_count)
         if index != record.task_index and scope is not None and (scope.projects or scope.only):
             yield Kind.SHARE, f"is of a project that falls to task {index}"
-    if scope is None or (scope.projects is None and scope.only is None):
+    if scope is None:
+        return
+    excepted = scope.excepted or ()
+    spared = record.path in excepted
+    if spared and (record.attempts or record.outcome in NOT_EXCEPTED):
+        yield Kind.SCOPE, f"was excepted, and says {record.outcome}"
+    elif record.outcome == Outcome.EXCEPTED and not spared and len(excepted) < MOST_NAMES:
+        yield Kind.SCOPE, "was not excepted, and says so"
+    if scope.projects is None and scope.only is None:
         return
     all_named = scope.projects is not None and (scope.project_count or 0) <= MOST_NAMES
     if (scope.only is not None and len(scope.only) < MOST_NAMES and record.path not in scope.only) or (

@@ -39,6 +39,8 @@ class Kind(StrEnum):
     CAPS = "caps"
     REFUSALS = "refusals"
     COUNTS = "counts"
+    PROMISE = "promise"
+    EXEMPTIONS = "exemptions"
     FAILED = "failed"
     CALLS = "calls"
     LISTS = "lists"
@@ -90,9 +92,17 @@ AGREEMENTS: dict[Kind, Agreement] = {
         "runtime_id, project, name, attempts, created_date, judged_at, seq of its outcome",
     ),
     Kind.CONFIRMATION: Agreement("outcome of a confirmation", "status, evidence; the run that accepted_run_id names"),
-    Kind.CAPS: Agreement("limits.max_acts, limits.max_act_share", "attempts, outcomes, would_be_refused_by"),
+    Kind.CAPS: Agreement(
+        "limits.max_acts, limits.max_act_share, limits.at_most", "attempts, outcomes, would_be_refused_by"
+    ),
     Kind.REFUSALS: Agreement("refused_by, clock_skew_s", "guard, candidates, listed of run_refused; attempts"),
     Kind.COUNTS: Agreement("listed, audited, actions, reasons, outcomes, living", "the task's decisions"),
+    Kind.PROMISE: Agreement(
+        "oldest, over_age, late_s", "age_s, status, reason, outcome, judged_at, due_at of decisions; policy.max_age_s"
+    ),
+    Kind.EXEMPTIONS: Agreement(
+        "exemptions_matched, exemption_unused", "run_started.exemptions; project, name, creator of decisions"
+    ),
     Kind.FAILED: Agreement("failed", "outcome, reason, project_unreadable, runtime_missing, warnings"),
     Kind.CALLS: Agreement("calls", "attempts, intents, outcomes, autopause_threshold_min, lists"),
     Kind.LISTS: Agreement("lists", "project_unreadable, scope.project_count"),
@@ -124,6 +134,8 @@ LAST = (
     Kind.PLAN,
     Kind.LISTS,
     Kind.COUNTS,
+    Kind.PROMISE,
+    Kind.EXEMPTIONS,
     Kind.FAILED,
     Kind.CALLS,
     Kind.CAPS,

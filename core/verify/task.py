@@ -21,6 +21,7 @@ from core.verify.closing import Tally, closing_faults
 from core.verify.decisions import Decisions
 from core.verify.finding import Finding, Kind
 from core.verify.rejudge import Rules
+from core.verify.standing import Standing
 
 FEW = 10
 NO_TIME = float("-inf")
@@ -53,6 +54,7 @@ class Task:
         self._lines = Lines(first.lines)
         self._incarnations = Incarnations()
         self._decisions = Decisions(self.started, rules)
+        self._standing = Standing(rules)
         self._findings: list[Finding] = []
 
     def add(self, record: Record) -> None:
@@ -67,6 +69,8 @@ class Task:
                 self._add_confirmation(record)
             case "run_started":
                 self._lines.opening_at = record.seq
+            case "exemption_unused":
+                self._standing.unused.append(record)
             case "run_finished":
                 self.closing = record
             case _:
@@ -74,6 +78,7 @@ class Task:
 
     def _add_audited(self, record: Record) -> None:
         alike = self.tally.add_decision(record)
+        self._standing.add(record, alike)
         if alike.failed:
             self.tally.failed[record.path] += 1
         if not alike.malformed:
@@ -107,6 +112,8 @@ class Task:
         if self.closing is not None:
             announced = self._announced.announced
             for kind, message in closing_faults(self.closing, self.tally, self.started, announced=announced):
+                yield self._found(kind, message, self.closing.seq)
+            for kind, message in () if self.started is None else self._standing.faults(self.closing, self.started):
                 yield self._found(kind, message, self.closing.seq)
             for intent in self.without_outcome():
                 yield _finding((Kind.ACT, intent, "an act was announced and has no outcome"))
