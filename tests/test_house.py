@@ -120,7 +120,6 @@ def test_classes_and_functions_can_be_read_at_once() -> None:
     assert beyond == {
         "core/leonardo/client.py Leonardo",
         "core/records/events.py runtime_audited",
-        "core/records/reader.py AuditRecords",
         "core/review/plan_reader.py read_plan",
         "core/sandbox/google_cloud.py Google",
         "core/screen/answers.py _",

@@ -280,161 +280,32 @@ class _Task:
         self.ended_in: str | None = None
 
 
-class AuditRecords:
-    """The records of a source: each once, and those that open and close runs before all others, or at least theirs.
+class _Met:
+    """Which records were met, each by its task and `seq`, and what they say against each other or themselves."""
 
-    Iterating reads the source anew each time; afterwards `records`, `frames`, `elsewhere`, `repeated`, `foreign`,
-    `torn`, `unread` and `faults` tell what was met on the way.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        wanted: Callable[[Sequence[Record]], Wanted] | None = lambda _: EVERYTHING,
-        *,
-        environment: str | None = None,
-        may_repeat: bool = False,
-    ) -> None:
-        """`wanted` tells, by the records that open and close runs, which others need to be read; None is all, at once.
-
-        Where an environment is named, only its records are given. Who does not mind to be given one twice saves the
-        32 bytes of each record by which it is known again; contradictions are not told then.
-        """
-        self._source = source
-        self._may_repeat = may_repeat
-        self._wanted = wanted
-        self.environment = environment
-        self._begin()
-
-    def _begin(self) -> None:
+    def __init__(self) -> None:
         self.records = 0
-        self.frames: list[Record] = []
-        """Those that open runs, and behind them those that close them."""
-        self.elsewhere: set[str] = set()
-        """Other environments whose records were passed over."""
         self.repeated = 0
-        """Records that were met again with the same content."""
-        self.foreign = 0
-        """Lines that are no records of this schema."""
-        self._torn: list[Fault] = []
-        self._unread = Faults()
-        self._contradictions = Faults()
+        self.contradictions = Faults()
+        self.unopened = False
+        """Whether a record of some task came before the one that opens it."""
         self._tasks: dict[tuple[str, int], _Task] = {}
         self._of = _Task("", -1)
         """That of the record before."""
         self._strange: dict[str | None, bytes] = {}
         """Digests by each insertId that is not a record's own."""
-        self._unopened = False
-        """Whether a record of some task came before the one that opens it."""
         self._to_come_again: set[tuple[str, int, int, str | None]] = set()
 
-    @property
-    def torn(self) -> list[Fault]:
-        """Where a killed writer left off: no fault of the log's."""
-        return list(dict.fromkeys([*self._source.torn, *self._torn]))
-
-    @property
-    def unread(self) -> list[Fault]:
-        """What could not be read, so that records may be missing."""
-        return list(dict.fromkeys([*self._source.faults, *self._unread]))
-
-    @property
-    def faults(self) -> list[Fault]:
-        """What could not be read, and what records say against each other or themselves."""
-        return [*self.unread, *self._contradictions]
-
-    @property
-    def passed_over(self) -> Sequence[str]:
-        """What is there and was not read, since it is no log."""
-        return self._source.passed_over
-
-    def runs(self, since: datetime = LONG_AGO) -> list[Record]:
-        """The records since then that open and close runs; those of other events are not looked at. Raises OSError."""
-        self._begin()
-        found = [record for record in self._given(RUNS, FRAMES) if (record.time or LONG_AGO) >= since]
-        self._forget()
-        return found
-
-    def __iter__(self) -> Iterator[Record]:
-        """Raises OSError where the source cannot be read any more."""
-        self._begin()
-        if self._wanted is None:
-            yield from self._in_one_reading()
-        else:
-            self.frames = self._read_ahead()
-            yield from self.frames
-            yield from self._given(self._wanted(self.frames) if self.frames else EVERYTHING)
-        self._forget()
-
-    def _in_one_reading(self) -> Iterator[Record]:
-        """Everything as it comes, and where a task's first record does not come first, what opens runs before it."""
-        ahead = False
-        for record in self._given(EVERYTHING):
-            if self._unopened and not ahead:
-                ahead = True
-                frames = self._read_ahead()
-                self.frames += frames
-                yield from frames
-            if record.event in FRAMES:
-                self.frames.append(record)
-            yield record
-
-    def _read_ahead(self) -> list[Record]:
-        """Those that open runs, and behind them those that close them, as far as they were not met yet."""
-        before = [*self._torn], self.repeated, self.foreign
-        frames = sorted(self._given(RUNS, FRAMES), key=lambda record: record.event == "run_finished")
-        self._torn, self.repeated, self.foreign = before
+    def expect(self, frames: Iterable[Record]) -> None:
+        """What was read ahead comes again in its turn."""
         self._to_come_again.update(map(_identity, frames))
-        return frames
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._tasks.clear()
         self._strange.clear()
 
-    def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[Record]:
-        """The wanted records that were not met before, perhaps among others, but of no other events."""
-        cut_short: Line | None = None
-        for line in self._source.lines(of_environment(wanted, self.environment)):
-            if cut_short is not None:
-                self._cut_short(cut_short, line)
-                cut_short = None
-            try:
-                record = _read(line.text)
-            except UNREADABLE as error:
-                if str(error) == CUT:
-                    cut_short = line
-                else:
-                    self._not_read(line, str(error))
-                continue
-            if record is None:
-                self.foreign += 1
-            elif events and record.event not in events:
-                continue
-            elif self.environment is not None and record.environment != self.environment:
-                self.elsewhere.add(record.environment)
-            elif self._is_new(line, record):
-                yield record
-        if cut_short is not None:
-            self._cut_short(cut_short, None)
-
-    def _cut_short(self, line: Line, following: Line | None) -> None:
-        """Its writer may have been killed over it where nothing follows, or the next run does."""
-        if following is None or following.file != line.file or OPENING in following.text:
-            self._torn.append(Fault(line.place, "the line is torn: its writer was cut off"))
-        else:
-            self._not_read(line, CUT)
-
-    def _not_read(self, line: Line, why: str) -> None:
-        if _ours(line.text):
-            self._unread.add(line.file, line.place, f"the line is not readable as a record: {why}")
-        else:
-            self.foreign += 1
-
-    def _is_new(self, line: Line, record: Record) -> bool:
+    def is_new(self, line: Line, record: Record) -> bool:
         """Whether the record was not met before; the same twice counts once."""
-        if self._may_repeat and record.event not in FRAMES:
-            self.records += 1
-            return True
         insert_id, seq, labels = record.insert_id, record.seq, record.labels
         of = self._of
         if of.run_id != record.run_id or of.index != record.task_index:
@@ -462,11 +333,18 @@ class AuditRecords:
                     self._contradict(line, record, f"has another label {name}")
         return True
 
+    def is_new_or_no_frame(self, line: Line, record: Record) -> bool:
+        """The same for who does not mind to be given one twice: it is not looked up."""
+        if record.event in FRAMES:
+            return self.is_new(line, record)
+        self.records += 1
+        return True
+
     def _task_of(self, record: Record) -> "_Task":
         task = self._tasks.get((record.run_id, record.task_index))
         if task is None:
             task = self._tasks[record.run_id, record.task_index] = _Task(record.run_id, record.task_index)
-            self._unopened = self._unopened or record.event != "run_started"
+            self.unopened = self.unopened or record.event != "run_started"
         return task
 
     def _meet_again(self, line: Line, record: Record, *, differs: bool) -> None:
@@ -481,7 +359,154 @@ class AuditRecords:
 
     def _contradict(self, line: Line, record: Record, what: str) -> None:
         told = f"record {record.run_id}-{record.task_index}-{record.seq} {what}"
-        self._contradictions.add(line.file, line.place, told)
+        self.contradictions.add(line.file, line.place, told)
+
+
+class AuditRecords:
+    """The records of a source: each once, and those that open and close runs before all others, or at least theirs.
+
+    Iterating reads the source anew each time; afterwards `records`, `frames`, `elsewhere`, `repeated`, `foreign`,
+    `torn`, `unread` and `faults` tell what was met on the way.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        wanted: Callable[[Sequence[Record]], Wanted] | None = lambda _: EVERYTHING,
+        *,
+        environment: str | None = None,
+        may_repeat: bool = False,
+    ) -> None:
+        """`wanted` tells, by the records that open and close runs, which others need to be read; None is all, at once.
+
+        Where an environment is named, only its records are given. Who does not mind to be given one twice saves the
+        32 bytes of each record by which it is known again; contradictions are not told then.
+        """
+        self._source = source
+        self._may_repeat = may_repeat
+        self._wanted = wanted
+        self.environment = environment
+        self._begin()
+
+    def _begin(self) -> None:
+        self.frames: list[Record] = []
+        """Those that open runs, and behind them those that close them."""
+        self.elsewhere: set[str] = set()
+        """Other environments whose records were passed over."""
+        self.foreign = 0
+        """Lines that are no records of this schema."""
+        self._torn: list[Fault] = []
+        self._unread = Faults()
+        self._met = _Met()
+
+    @property
+    def records(self) -> int:
+        return self._met.records
+
+    @property
+    def repeated(self) -> int:
+        """Records that were met again with the same content."""
+        return self._met.repeated
+
+    @property
+    def torn(self) -> list[Fault]:
+        """Where a killed writer left off: no fault of the log's."""
+        return list(dict.fromkeys([*self._source.torn, *self._torn]))
+
+    @property
+    def unread(self) -> list[Fault]:
+        """What could not be read, so that records may be missing."""
+        return list(dict.fromkeys([*self._source.faults, *self._unread]))
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What could not be read, and what records say against each other or themselves."""
+        return [*self.unread, *self._met.contradictions]
+
+    @property
+    def passed_over(self) -> Sequence[str]:
+        """What is there and was not read, since it is no log."""
+        return self._source.passed_over
+
+    def runs(self, since: datetime = LONG_AGO) -> list[Record]:
+        """The records since then that open and close runs; those of other events are not looked at. Raises OSError."""
+        self._begin()
+        found = [record for record in self._given(RUNS, FRAMES) if (record.time or LONG_AGO) >= since]
+        self._met.forget()
+        return found
+
+    def __iter__(self) -> Iterator[Record]:
+        """Raises OSError where the source cannot be read any more."""
+        self._begin()
+        if self._wanted is None:
+            yield from self._in_one_reading()
+        else:
+            self.frames = self._read_ahead()
+            yield from self.frames
+            yield from self._given(self._wanted(self.frames) if self.frames else EVERYTHING)
+        self._met.forget()
+
+    def _in_one_reading(self) -> Iterator[Record]:
+        """Everything as it comes, and where a task's first record does not come first, what opens runs before it."""
+        ahead = False
+        for record in self._given(EVERYTHING):
+            if self._met.unopened and not ahead:
+                ahead = True
+                frames = self._read_ahead()
+                self.frames += frames
+                yield from frames
+            if record.event in FRAMES:
+                self.frames.append(record)
+            yield record
+
+    def _read_ahead(self) -> list[Record]:
+        """Those that open runs, and behind them those that close them, as far as they were not met yet."""
+        met = self._met
+        before = [*self._torn], met.repeated, self.foreign
+        frames = sorted(self._given(RUNS, FRAMES), key=lambda record: record.event == "run_finished")
+        self._torn, met.repeated, self.foreign = before
+        met.expect(frames)
+        return frames
+
+    def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[Record]:
+        """The wanted records that were not met before, perhaps among others, but of no other events."""
+        cut_short: Line | None = None
+        is_new = self._met.is_new_or_no_frame if self._may_repeat else self._met.is_new
+        for line in self._source.lines(of_environment(wanted, self.environment)):
+            if cut_short is not None:
+                self._cut_short(cut_short, line)
+                cut_short = None
+            try:
+                record = _read(line.text)
+            except UNREADABLE as error:
+                if str(error) == CUT:
+                    cut_short = line
+                else:
+                    self._not_read(line, str(error))
+                continue
+            if record is None:
+                self.foreign += 1
+            elif events and record.event not in events:
+                continue
+            elif self.environment is not None and record.environment != self.environment:
+                self.elsewhere.add(record.environment)
+            elif is_new(line, record):
+                yield record
+        if cut_short is not None:
+            self._cut_short(cut_short, None)
+
+    def _cut_short(self, line: Line, following: Line | None) -> None:
+        """Its writer may have been killed over it where nothing follows, or the next run does."""
+        if following is None or following.file != line.file or OPENING in following.text:
+            self._torn.append(Fault(line.place, "the line is torn: its writer was cut off"))
+        else:
+            self._not_read(line, CUT)
+
+    def _not_read(self, line: Line, why: str) -> None:
+        if _ours(line.text):
+            self._unread.add(line.file, line.place, f"the line is not readable as a record: {why}")
+        else:
+            self.foreign += 1
 
 
 def _identity(record: Record) -> tuple[str, int, int, str | None]:

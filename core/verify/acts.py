@@ -31,19 +31,20 @@ class _End(msgspec.Struct, gc=False):
 class Acts:
     """The intents and outcomes of one task, by runtime."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules | None) -> None:
+        self._rules = rules
         self._intents: dict[str, list[Record]] = {}
         self._ends: dict[str, list[_End]] = {}
         self.announced = 0
 
-    def add_intent(self, intent: Record, rules: Rules | None) -> Iterator[Told]:
+    def add_intent(self, intent: Record) -> Iterator[Told]:
         self.announced += 1
         self._intents.setdefault(intent.runtime_id or "", []).append(intent)
         if intent.dry_run:
             yield Kind.INTENT, intent, "announces an act in a dry run"
         if intent.action != INTENTS[intent.event]:
             yield Kind.INTENT, intent, f"announces a {intent.action or 'nothing'} as {intent.event}"
-        for fault in rules.intent_faults(intent) if rules is not None else ():
+        for fault in self._rules.intent_faults(intent) if self._rules is not None else ():
             yield Kind.INTENT, intent, fault
 
     def add_end(self, end: Record) -> None:

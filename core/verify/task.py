@@ -49,8 +49,7 @@ class Task:
         self.closing: Record | None = None
         self.records = 0
         self.tally = Tally()
-        self._rules = rules
-        self._announced = Acts()
+        self._announced = Acts(rules)
         self._lines = Lines(first.lines)
         self._incarnations = Incarnations()
         self._decisions = Decisions(self.started, rules)
@@ -64,7 +63,7 @@ class Task:
             case "runtime_audited":
                 self._add_audited(record)
             case "deletion_requested" | "stop_requested":
-                self._findings += map(_finding, self._announced.add_intent(record, self._rules))
+                self._findings += map(_finding, self._announced.add_intent(record))
             case "deletion_confirmed":
                 self._add_confirmation(record)
             case "run_started":
