@@ -293,8 +293,8 @@ def test_a_run_is_told_with_everything_that_is_on_record() -> None:
         policy=POLICY,
         policy_digest="sha256:1",
         exemptions=[
-            "project terra-*, label a=b c=* until 2026-11-21 03:00: workshop",
-            "creator ada until 2026-11-22 03:00: holiday",
+            "project terra-*, label a=b c=* until 2026-11-21 03:00: workshop (spares 0)",
+            "creator ada until 2026-11-22 03:00: holiday (spares 0)",
         ],
         counts=[
             CountLine(outcome="failed", reason="max_age", count=2),
@@ -423,8 +423,28 @@ def test_a_run_of_which_there_is_no_record_is_named_with_the_one_that_is_meant()
 def test_instants_are_told_in_utc_wherever_it_is_read() -> None:
     exemption = ExemptionDetail({"name": "a"}, NOW, "r", lapsed=False)
     assert review.run([opening("a", exemptions=[exemption])], "a", NOW).exemptions == [
-        "name a until 2026-11-20 03:00: r"
+        "name a until 2026-11-20 03:00: r (spares 0)"
     ]
+
+
+def test_a_run_says_how_many_each_exemption_spares() -> None:
+    spares, idle, lapsed = (
+        ExemptionDetail({"name": name}, NOW, "r", lapsed=name == "lapsed") for name in ("spares", "idle", "lapsed")
+    )
+
+    def kept(reason: str, exemption: ExemptionDetail) -> Record:
+        return Record(event="runtime_audited", run_id="a", reason=reason, action="keep", exemption=exemption)
+
+    records = [
+        opening("a", exemptions=[spares, idle, lapsed]),
+        kept("exempt", spares),
+        kept("exempt", spares),
+        kept("autopause_overdue", spares),
+        kept("within_policy", idle),
+        kept("autopause_overdue", lapsed),
+    ]
+    told = [line.rpartition(" (")[2] for line in review.run(records, "a", NOW).exemptions]
+    assert told == ["spares 3)", "spares 0)", "spares 0)"]
 
 
 # why

@@ -381,8 +381,11 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
     acts: list[ActLine] = []
     left_standing: list[ActLine] = []
     confirmations: list[Confirmed] = []
+    spared: Counter[str] = Counter()
     for record in chosen:
         seen.add(record)
+        if record.exemption is not None and _is_spared(record):
+            spared[exemption_in_words(record.exemption)] += 1
         if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
             acts.append(_act_line(record))
         elif record.event == "runtime_audited" and record.reason in LEFT_STANDING:
@@ -395,7 +398,10 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
         version=None if started is None else started.version,
         policy={} if started is None else in_order(started),
         policy_digest=None if started is None else started.policy_digest,
-        exemptions=[exemption_in_words(exemption) for exemption in started.exemptions] if started else [],
+        exemptions=[
+            f"{exemption} (spares {spared[exemption]:,})"
+            for exemption in map(exemption_in_words, started.exemptions if started else [])
+        ],
         counts=[
             CountLine(outcome=outcome, reason=reason, count=count)
             for (outcome, reason), count in sorted(seen.counts.items(), key=lambda item: (-item[1], item[0]))
@@ -408,6 +414,12 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
         failures=list(seen.failed.values()),
         remarks=[*newer, *seen.remarks],
     )
+
+
+def _is_spared(record: Record) -> bool:
+    """Whether an exemption alone keeps it: a check keeps its finding as the reason, and stops nothing."""
+    in_check = record.reason == Reason.AUTOPAUSE_OVERDUE and record.action == Action.KEEP
+    return record.reason == Reason.EXEMPT or (in_check and record.exemption is not None and not record.exemption.lapsed)
 
 
 def _act_line(record: Record) -> ActLine:
