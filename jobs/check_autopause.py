@@ -30,7 +30,7 @@ from core.run.treatment import Act
 from core.runtime import RuntimeStatus
 from core.screen.columns import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOLD, WHOSE, View
 from core.settings.fields import Settings
-from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
+from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS, add_yes
 
 NAME = AutopausePolicy.job
 EXAMPLES = (
@@ -73,6 +73,10 @@ IN_WORDS = {
 """The findings of Running runtimes, beside those in use."""
 LEFT_STANDING = {Reason.STUCK: "stuck", Reason.ERRORED: "in error"}
 """Findings of others, which somebody must see to."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_yes(parser)
 
 
 def main(

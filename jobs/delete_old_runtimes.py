@@ -36,7 +36,7 @@ from core.runtime import RuntimeStatus
 from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
 from core.screen.standard_output import say
 from core.settings.fields import Settings
-from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS
+from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS, add_yes
 from core.settings.reading import load_settings
 
 NAME = DeletionPolicy.job
@@ -57,6 +57,7 @@ FLAGS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_yes(parser)
     parser.add_argument(
         "--cases",
         type=Path,

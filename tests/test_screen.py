@@ -186,15 +186,27 @@ def test_what_is_refused_and_where_the_records_are_stand_below_any_number_of_rem
 
 
 def on_a_terminal(
-    server: SandboxServer, *arguments: str, lines: int = 24, columns: int = 80, expected: int = 0, **environment: str
+    server: SandboxServer,
+    *arguments: str,
+    lines: int = 24,
+    columns: int = 80,
+    expected: int = 0,
+    typed: bytes = b"",
+    **environment: str,
 ) -> str:
     """The job with a terminal as standard output and error; what the terminal got."""
     words = [word if word != "json" else "auto" for word in delete(server, *arguments)]
-    return in_a_terminal(*words, lines=lines, columns=columns, expected=expected, **environment)
+    return in_a_terminal(*words, lines=lines, columns=columns, expected=expected, typed=typed, **environment)
 
 
 def in_a_terminal(
-    *words: str, program: str = LEO, lines: int = 24, columns: int = 80, expected: int = 0, **environment: str
+    *words: str,
+    program: str = LEO,
+    lines: int = 24,
+    columns: int = 80,
+    expected: int = 0,
+    typed: bytes = b"",
+    **environment: str,
 ) -> str:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (lines, columns))
@@ -204,6 +216,7 @@ def in_a_terminal(
         [program, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=inherited | environment
     ) as process:
         os.close(theirs)
+        os.write(ours, typed)
         seen = b""
         try:
             while chunk := os.read(ours, 4096):
@@ -227,6 +240,32 @@ def test_on_a_terminal_there_is_a_table_with_progress_and_colour_unless_told_not
     assert "\x1b[1mdisk lost" in plain
     assert "disk lost" in dumb
     assert "\x1b" not in dumb
+
+
+@pytest.mark.parametrize(
+    ("typed", "words", "expected", "outcome"),
+    [
+        (b"y\n", (), 0, "deletion_accepted"),
+        (b"\n", (), 5, "not_attempted"),
+        (b"\x04", (), 5, "not_attempted"),
+        (b"", ("--yes",), 0, "deletion_accepted"),
+        (b"", ("--plan", "plan.jsonl"), 0, "deletion_accepted"),
+    ],
+)
+def test_whoever_acts_from_a_terminal_without_a_plan_is_shown_what_and_asked(
+    run: Run, typed: bytes, words: tuple[str, ...], expected: int, outcome: str
+) -> None:
+    with serving(Leonardo([a_machine(1), a_machine(2, config_type="GceConfig"), a_machine(3, days=1)])) as server:
+        run(*delete(server, "--audit-file", "plan.jsonl"))
+        seen = on_a_terminal(server, "--no-dry-run", *words, typed=typed, columns=200, expected=expected)
+        acts = sum(request.call == "delete" for request in server.requests)
+    question = (
+        f"Delete 2 runtimes (disk lost: 1) of local at {server.url},"
+        " by the rule: delete what is older than 14 d, or older than 7 d and not accessed for 4 h? [y/N] "
+    )
+    assert (question in seen) == (not words)
+    assert acts == (2 if outcome == "deletion_accepted" else 0)
+    assert f"3 listed: 1 kept, 2 {outcome}." in seen or f"3 listed: 2 {outcome}, 1 kept." in seen
 
 
 def test_the_colours_can_be_read_on_light_and_on_dark() -> None:

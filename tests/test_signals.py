@@ -134,7 +134,7 @@ def test_a_terminal_that_is_closed_leaves_a_closing_record(tmp_path: Path) -> No
     with serving(Leonardo([a_machine(1)]), faults=[Fault(call="list", hang=True)]) as server:
         child, terminal = pty.fork()
         if child == 0:
-            os.execv(LEO, [LEO, *delete(server, LIVE, "--output", "table", "--audit-file", str(audit_file))])  # noqa: S606
+            os.execv(LEO, [LEO, *delete(server, LIVE, "--yes", "--output", "table", "--audit-file", str(audit_file))])  # noqa: S606
         while not server.requests:
             assert os.waitpid(child, os.WNOHANG) == (0, 0)
         os.close(terminal)

@@ -1,6 +1,6 @@
 """Prepares a job's sweep from its settings: how far it goes, what holds it back, before whom it steps back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +19,9 @@ from core.review.terms import terms_of
 from core.rules.guards import Expectations, Refusal
 from core.rules.plan import Plan
 from core.rules.policy import RuntimePolicy
+from core.rules.words import counted
 from core.run.account import Account, opening_record
+from core.run.case import Case
 from core.run.listing import Listing, Lists, Scope
 from core.run.opening import AUDIT_FOLDER, run, shows_table, task_of_environment
 from core.run.previous import REACH, Earlier, Kind, earlier
@@ -27,11 +29,16 @@ from core.run.running import Host, Job, Running
 from core.run.sweep import Bounds, Sweep
 from core.run.task import Task
 from core.run.treatment import Act
+from core.runtime import Disk
+from core.screen.asking import somebody_is_there
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
+from core.settings.flags import YES
 
 log = structlog.get_logger(__name__)
 
+ANSWERING = 600.0
+"""Seconds that somebody at a terminal has to let acts be done."""
 ASKING = 20.0
 """Seconds that a run asks for an older one before it goes on."""
 PLAN_REACH = timedelta(days=30)
@@ -68,6 +75,7 @@ def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
             at_most=settings.at_most,
             refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
             accepted_last=known.accepted_last,
+            approve=partial(_ask, job, running),
             older_run=partial(_older_run, running),
         )
         listing = Listing(running, account, job.policy, scope, known.failed_before)
@@ -188,6 +196,24 @@ def _refusals(plan: Plan, started: events.RunStarted, job: Job, settings: Settin
         now=started.now,
         max_age=settings.plan_max_age,
     )
+
+
+async def _ask(job: SweepingJob, running: Running, condemned: Sequence[Case]) -> bool:
+    """Whoever acts from a terminal without a plan is shown what is to be done, and lets it be done or not."""
+    settings = running.settings
+    if settings.dry_run or settings.plan is not None or YES in job.typed or not somebody_is_there():
+        return True
+    lost = sum(case.runtime.disk is Disk.LOST for case in condemned)
+    verb = condemned[0].decision.action
+    question = (
+        f"{verb.capitalize()} {counted(len(condemned), 'runtime')}{f' (disk lost: {lost:,})' if lost else ''} of"
+        f" {settings.environment} at {settings.leonardo_url or 'the sandbox'}, by the rule: {job.policy}?"
+    )
+    try:
+        async with running.clock.bound(ANSWERING):
+            return await running.background(running.watcher.agrees, question)
+    except (TimeoutError, OutOfTimeError):
+        return False
 
 
 async def _older_run(running: Running) -> str | None:

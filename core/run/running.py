@@ -12,6 +12,7 @@ from core.records import events
 from core.records.writer import AuditLog
 from core.rules.policy import Policy
 from core.run.task import Task
+from core.screen.asking import agrees
 from core.screen.columns import View
 from core.settings.fields import Settings
 
@@ -40,6 +41,9 @@ class Watcher(Protocol):
     def expected(self, count: int) -> None:
         """The list has ended, so many runtimes are left to treat."""
 
+    def agrees(self, question: str) -> bool:
+        """Ask at the terminal whether to go on; a thread waits here, not the run."""
+
     def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
         """The run has ended, and its records are kept there; `lost` says where one could not be kept, and why."""
 
@@ -52,6 +56,9 @@ class Nobody:
 
     def expected(self, count: int) -> None:
         pass
+
+    def agrees(self, question: str) -> bool:
+        return agrees(question)
 
     def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
         pass

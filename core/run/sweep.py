@@ -24,6 +24,10 @@ async def _nobody() -> None:
     return None
 
 
+async def _unasked(_: Sequence[Case]) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """How much a sweep may do."""
@@ -43,6 +47,8 @@ class Bounds:
     """Why the run must not act, as far as that is known before it begins."""
     accepted_last: datetime | None = None
     """When an act was accepted last in live runs of the last days."""
+    approve: Callable[[Sequence[Case]], Awaitable[bool]] = _unasked
+    """Whether these may be acted on, where somebody is asked."""
     older_run: Callable[[], Awaitable[str | None]] = _nobody
     """Names a run that is still going and before which this one steps back."""
 
@@ -85,6 +91,9 @@ class Sweep:
         within_budget = self._guard_caps(sorted(self._narrow(condemned), key=in_turn))
         if self._account.caps_tripped or not self._bounds.looks:
             self._end(within_budget, self._would)
+        elif within_budget and not self._account.refusals and not await self._bounds.approve(within_budget):
+            self._account.cut_short()
+            self._end(within_budget, Outcome.NOT_ATTEMPTED)
         else:
             await self._turns.act(within_budget)
         await self._turns.settle(candidates=len(held))

@@ -27,15 +27,17 @@ class RunProgress:
         self._to_treat: int | None = None
         """Unknown until the list has ended."""
         self._ended = Event()
-        self._thread = Thread(target=self._draw, name="draws progress", daemon=True)
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         if sys.stderr.isatty():  # a colour that is asked for makes no terminal of a log
+            self._ended.clear()
+            self._thread = Thread(target=self._draw, name="draws progress", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
         self._ended.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def expect(self, count: int) -> None:

@@ -22,6 +22,7 @@ from core.records.events import (
 )
 from core.records.outcome import FAILED, NEEDS_A_PERSON, OUTCOMES, PLANNED
 from core.rules.decision import Reason
+from core.screen.asking import agrees
 from core.screen.columns import TOTALS, View, calls_made, cells_of_total, promise_kept, together
 from core.screen.drawing import open_drawing, open_progress
 from core.screen.standard_output import goes_nowhere
@@ -48,6 +49,13 @@ class ProgressView:
 
     def expected(self, count: int) -> None:
         self._progress.expect(count)
+
+    def agrees(self, question: str) -> bool:
+        self._progress.stop()
+        try:
+            return agrees(question)
+        finally:
+            self._progress.start()
 
     def recorded(self, kept_in: Sequence[str], lost: str | None) -> None:
         """The records are elsewhere, and say so themselves."""

@@ -121,6 +121,14 @@ def add_limits(parser: argparse.ArgumentParser, names: Iterable[str], what: str)
         group.add_argument(flag_of(name), dest=name, default=argparse.SUPPRESS, help=text, **how)
 
 
+YES = "--yes"
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """For the jobs that act; no setting, since only who sits at a terminal is asked."""
+    parser.add_argument(YES, action="store_true", help="at a terminal, act without a plan and without being asked")
+
+
 def add_places(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """`--from`, for the jobs that read audit records."""
     parser.add_argument(
