@@ -121,6 +121,7 @@ class Leonardo:
         self._reads = asyncio.Semaphore(read_concurrency)
         self._writes = asyncio.Semaphore(write_concurrency)
         self._hold_until = 0.0
+        self._acts_stopped = False
         self._headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         count = max(read_concurrency, write_concurrency)
         self._connections = Connections(
@@ -182,6 +183,10 @@ class Leonardo:
     async def stop_runtime(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> None:
         """Ask for a runtime to be stopped; sent once. `looked_at` and what is raised are as for a deletion."""
         await self._act(_Call("stop", "POST", f"{runtime_path(project, name)}/stop", {}, looked_at), last)
+
+    def stop_acts(self) -> None:
+        """None leaves any more, not even one that is waiting for its connection: it raises LookAgainError."""
+        self._acts_stopped = True
 
     async def _list(
         self,
@@ -295,7 +300,7 @@ class Leonardo:
             raise
 
     def _check_act(self, fresh_until: float) -> None:
-        if self._clock.monotonic() >= fresh_until:
+        if self._acts_stopped or self._clock.monotonic() >= fresh_until:
             raise LookAgainError
         if self._hold_until > self._clock.monotonic():
             raise LookAgainError(asked_to_wait=True)

@@ -133,6 +133,8 @@ class Sweep:
         return within_budget
 
     def _refuse(self, refusals: Sequence[Refusal]) -> None:
+        if refusals:
+            self._running.leonardo.stop_acts()
         self._account.refuse(refusals, candidates=self._candidates)
 
     def _end(self, cases: Iterable[Case], outcome: Outcome) -> None:

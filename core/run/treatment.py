@@ -190,8 +190,6 @@ class Treatment:
         acts_before = case.last.acts
         try:
             await self._announce(case, look)
-            if stopped := self.stopped(case):  # by another, meanwhile
-                return self._given_up(case, stopped)
             await self._act.send(case.runtime.project, case.runtime.name, case.last, looked_at=look.sent)
         except (OutOfTimeError, RecordNotKeptError):
             return self._given_up(case, Outcome.NOT_ATTEMPTED)
