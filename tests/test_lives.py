@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lives.breaks import BREAKS, Break, found
+from tests.lives.explore import Small, explore
 from tests.lives.history import Blow, life_of
 from tests.lives.living import live, quietly
 from tests.lives.story import shrunk, told
@@ -33,15 +35,15 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.unmeasured
-@pytest.mark.parametrize("half", [0, 1])
-def test_nothing_goes_wrong_in_the_lives_of_this_commit(half: int, folder: Path) -> None:
+@pytest.mark.parametrize(("part", "least"), [(0, RUNS), (1, RUNS), pytest.param(2, 50 * RUNS, marks=pytest.mark.chaos)])
+def test_nothing_goes_wrong_in_the_lives_of_this_commit(part: int, least: int, folder: Path) -> None:
     runs = 0
-    for seed in count(seed_of_this_commit() + half * FAR_APART):
+    for seed in count(seed_of_this_commit() + part * FAR_APART):
         life = life_of(seed)
         lived = live(life, folder)
         assert lived.violation is None, "\n".join([f"make simulate SEED={seed}", *told(life, lived, folder)])
         runs += lived.runs
-        if runs >= RUNS:
+        if runs >= least:
             break
 
 
@@ -70,3 +72,29 @@ def test_a_life_that_goes_wrong_is_told_as_short_as_it_can_be() -> None:
     life = next(life for life in map(life_of, count()) if sum(isinstance(e, Blow) for e in life.history) > 1)
     short = shrunk(life, lambda other: any(isinstance(e, Blow) for e in other.history) and bool(other.fleet))
     assert (len(short.history), len(short.fleet)) == (1, 1)
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize(
+    "small",
+    [
+        Small(runtimes=1, crashes=0, lost=0),
+        pytest.param(Small(), marks=pytest.mark.chaos),
+    ],
+    ids=str,
+)
+def test_in_every_order_of_what_may_come_nothing_goes_wrong(small: Small, folder: Path) -> None:
+    explored = explore(small, folder)
+    assert explored.ends > 1
+    assert explored.states > explored.ends
+
+
+def test_every_known_break_is_of_a_line_that_there_is() -> None:
+    assert [b.name for b in BREAKS if (ROOT / b.path).read_text().count(b.was) != 1] == []
+    assert len({b.name for b in BREAKS}) == len(BREAKS) >= 30
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.name)
+def test_every_known_break_is_found(broken: Break) -> None:
+    assert None not in found(broken)

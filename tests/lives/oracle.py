@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.lives.process import Process
     from tests.lives.world import World
 
+REACH = 6.9 * 86400.0
+"""Seconds that a run surely looks back to earlier ones."""
 SINCE = 30 * 86400.0 - 7200.0
 """Seconds that a confirmation looks back, less what passes until the last one."""
 MILLISECOND = timedelta(milliseconds=1)
@@ -154,10 +156,32 @@ class Oracle:
         needed = settings.request_timeout.total_seconds() + LEAST_LEFT
         left = process.deadline - exchange.departed
         self.expect("deadline", f"{process} acts on {path} with {left:.1f} s left", holds=left >= needed - EPSILON)
+        kept = exchange.stop or exchange.query == b"deleteDisk=false"
+        self.expect("disk", f"{process} deletes {path} with {exchange.query!r}", holds=kept)
+        self._in_turn(exchange)
         self.expect("only", f"{process} acts on {path}", holds=settings.only is None or path in settings.only)
         acted = {e.path for e in process.exchanges if e.is_act}
         cap = -(-settings.max_acts // process.task[1])
         self.expect("cap", f"{process} acts on {len(acted)}, max-acts {cap}", holds=len(acted) <= cap)
+
+    def _in_turn(self, exchange: Exchange) -> None:
+        """What failed in earlier runs comes last."""
+        process, path = exchange.process, exchange.path
+        tried = {e.path for e in process.exchanges if e.is_act and e is not exchange}
+        late = tried & process.failed_before and path not in tried | process.failed_before
+        self.expect("order", f"{process} acts on {path} after {tried}, which failed before", holds=not late)
+
+    def failed_before(self, job: str) -> frozenset[str]:
+        """By the closing records that a run of this job which begins now can read."""
+        return frozenset(
+            path
+            for process in self.world.processes
+            if process.job == job and not process.settings.dry_run and not (process.dead or self.power_failed)
+            if self.world.now - process.born < REACH
+            for event in process.said[-1:]
+            if isinstance(event, events.RunFinished) and process.code not in (None, ExitCode.UNRECORDED)
+            for path in event.failed
+        )
 
     def _looked(self, exchange: Exchange) -> Exchange:
         """The look that justifies it."""
@@ -213,6 +237,7 @@ class Oracle:
         if process.code == ExitCode.USAGE:
             return
         self._exit_code(process)
+        self._guards(process)
         self._all_accounted_for(process)
         audited = [e for e in process.said if isinstance(e, events.RuntimeAudited)]
         machines = self.world.machines() if audited else {}
@@ -253,6 +278,19 @@ class Oracle:
         else:
             right = ExitCode.REFUSED if refused else ExitCode.FAILED if failed or finished.failed else ExitCode.DONE
             self.expect("exit code", f"{process}: {code} instead of {right}", holds=code == right)
+
+    def _guards(self, process: "Process") -> None:
+        """An inventory that is not to be believed is refused; a list that broke off counts as none."""
+        finished = next((e for e in reversed(process.said) if isinstance(e, events.RunFinished)), None)
+        if finished is None or process.job == "confirm-deletions":
+            return
+        whole = sum(e.name is None and not e.disks and e.true and e.delivered is not None for e in process.exchanges)
+        read = finished.lists["read"]
+        self.expect("list", f"{process} read {read} lists, {whole} came whole", holds=read <= whole)
+        settings = process.settings
+        must = read > 0 and not (finished.listed or settings.allow_empty or settings.only or process.task[1] > 1)
+        refused = "empty_inventory" in finished.refused_by
+        self.expect("guard", f"{process} believes an empty inventory", holds=refused or not must)
 
     def _all_accounted_for(self, process: "Process") -> None:
         """Each runtime of the lists that the sweep went by has its one record."""
@@ -309,6 +347,9 @@ class Oracle:
             if exchange.process is process and exchange.answer.done() and exchange.delivered is not None:
                 fine = (Outcome.DELETION_ACCEPTED, Outcome.IN_DOUBT, Outcome.FAILED, Outcome.ALREADY_DELETING)
                 self.expect("untrue", f"{said}, though Leonardo obeyed", holds=record.outcome in fine)
+                later = [e for e in process.exchanges[exchange.number + 1 :] if e.project == exchange.project]
+                asked = record.outcome is not Outcome.FAILED or later or exchange.fault == "is doubled"
+                self.expect("untrue", f"{said}, and nobody asked whether Leonardo obeyed", holds=bool(asked))
 
     def _date(self, date: datetime | None) -> int | None:
         return None if date is None else (date - self.world.at(0)) // MILLISECOND

@@ -66,6 +66,8 @@ class Process:
     """The ids that its plan allows."""
     refused: Counter[str] = field(default_factory=Counter)
     """Requests by path for which there was no connection."""
+    failed_before: frozenset[str] = frozenset()
+    """What live runs of the last days have named as failed."""
     hold_until: float = 0.0
     """By its own clock, what Leonardo asked to wait for."""
     _asleep: float = 0.0
@@ -73,6 +75,7 @@ class Process:
 
     def __post_init__(self) -> None:
         self.born = self.world.now
+        self.failed_before = self.world.oracle.failed_before(self.job)
         self.run_id = self.run_id or f"run-{self.number:03d}"
         self.world.oracle.sees_clock(self)
         self.loop = Loop(self.loop_time)
@@ -227,7 +230,8 @@ class Process:
 
     def departs(self, method: str, target: bytes, fault: str) -> Exchange:
         """The first byte of a request leaves."""
-        segments = [unquote(part) for part in target.partition(b"?")[0].decode().split("/")[4:]]
+        path, _, query = target.partition(b"?")
+        segments = [unquote(part) for part in path.decode().split("/")[4:]]
         exchange = Exchange(
             process=self,
             number=len(self.exchanges),
@@ -236,6 +240,7 @@ class Process:
             name=segments[2] if len(segments) > 2 else None,
             disks=segments[0] == "disks",
             stop=segments[-1] == "stop",
+            query=query,
             departed=self.monotonic(),
             answer=self.loop.create_future(),
             fault=fault,

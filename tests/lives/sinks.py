@@ -71,7 +71,7 @@ class VirtualSink:
         else:
             self.was_slow |= self.fault == "is slow"
             takes = process.world.random.choice((3.0, 6.0, 11.0)) if self.fault == "is slow" else TAKES
-            process.loop.call_later(takes, end)
+            process.world.disk_works(process, takes, end)
         return done
 
     def flush(self, count: int | None = None) -> None:

@@ -51,6 +51,7 @@ class Exchange:
     name: str | None
     disks: bool
     stop: bool
+    query: bytes
     departed: float
     """By the process's own clock, as the first byte left."""
     answer: "Future[Delivered | Exception]"

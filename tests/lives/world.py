@@ -222,13 +222,27 @@ class World:
             case "request is lost":
                 return
             case "connection breaks before":
-                self.later(delay, lambda: self._break(exchange))
+                self.on_the_way(exchange, delay, lambda: self._break(exchange))
                 return
             case "request is late":
                 delay += self.random.choice((3.0, 11.0, 40.0, 100.0))
             case "is doubled":
-                self.later(delay + self.random.choice((0.0, 0.01, 2.0)), lambda: self._serve_twin(exchange))
-        self.later(delay, lambda: self._serve(exchange))
+                twin = delay + self.random.choice((0.0, 0.01, 2.0))
+                self.on_the_way(exchange, twin, lambda: self._serve_twin(exchange))
+        self.on_the_way(exchange, delay, lambda: self._serve(exchange))
+
+    def on_the_way(
+        self,
+        exchange: Exchange,  # noqa: ARG002 - who explores asks it
+        seconds: float,
+        what: Callable[[], None],
+    ) -> None:
+        """A request or its answer takes its time."""
+        self.later(seconds, what)
+
+    def disk_works(self, process: Process, seconds: float, what: Callable[[], None]) -> None:
+        """A sink takes its time to keep what a process has written."""
+        process.loop.call_later(seconds, what)
 
     def _break(self, exchange: Exchange) -> None:
         exchange.process.arrives(exchange, httpx.ReadError("connection reset by peer"))
@@ -252,7 +266,7 @@ class World:
             case "answer is lost":
                 return
             case "connection breaks after":
-                self.later(delay, lambda: self._break(exchange))
+                self.on_the_way(exchange, delay, lambda: self._break(exchange))
                 return
             case "answer is late":
                 delay += self.random.choice((3.0, 9.5, 10.5, 40.0, 80.0))
@@ -261,7 +275,7 @@ class World:
             case "clock is wrong":
                 wrong = self.random.choice((-3600.0, -290.0, 290.0, 3600.0))
                 answer.headers["date"] = http_date(int(self.now + wrong))
-        self.later(delay, lambda: exchange.process.arrives(exchange, answer))
+        self.on_the_way(exchange, delay, lambda: exchange.process.arrives(exchange, answer))
 
     def _instead(self, fault: str) -> Delivered | None:
         """What comes instead of Leonardo's own answer."""

@@ -1,0 +1,234 @@
+"""Known breaks of the program, each put into a copy of the tree: how many runs are lived until it is found.
+
+`python -m tests.lives.breaks` prints the table, and ends in 1 where one is not found; with words, those whose name
+holds one. Within a copy `--in-this-tree` lives until something goes wrong.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from tests.lives.history import life_of
+from tests.lives.living import live, quietly
+
+ROOT = Path(__file__).parents[2]
+WITHIN = int(os.environ.get("WITHIN") or "100000")
+"""Runs in which each must be found."""
+TIMES = int(os.environ.get("TIMES") or "3")
+"""How often each is looked for, from seeds far apart."""
+FAR_APART = 10**7
+HERE = "--in-this-tree"
+
+
+class Break(NamedTuple):
+    """A small change to one file of the program."""
+
+    name: str
+    path: str
+    was: str
+    becomes: str
+
+
+SPARED = "return Outcome.SPARED if case.judge_again(looked, self._clock.now()) is Action.KEEP else None"
+TREATMENT, CLIENT, ACCOUNT = "core/run/treatment.py", "core/leonardo/client.py", "core/run/account.py"
+DELETION, LISTING, GUARDS = "core/rules/deletion.py", "core/run/listing.py", "core/rules/guards.py"
+UNCONFIRMED, WRITER, CLOCK = "core/review/unconfirmed.py", "core/records/writer.py", "core/clock.py"
+PREVIOUS, SWEEP, TURNS = "core/run/previous.py", "core/run/sweep.py", "core/run/turns.py"
+EXIT_CODE, CONFIRMING = "core/exit_code.py", "core/run/confirmation.py"
+BREAKS = (
+    Break(
+        "the second look's verdict is ignored",
+        TREATMENT,
+        SPARED,
+        "return None if case.judge_again(looked, self._clock.now()) else None",
+    ),
+    Break("the id is not compared", TREATMENT, "if looked.id != case.runtime.id:", "if False:"),
+    Break("no intent before the act", TREATMENT, "await self._announce(case, look)\n", "pass\n"),
+    Break(
+        "the intent is not made durable",
+        TREATMENT,
+        "self._audit.write(case.intent(self._act.intent))\n        await self._audit.commit()",
+        "self._audit.write(case.intent(self._act.intent))",
+    ),
+    Break("a look stays fresh for a minute", CLIENT, "LOOK_GOES_STALE = 10.0", "LOOK_GOES_STALE = 60.0"),
+    Break(
+        "a look counts from its answer",
+        "core/leonardo/exchange.py",
+        "sent = departure.sent\n",
+        "sent = self._clock.monotonic()\n",
+    ),
+    Break("a dry run acts", TREATMENT, "if self._dry_run:", "if False:"),
+    Break(
+        "a guard that trips meanwhile holds back nothing",
+        CLIENT,
+        "self._acts_stopped = True",
+        "self._acts_stopped = False",
+    ),
+    Break(
+        "what was found on its way is not known as done",
+        TREATMENT,
+        "if case.maybe_done and looked.status in self._act.done:",
+        "if False:",
+    ),
+    Break(
+        "an act without an answer counts as not carried out",
+        TREATMENT,
+        "if sent and error.kind in MAYBE_DONE:",
+        "if False:",
+    ),
+    Break(
+        "a 404 counts as gone",
+        TREATMENT,
+        "return Next.ASK_LISTS if unsettled else Outcome.FAILED\n",
+        "return Outcome.GONE if unsettled else Outcome.FAILED\n",
+    ),
+    Break(
+        "what is listed counts as gone",
+        "core/rules/evidence.py",
+        "if asked.runtime_id in self.runtimes:",
+        "if False:",
+    ),
+    Break(
+        "an empty list of a project counts as seen",
+        "core/rules/evidence.py",
+        "return Evidence.PROJECT_SEEN if self.others else Evidence.UNLISTED",
+        "return Evidence.PROJECT_SEEN",
+    ),
+    Break("Leonardo's clock is not compared at a look", TREATMENT, "clock_refusals(look.skew)", "clock_refusals(None)"),
+    Break("clocks are never compared", GUARDS, "if skew is not None and abs(skew) >", "if False and abs(skew) >"),
+    Break("the skew of a look is not told", TREATMENT, "self._leonardo.clock_skew = look.skew", "pass"),
+    Break("an empty inventory is believed", GUARDS, "if seen.listed == 0 and not self.allow_empty:", "if False:"),
+    Break("the cap on acts is inert", GUARDS, "if acts > self.max_acts:", "if False:"),
+    Break("a cap for each task", GUARDS, "max_acts=-(-self.max_acts // tasks)", "max_acts=self.max_acts"),
+    Break("time left is not asked before an act", CLOCK, ">= self._request_timeout + SETTLING", ">= 0"),
+    Break("a signal stops nothing", CLOCK, "return 0.0 if self._signalled.is_set() else self", "return self"),
+    Break(
+        "Retry-After is not obeyed", CLIENT, "while (wait := self._hold_until", "while (wait := 0 * self._hold_until"
+    ),
+    Break("reads are not limited", CLIENT, "asyncio.Semaphore(read_concurrency)", "asyncio.Semaphore(99)"),
+    Break("the disk goes with its runtime", CLIENT, '{"deleteDisk": "false"}', '{"deleteDisk": "true"}'),
+    Break("a list that breaks off is believed", CLIENT, "if begun:", "if begun:\n                        return\n"),
+    Break("exemptions spare nobody", DELETION, "if reason is None and exemption is not None", "if False and exemption"),
+    Break("exemptions never lapse", "core/rules/exemptions.py", "return self.until <= instant", "return False"),
+    Break(
+        "idle begins a minute early",
+        DELETION,
+        "if idle >= self.idle_after and",
+        "if idle * 1.01 >= self.idle_after and",
+    ),
+    Break(
+        "exactly the maximum age, or a minute less",
+        DELETION,
+        "if age > self.max_age:",
+        "if age * 1.001 > self.max_age:",
+    ),
+    Break("nobody is too old", DELETION, "if age > self.max_age:", "if False:"),
+    Break("busy kernels are not spared", DELETION, "self.spare_possibly_busy\n", "False\n"),
+    Break(
+        "any status may go",
+        DELETION,
+        "if reason is None and not (runtime.status in ELIGIBLE",
+        "if False and not (False",
+    ),
+    Break("the plan is not held to", SWEEP, "elif plan is not None and not plan.allows(case.runtime):", "elif False:"),
+    Break("only is for show", LISTING, "if path in only]", "if path or only]"),
+    Break("kept runtimes go unrecorded", LISTING, "if kept:\n", "if len(kept) < 4:\n"),
+    Break("failures do not come last", TURNS, "if case.failed_before is None)\n", ")\n"),
+    Break("failures of acts are no failures", ACCOUNT, "failed=any(self._failed.values())", "failed=False"),
+    Break("a lost record is not told", EXIT_CODE, "if unrecorded:", "if False:"),
+    Break("stopped early is not told", EXIT_CODE, "if stopped and (signalled or not nothing_read):", "if False:"),
+    Break("an unread inventory is a failure like others", EXIT_CODE, "if nothing_read:", "if False:"),
+    Break("a sink that fails is dropped in silence", WRITER, "self.failure = f", "_ = f"),
+    Break("the digest is of half the records", WRITER, "self._digest.update(", "seq % 2 and self._digest.update("),
+    Break("the chain goes back to the first run", PREVIOUS, "newest = max(closings,", "newest = min(closings,"),
+    Break(
+        "a deletion under way is confirmed",
+        "core/rules/confirmation.py",
+        "if state is None or state.status == RuntimeStatus.DELETED:",
+        "if state is None or state.status == RuntimeStatus.DELETING:",
+    ),
+    Break(
+        "nobody asks about killed runs",
+        UNCONFIRMED,
+        "if end is None:\n        return True",
+        "if end is None:\n        return False",
+    ),
+    Break(
+        "a later run closes a killed one's case",
+        UNCONFIRMED,
+        "if end is None or end.outcome !=",
+        "if True or end.outcome !=",
+    ),
+    Break(
+        "a confirmed deletion is asked about for ever",
+        UNCONFIRMED,
+        "if any(record.outcome in ENDS for",
+        "if any(False for",
+    ),
+    Break(
+        "disks are not asked for",
+        CONFIRMING,
+        "return self.seen.disks is None and self.state is None and",
+        "return False and",
+    ),
+)
+
+
+def lived(start: int) -> int | None:
+    """The runs that were lived until something went wrong."""
+    runs, seed = 0, start
+    with quietly() as folder:
+        while runs < WITHIN:
+            try:
+                result = live(life_of(seed), folder)
+            except Exception:  # noqa: BLE001 - the program itself fell
+                return runs + 1
+            runs += result.runs
+            if result.violation is not None:
+                return runs
+            seed += 1
+    return None
+
+
+def found(broken: Break) -> list[int | None]:
+    """After how many runs, each time that it is looked for."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("core", "jobs", "tests"):
+            shutil.copytree(ROOT / name, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
+        path = Path(folder) / broken.path
+        path.write_text(path.read_text().replace(broken.was, broken.becomes))
+        command = [sys.executable, "-m", "tests.lives.breaks", HERE]
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return [None if word == "never" else int(word) for word in ended.stdout.split()]
+
+
+def main(words: list[str]) -> int:
+    """How it ends."""
+    if words == [HERE]:
+        for time in range(TIMES):
+            runs = lived(1 + time * FAR_APART)
+            say("never" if runs is None else str(runs))
+        return 0
+    missed = 0
+    for broken in BREAKS:
+        if words and not any(word in broken.name for word in words):
+            continue
+        times = found(broken)
+        missed += None in times
+        at = "not found" if None in times else f"{median(number for number in times if number is not None):,.0f}"
+        say(f"| {broken.name} | {at} |")
+    return int(missed > 0)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
