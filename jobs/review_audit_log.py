@@ -336,10 +336,15 @@ def _choose_output(output: str) -> Callable[[object], None]:
 
         return lambda answer: say(in_csv(answer))
     if output == "json" or (output == "auto" and not sys.stdout.isatty()):
-        return lambda answer: say(msgspec.json.encode(answer) + b"\n")
+        return _say_in_json
     from core.screen import answers  # noqa: PLC0415 - for a person only
 
     return answers.draw
+
+
+def _say_in_json(answer: object) -> None:
+    say(msgspec.json.encode(answer))  # and not once more with its end: it may be large
+    say(b"\n")
 
 
 def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta, now: datetime) -> object:

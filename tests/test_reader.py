@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from core.records.reader import AuditRecords, Fault, Record
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
 from tests.conftest import Ended, a_machine, delete
+from tests.test_review import INSERT_ID
 
 Run = Callable[..., Ended]
 Line = dict[str, Any]
@@ -114,6 +116,21 @@ def test_what_opens_and_closes_the_runs_of_an_environment_is_found_without_readi
     ]
     assert (files.elsewhere, files.repeated, files.faults) == ({"test"}, 2, [])
     assert [record.run_id for record in files.runs()] == ["prod-10", "prod-10", "prod-20", "prod-20"]
+
+
+def test_what_opens_and_closes_a_large_run_takes_no_memory_for_what_is_between(
+    lines: list[Line], tmp_path: Path
+) -> None:
+    """A closing record's number is that of the run's lines; a gap would take 32 bytes for each."""
+    opening, closing = lines[0], lines[-1] | {"seq": 900_000, INSERT_ID: f"{lines[0]['run_id']}-0-900000"}
+    (tmp_path / "log.jsonl").write_bytes(written([opening, closing]))
+    for given in (lambda log: log.runs(), list):
+        log = AuditRecords(AuditFiles([tmp_path]), may_repeat=True)
+        tracemalloc.start()
+        assert [record.event for record in given(log)] == ["run_started", "run_finished"]
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+        tracemalloc.stop()
+        assert (log.records, log.repeated) == (2, 0)
 
 
 def test_a_torn_opening_is_told_to_who_asks_for_runs_alone(lines: list[Line], tmp_path: Path) -> None:

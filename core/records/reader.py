@@ -271,19 +271,23 @@ class Source(Protocol):
 class _Task:
     """What was met of one task of a run."""
 
-    __slots__ = ("ended_in", "index", "lines", "name", "run_id")
+    __slots__ = ("ended_in", "index", "lines", "name", "places", "run_id")
 
     def __init__(self, run_id: str, index: int) -> None:
         self.run_id, self.index = run_id, index
         self.name = f"{run_id}-{index}"
         self.lines = Digests()
+        self.places: dict[int, int] = {}
+        """Of few lines by their `seq`, where of the others no digest is kept: gaps would take as much as they do."""
         self.ended_in: str | None = None
 
 
 class _Met:
     """Which records were met, each by its task and `seq`, and what they say against each other or themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sparse: bool) -> None:
+        """`sparse`: only what opens and closes runs is to be known again."""
+        self._sparse = sparse
         self.records = 0
         self.repeated = 0
         self.contradictions = Faults()
@@ -313,7 +317,8 @@ class _Met:
         own = insert_id is None or insert_id == f"{of.name}-{seq}"
         closing = record.event == "run_finished"
         digest = _digest(line.text, closing=closing)
-        known = of.lines.setdefault(seq, digest) if own else self._strange.get(insert_id)
+        place = of.places.setdefault(seq, len(of.places)) if self._sparse else seq
+        known = of.lines.setdefault(place, digest) if own else self._strange.get(insert_id)
         if known is not None:
             same = known == digest and not (closing and of.ended_in != record.records_digest)
             self._meet_again(line, record, differs=not same and UNTOLD not in (known, digest))
@@ -388,7 +393,7 @@ class AuditRecords:
         self.environment = environment
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, *, only_frames: bool = False) -> None:
         self.frames: list[Record] = []
         """Those that open runs, and behind them those that close them."""
         self.elsewhere: set[str] = set()
@@ -397,7 +402,7 @@ class AuditRecords:
         """Lines that are no records of this schema."""
         self._torn: list[Fault] = []
         self._unread = Faults()
-        self._met = _Met()
+        self._met = _Met(sparse=only_frames or self._may_repeat)
 
     @property
     def records(self) -> int:
@@ -430,7 +435,7 @@ class AuditRecords:
 
     def runs(self, since: datetime = LONG_AGO) -> list[Record]:
         """The records since then that open and close runs; those of other events are not looked at. Raises OSError."""
-        self._begin()
+        self._begin(only_frames=True)
         found = [record for record in self._given(RUNS, FRAMES) if (record.time or LONG_AGO) >= since]
         self._met.forget()
         return found

@@ -5,13 +5,13 @@ changed. Whatever order the records come in, and however often, the answer is th
 then: what it does not tell (an autopause threshold that nobody looked at, labels, a policy) is counted as unknown.
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from struct import Struct
 from sys import intern
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,7 @@ BACK_WITHIN = timedelta(hours=24)
 NOT_JUDGED = frozenset({Reason.MALFORMED, Reason.FOREIGN_PROJECT, Reason.DUPLICATE})
 USABLE = frozenset({RuntimeStatus.CREATING, RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.UPDATING})
 RESTING = RuntimeStatus.STOPPED
+INSTANT = Struct("<d")
 NEVER = datetime.max.replace(tzinfo=UTC)
 NO_THRESHOLD = timedelta(0)
 
@@ -159,6 +160,17 @@ class _Judging:
         return matching, [exemption for exemption, how in told if how is None]
 
 
+class _Run(NamedTuple):
+    """What a record's run says of its judgement."""
+
+    now: datetime | None
+    judging: _Judging | None
+    """None where its policy is not on record."""
+
+
+NOT_ON_RECORD = _Run(None, None)
+
+
 class _Life(msgspec.Struct, gc=False):
     """One incarnation, in what is asked of it; a month has as many as there are deletions."""
 
@@ -172,8 +184,6 @@ class _Life(msgspec.Struct, gc=False):
     status: str | None = None
     spared_until: datetime | None = None
     """As it was when it was seen last."""
-    youngest: datetime = LONG_AGO
-    """Before this the policy takes it in no case."""
     due: datetime = LONG_AGO
     """Before this nobody need judge it again, as long as it stays as it was."""
     in_force_at: datetime | None = None
@@ -183,8 +193,8 @@ class _Life(msgspec.Struct, gc=False):
     reason: str | None = None
     was_running: bool = False
     """When the simulated policy took it."""
-    used: Any = None
-    """Instants at which it was used, in seconds; negative where a pause alone would explain them."""
+    used: bytes = b""
+    """Instants at which it was used, packed, in seconds; negative where a pause alone would explain them."""
 
     def kind(self) -> Kind:
         ours = self.simulated_at
@@ -201,7 +211,7 @@ class _Life(msgspec.Struct, gc=False):
         if self.simulated_at is None:
             return None
         gone = self.simulated_at.timestamp()
-        uses = (abs(use) for use in self.used or () if use > 0 or not self.was_running)
+        uses = (abs(use) for (use,) in INSTANT.iter_unpack(self.used) if use > 0 or not self.was_running)
         back = min((use for use in uses if gone < use <= gone + BACK_WITHIN.total_seconds()), default=None)
         return None if back is None else datetime.fromtimestamp(back, UTC)
 
@@ -214,7 +224,7 @@ class Simulation:
         self._exemptions = exemptions
         self._runs: dict[str, Record] = {}
         """The first record of each that judged what was there, when it was there."""
-        self._judging: dict[str, _Judging] = {}
+        self._judged_by: dict[str, _Run] = {}
         self._alike: dict[_Judging, _Judging] = {}
         self._passed_over: set[str] = set()
         """Runs of other jobs, of a saved list, or as of another instant."""
@@ -233,16 +243,19 @@ class Simulation:
             self._passed_over.add(started.run_id)
             return
         self._runs.setdefault(started.run_id, started)
-        policy = deletion_policy(started)
+        policy, judging = deletion_policy(started), None
         if policy is not None:
             changed = replace(policy, exemptions=(), **self._limits)
             judging = _Judging(changed, policy.exemptions, self._exemptions)
-            self._judging[started.run_id] = self._alike.setdefault(judging, judging)
+            judging = self._alike.setdefault(judging, judging)
+        self._judged_by[started.run_id] = _Run(started.now, judging)
 
     def _audited(self, record: Record) -> None:
-        at = record.judged_at
+        at, run = record.judged_at, self._judged_by.get(record.run_id, NOT_ON_RECORD)
         if record.runtime_id is None or at is None or record.reason in NOT_JUDGED or record.outcome in NOT_OURS:
             return
+        if at == run.now:
+            at = run.now  # all of a run share it
         life = self._lives.get(record.runtime_id)
         if life is None:
             life = self._lives[record.runtime_id] = _Life(
@@ -252,32 +265,15 @@ class Simulation:
             life.in_force_at = _earlier(life.in_force_at, at)
             if record.outcome in LEAVING and not record.dry_run:
                 life.accepted_at = _earlier(life.accepted_at, at)
-        judging = self._judging.get(record.run_id)
-        if judging is None:
+        if run.judging is None:
             life.unknown_at = _earlier(life.unknown_at, at)
             return
-        if not _as_before(life, record, judging):
-            _note(life, record, judging)
+        if not _as_before(life, record, run.judging):
+            _note(life, record, run.judging)
         if at >= life.due and (life.simulated_at is None or at < life.simulated_at):
-            self._judge(life, record, at, judging)
-
-    def _judge(self, life: _Life, record: Record, at: datetime, judging: _Judging) -> None:
-        decision, doubt = judging.judge(record, at, looked_at=self._looked_at(record))
-        if decision.action is Action.KEEP:
-            if decision.reason in (Reason.EXEMPT, Reason.WITHIN_POLICY):
-                life.due = decision.due_at or NEVER
-            elif decision.reason in RULED_OUT - {Reason.FUTURE_DATED}:
-                life.due = NEVER
-        elif doubt:
-            life.unknown_at = _earlier(life.unknown_at, at)
-        else:
-            life.simulated_at, life.reason, life.disk = at, decision.reason, record.disk
-            life.was_running = record.status != RESTING
-
-    def _looked_at(self, record: Record) -> bool:
-        """Whether the run had looked at it again when it judged."""
-        now = self._runs[record.run_id].now
-        return bool(record.judged_at != now or record.attempts or record.outcome in LOOKED_AT)
+            _judge(life, record, at, run.judging, looked_at=_looked_at(record, run.now))
+        if life.accepted_at is at:
+            _forget(life)
 
     def answer(self) -> Simulated:
         """What the records added up to; they are let go on the way. Raises UnknownError."""
@@ -333,6 +329,25 @@ class Simulation:
             )
 
 
+def _judge(life: _Life, record: Record, at: datetime, judging: _Judging, *, looked_at: bool) -> None:
+    decision, doubt = judging.judge(record, at, looked_at=looked_at)
+    if decision.action is Action.KEEP:
+        if decision.reason in (Reason.EXEMPT, Reason.WITHIN_POLICY):
+            life.due = decision.due_at or NEVER
+        elif decision.reason in RULED_OUT - {Reason.FUTURE_DATED}:
+            life.due = NEVER
+    elif doubt:
+        life.unknown_at = _earlier(life.unknown_at, at)
+    else:
+        life.simulated_at, life.reason, life.disk = at, decision.reason, record.disk
+        life.was_running = record.status != RESTING
+
+
+def _looked_at(record: Record, now: datetime | None) -> bool:
+    """Whether the run had looked at it again when it judged."""
+    return bool(record.judged_at != now or record.attempts or record.outcome in LOOKED_AT)
+
+
 def _as_before(life: _Life, record: Record, judging: _Judging) -> bool:
     """Whether it was judged as it is, but for the time that has passed."""
     return (
@@ -347,19 +362,21 @@ def _as_before(life: _Life, record: Record, judging: _Judging) -> bool:
 def _note(life: _Life, record: Record, judging: _Judging) -> None:
     """It is seen as it was not before."""
     if record.date_accessed is not None and record.date_accessed != life.accessed:
-        if life.used is None:
-            life.used = array("d")
         if record.status in USABLE:
-            life.used.append(record.date_accessed.timestamp())
+            life.used += INSTANT.pack(record.date_accessed.timestamp())
         elif record.status == RESTING:
-            life.used.append(-record.date_accessed.timestamp())
-    if record.created_date != life.created or judging is not life.judging:
-        created = life.created = record.created_date
-        life.judging, life.youngest = judging, LONG_AGO if created is None else judging.policy.never_before(created)
-    life.accessed = record.date_accessed
+            life.used += INSTANT.pack(-record.date_accessed.timestamp())
+    created = record.created_date
+    life.judging, life.created, life.accessed = judging, created, record.date_accessed
     life.status = _interned(record.status)
     life.spared_until = None if record.exemption is None else record.exemption.until
-    life.due = life.youngest
+    life.due = LONG_AGO if created is None else judging.policy.never_before(created)
+
+
+def _forget(life: _Life) -> None:
+    """It is on its way out: whatever is told of it still is judged anew."""
+    life.judging = life.created = life.accessed = life.status = None
+    life.due = LONG_AGO
 
 
 def _matching_all(exemption: Exemption) -> Exemption:
