@@ -150,6 +150,26 @@ WHOLE, ITSELF, CONSEQUENCE = range(3)
 RANK = dict.fromkeys(FIRST, WHOLE) | dict.fromkeys(LAST, CONSEQUENCE)
 EXPLAINS_ALL = frozenset({Kind.COPY, Kind.MISSING_OPENING, Kind.POLICY, Kind.TIME})
 """What is off in every record of a run."""
+OF_CLOSING = frozenset(
+    {
+        Kind.COUNTS, Kind.PROMISE, Kind.EXEMPTIONS, Kind.FAILED, Kind.CALLS, Kind.CAPS, Kind.LISTS, Kind.EXIT_CODE,
+        Kind.DURATION, Kind.REFUSALS,
+    }
+)  # fmt: skip
+"""What a closing record says of different things: that it is off in one does not put it off in another."""
+UNCOUNTED = frozenset({Kind.TASKS, Kind.PLAN, Kind.LISTS, Kind.DURATION, Kind.PREVIOUS, Kind.EXIT_CODE})
+COUNTED = frozenset(Kind) - UNCOUNTED
+"""What may be off where a record of the task was changed, removed or added."""
+FOLLOWS_FROM = {
+    Kind.TASKS: frozenset[Kind](),
+    Kind.PREVIOUS: frozenset[Kind](),
+    Kind.DURATION: frozenset[Kind](),
+    Kind.LISTS: frozenset({Kind.LISTS, Kind.SCOPE, Kind.SHARE}),
+    Kind.EXIT_CODE: COUNTED | {Kind.LISTS},
+    Kind.DIGEST: frozenset(Kind),
+    Kind.PREDECESSOR: frozenset(Kind),
+}
+"""Of what a consequence is one, beside what is off in the run as a whole; the others follow from what is `COUNTED`."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,15 +220,23 @@ def _cause(found: Finding, causes: list[Finding], known: dict[object, int]) -> i
     for key in (*_known_by(found), found.kind):
         if key in known:
             return known[key]
-    rank = RANK.get(found.kind, ITSELF)
-    if causes and (rank == CONSEQUENCE or causes[0].kind in EXPLAINS_ALL):
+    if causes and causes[0].kind in EXPLAINS_ALL:
         return 0
-    return None
+    if RANK.get(found.kind, ITSELF) != CONSEQUENCE:
+        return None
+    return next((number for number, cause in enumerate(causes) if _explains(cause, found)), None)
+
+
+def _explains(cause: Finding, found: Finding) -> bool:
+    elsewhere = found.task_index not in (None, cause.task_index) and cause.task_index is not None
+    if elsewhere and found.kind != Kind.PREDECESSOR:
+        return False
+    return RANK.get(cause.kind) == WHOLE or cause.kind in FOLLOWS_FROM.get(found.kind, COUNTED)
 
 
 def _known_by(found: Finding) -> Iterator[object]:
     """What another finding may share with it."""
-    if found.seq is not None:
+    if found.seq is not None and found.kind not in OF_CLOSING:
         yield found.task_index, found.seq
     if found.runtime is not None:
         yield found.runtime
