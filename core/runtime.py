@@ -59,6 +59,8 @@ class Runtime(NamedTuple):
     machine_type: str | None = None
     """Of the machine, or of a cluster's master."""
     patch_in_progress: bool = False
+    disk_gb: int | None = None
+    """Of its persistent disk, where a list of disks was read."""
 
     @property
     def path(self) -> str:

@@ -10,6 +10,7 @@ idle: since last access; both at one instant, to the millisecond):
 * older than max-age (14 d): deleted;
 * idle for idle-after (4 h) or longer, and older than max-age-if-idle (7 d): deleted,
   unless spare-possibly-busy is on and a kernel may be busy;
+* either, but with notice-period its owner was not told of it that long before: kept;
 * everything else: kept.
 
 The disk is always kept; a runtime without a persistent disk loses its local data.
@@ -18,6 +19,7 @@ The disk is always kept; a runtime without a persistent disk loses its local dat
 import argparse
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -106,7 +108,7 @@ def judge_cases(flags: Mapping[str, object], arguments: argparse.Namespace) -> i
     settings = load_settings(
         flags, arguments.config, now, deployed=cases.environment_beside(path), pins=arguments.pins, shown=True
     )
-    verdict = cases.judge(path, settings.policy(DeletionPolicy), settings.as_of or now)
+    verdict = cases.judge(path, replace(settings.policy(DeletionPolicy), notices=None), settings.as_of or now)
     say("".join(f"{line}\n" for line in verdict.lines).encode())
     return ExitCode.DONE if verdict.as_expected else ExitCode.FAILED
 

@@ -5,7 +5,8 @@ lists of their own, and what may not be seen is not found. In the fleet are runt
 their way or stuck, with a disk, without one, or with one that is not attached any more, a few rows that make no sense,
 and disks that earlier runtimes have left. The caller owns every project;
   curl -d '{"PROJECT": "none"}' URL/sandbox/roles
-takes that away while it serves (other roles: owner, owner-without-stop, reader). URL/sandbox/machines shows the truth.
+takes that away while it serves (other roles: owner, owner-without-stop, reader). URL/sandbox/machines shows the truth,
+and URL/sandbox/notices what was posted to URL/notices.
 
 With --google-port a Google stands beside it: a Cloud Run that runs the jobs as processes of this machine, and a Cloud
 Logging that keeps their records. LIFECYCLE_GOOGLE_EMULATOR=HOST:PORT makes every command talk to it, and a folder is

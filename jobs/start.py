@@ -48,7 +48,7 @@ STARTED = tuple(
 )
 """Every job that is a run: a command has `serve` instead of `main`."""
 NOT_PASSED_ON = (
-    *("environment", "leonardo_url", "sandbox", "auth", "impersonate_service_account"),
+    *("environment", "leonardo_url", "notice_url", "sandbox", "auth", "impersonate_service_account"),
     *("google_project", "google_region", "google_emulator"),
     *("projects_file", "inventory", "exemptions"),
     *("deadline", "request_timeout"),

@@ -115,7 +115,7 @@ def test_a_runtime_that_is_gone_after_an_act_that_may_have_been_carried_out_is_a
         assert calls(server) == ["list", LOOK, DELETE, RUNTIMES, DISKS]
     record = ended.audited[FIRST]
     assert (ended.code, record["outcome"], record["evidence"]) == (0, "deletion_accepted", "project_seen")
-    assert (record["disk"], record["persistent_disk_id"]) == ("kept", "1001")
+    assert (record["disk"], record["persistent_disk_id"], record["disk_gb"]) == ("kept", "1001", 120)
 
 
 @pytest.mark.unmeasured

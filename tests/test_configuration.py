@@ -26,7 +26,7 @@ NO_DURATION = ("0", "7", "0d", "-1d", "P", "-P1D", "1e3d", "nan", "14 days", "99
 NO_COUNT = ("0", "-1", "1.5", "many", "1e2", "0x10")
 NO_YES = ("2", "maybe", "-1")
 ABSURD: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(DURATIONS, NO_DURATION),
+    **dict.fromkeys((*DURATIONS, "notice_period"), NO_DURATION),
     "environment": ("x" * 101,),
     "leonardo_url": (
         "ftp://127.0.0.1",
@@ -61,6 +61,9 @@ ABSURD: dict[str, tuple[str, ...]] = {
         '[{"match": {}, "until": "2026-12-01", "reason": "x"}]',
         "[[[",
     ),
+    "notice_url": ("ftp://127.0.0.1", "http://example.org", "https://exa mple.org"),
+    "at_most": NO_COUNT,
+    "except": ("", "terra-1", "/x", "a/", ","),
     "max_acts": NO_COUNT,
     "max_act_share": ("0", "-0.1", "1.01", "nan", "inf", "25%"),
     "allow_empty": NO_YES,
@@ -149,7 +152,7 @@ def test_an_absurd_config_file_is_told_in_clear_lines_and_nothing_is_called(
 # --show-config
 
 
-JOBS_WITH_SETTINGS = ["delete-old-runtimes", "check-autopause", "confirm-deletions", "check-disks"]
+JOBS_WITH_SETTINGS = ["delete-old-runtimes", "check-autopause", "confirm-deletions", "check-disks", "notify-owners"]
 
 
 def told(ended: Ended) -> dict[str, list[str]]:

@@ -209,6 +209,24 @@ def test_a_possibly_busy_kernel_spares_at_the_second_look(
     assert reason(runtime, POLICY, second_look=True) is Reason.MAX_AGE_IF_IDLE
 
 
+@pytest.mark.parametrize("idle", [timedelta(0), 4 * HOUR])
+def test_what_is_due_stays_until_its_owner_was_told_of_it_for_long_enough(idle: timedelta) -> None:
+    due, due_at = a_runtime(age=15 * DAY, idle=idle), POLICY.judge(a_runtime(age=15 * DAY, idle=idle), NOW).due_at
+    for notices, expected in (
+        ({}, Reason.NOT_NOTICED),
+        ({"2": NOW - DAY}, Reason.NOT_NOTICED),
+        ({"1": NOW + MS}, Reason.NOT_NOTICED),
+        ({"1": NOW}, Reason.MAX_AGE),
+        (None, Reason.MAX_AGE),
+    ):
+        policy = replace(POLICY, notice_period=DAY, notices=notices)
+        decision = policy.judge(due, NOW)
+        assert (decision.reason, decision.due_at) == (expected, due_at)
+        assert (decision.action is Action.KEEP) == (expected is Reason.NOT_NOTICED)
+        assert policy.judge(a_runtime(age=DAY), NOW).reason is Reason.WITHIN_POLICY
+    assert replace(POLICY, notices={}).judge(due, NOW).reason is Reason.MAX_AGE, "nobody need be told"
+
+
 def test_a_possibly_busy_kernel_spares_neither_a_stopped_runtime_nor_one_past_the_maximum_age() -> None:
     busy = a_runtime(age=10 * DAY, idle=5 * HOUR, threshold=30 * MINUTE)
     assert reason(busy._replace(status="Stopped"), SPARING, second_look=True) is Reason.MAX_AGE_IF_IDLE

@@ -17,13 +17,14 @@ import core
 from core.rules.autopause import AutopausePolicy
 from core.rules.confirmation import ConfirmationPolicy
 from core.rules.deletion import DeletionPolicy
+from core.rules.notices import NoticePolicy
 from core.run.opening import new_run_id
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from core.settings.fields import Settings
 from core.settings.flags import GROUPS, group_by_subject
-from jobs import check_autopause, confirm_deletions, delete_old_runtimes
+from jobs import check_autopause, confirm_deletions, delete_old_runtimes, notify_owners
 from jobs.__main__ import JOBS, main
 from jobs.review_audit_log import ARGUMENTS
 from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start
@@ -80,7 +81,9 @@ def test_the_help_shows_every_setting_in_one_of_five_groups(capsys: pytest.Captu
 
 
 def test_what_no_other_group_has_is_of_a_policy() -> None:
-    limits = {name for kind in (DeletionPolicy, AutopausePolicy, ConfirmationPolicy) for name in kind.limits()}
+    limits = {
+        name for kind in (DeletionPolicy, AutopausePolicy, ConfirmationPolicy, NoticePolicy) for name in kind.limits()
+    }
     assert set(group_by_subject(Settings.model_fields)["policy"]) == limits | {"exemptions"}
 
 
@@ -111,7 +114,9 @@ def test_what_a_run_does_not_use_it_does_not_import(question: str) -> None:
 
 
 def test_every_setting_is_a_flag_of_some_job() -> None:
-    flags = {flag for job in (check_autopause, confirm_deletions, delete_old_runtimes) for flag in job.FLAGS}
+    flags = {
+        flag for job in (check_autopause, confirm_deletions, delete_old_runtimes, notify_owners) for flag in job.FLAGS
+    }
     assert flags == set(Settings.model_fields)
 
 

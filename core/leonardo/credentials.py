@@ -9,6 +9,7 @@ import google.auth
 import google.auth.credentials
 import google.auth.exceptions
 import google.auth.impersonated_credentials
+import google.oauth2.id_token
 import requests
 from google.auth.transport.requests import Request
 
@@ -92,6 +93,16 @@ def google_credentials(impersonate: str | None) -> GoogleCredentials:
         source_credentials=own, target_principal=impersonate, target_scopes=list(SCOPES)
     )
     return GoogleCredentials(acting)
+
+
+def google_identity(audience: str) -> GoogleCredentials:
+    """Identity tokens of the caller's own account, for the service at that address. Raises CredentialsError."""
+    asking = _Impatient()
+    try:
+        own = google.oauth2.id_token.fetch_id_token_credentials(audience, request=asking)  # type: ignore[no-untyped-call]
+    except google.auth.exceptions.GoogleAuthError as error:
+        raise CredentialsError(f"no Google identity: {_sentence(error, asking.answered)}") from None
+    return GoogleCredentials(own)
 
 
 class _Impatient(Request):

@@ -63,6 +63,7 @@ class Question:
     headers: Mapping[str, str]
     leaving: Callable[[], Awaitable[None]]
     """Awaited when the first byte is about to leave; where it raises, none does."""
+    content: bytes = b""
 
 
 @dataclass(slots=True)
@@ -168,6 +169,7 @@ class Connections:
             self._url + question.path,
             params=question.params or None,
             headers=question.headers,
+            content=question.content or None,
             extensions={"timeout": {}},  # `RunClock.bound` cuts the exchange as a whole
         )
         departure = _Departure(request, question.leaving, self._clock)

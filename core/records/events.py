@@ -160,6 +160,8 @@ class RuntimeAudited(Event, frozen=True, gc=False, tag="runtime_audited"):
     disk: Disk | None
     persistent_disk_id: str | None
     machine_type: str | None
+    disk_gb: int | None
+    """Of its persistent disk, where the run had read a list of disks."""
     failed_before: FailedBefore | None
     action: Action
     reason: Reason
@@ -238,6 +240,36 @@ class DeletionConfirmed(Event, frozen=True, kw_only=True, tag="deletion_confirme
     persistent_disk_id: str | None = None
     disk_status: str | None = None
     """Of the kept disk: `missing` where the project is seen without it, null where nothing of the project is seen."""
+
+
+class Notice(Event, frozen=True, kw_only=True):
+    """What the owner of a runtime is told of its deletion."""
+
+    runtime_id: str
+    project: str
+    name: str
+    creator: str | None
+    due_at: Instant
+    """If nobody uses it."""
+    final_at: Instant
+    """Whatever anybody does."""
+    not_before: Instant
+    """No run deletes it before."""
+    notice_id: str
+
+
+class NoticeRequested(Notice, frozen=True, kw_only=True, tag="notice_requested"):
+    """The intent to tell, kept before the notice leaves; of a dry run, who would be told."""
+
+
+class NoticeSent(Notice, frozen=True, kw_only=True, tag="notice_sent"):
+    """The site's receiver has taken the notice."""
+
+
+class NoticeFailed(Notice, frozen=True, kw_only=True, tag="notice_failed"):
+    """It has not, or did not say so."""
+
+    error: ErrorDetail
 
 
 class DiskAudited(Event, frozen=True, kw_only=True, gc=False, tag="disk_audited"):
@@ -329,6 +361,9 @@ EVENTS: tuple[type[Event], ...] = (
     RunRefused,
     RunSkipped,
     DeletionConfirmed,
+    NoticeRequested,
+    NoticeSent,
+    NoticeFailed,
     DiskAudited,
     ExemptionUnused,
     RunFinished,
@@ -413,6 +448,7 @@ def runtime_audited(
         runtime.disk,
         runtime.persistent_disk_id,
         runtime.machine_type,
+        runtime.disk_gb,
         exchanged.failed_before,
         decision.action,
         decision.reason,
@@ -462,6 +498,7 @@ def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAud
         disk=None,
         persistent_disk_id=None,
         machine_type=None,
+        disk_gb=None,
         failed_before=None,
         action=Action.KEEP,
         reason=Reason.MALFORMED,

@@ -152,6 +152,10 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     overdue_s: float | UnsetType | None = UNSET
     accepted_run_id: str | None = None
 
+    final_at: Instant | None = None
+    not_before: Instant | None = None
+    notice_id: str | None = None
+
     disk_id: str | None = None
     size_gb: int | None = None
     unused_s: float | None = None

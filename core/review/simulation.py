@@ -23,7 +23,15 @@ from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.words import counted, duration
 from core.runtime import Disk, Runtime, RuntimeStatus
-from core.verify.rejudge import DELETION_JOB, deletion_policy, exemption_of, is_older, match_on_record, runtime_of
+from core.verify.rejudge import (
+    DELETION_JOB,
+    as_told,
+    deletion_policy,
+    exemption_of,
+    is_older,
+    match_on_record,
+    runtime_of,
+)
 
 BACK_WITHIN = timedelta(hours=24)
 """A runtime whose user comes back so soon would have been missed."""
@@ -133,7 +141,8 @@ class _Judging:
         """
         runtime = runtime_of(record)
         matching, perhaps = self._exemptions(record, runtime)
-        policy = replace(self.policy, exemptions=matching) if matching else self.policy
+        policy = as_told(self.policy, record)
+        policy = replace(policy, exemptions=matching) if matching else policy
         decision = policy.judge(runtime, at, second_look=looked_at)
         if decision.action is Action.KEEP:
             return decision, False

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     MAX_AGE = "max_age"
     MAX_AGE_IF_IDLE = "max_age_if_idle"
     KERNEL_MAY_BE_BUSY = "kernel_may_be_busy"
+    NOT_NOTICED = "not_noticed"
     WITHIN_POLICY = "within_policy"
     PAUSED = "paused"
     ERRORED = "errored"

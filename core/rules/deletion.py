@@ -1,6 +1,7 @@
 """The rule for deletion: which runtimes are too old, or idle and old; nothing here deletes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import ClassVar
@@ -56,6 +57,10 @@ class DeletionPolicy(RuntimePolicy):
     autopause_margin: timedelta = AUTOPAUSE_MARGIN
     delete_errored: bool = False
     """Whether runtimes in Error are eligible too, by the same rule."""
+    notice_period: timedelta | None = None
+    """Nothing is deleted before its owner was told of it for this long, if set."""
+    notices: Mapping[str, datetime] | None = field(default_factory=dict, compare=False)
+    """From when on each incarnation may be deleted, as its owner was told; None where that is not asked."""
 
     @property
     def promised_age(self) -> timedelta:
@@ -63,10 +68,11 @@ class DeletionPolicy(RuntimePolicy):
 
     def __str__(self) -> str:
         errored = ", in Error too" if self.delete_errored else ""
+        told = f", once its owner was told of it for {in_words(self.notice_period)}" if self.notice_period else ""
         busy = ", unless a kernel may be busy" if self.spare_possibly_busy else ""
         return (
             f"delete what is older than {in_words(self.max_age)}, or older than {in_words(self.max_age_if_idle)}"
-            f" and not accessed for {in_words(self.idle_after)}{busy}{errored}"
+            f" and not accessed for {in_words(self.idle_after)}{busy}{errored}{told}"
         )
 
     def judge(
@@ -83,6 +89,7 @@ class DeletionPolicy(RuntimePolicy):
         * age > max_age: delete (`max_age`); exactly max_age stays;
         * idle >= idle_after and age > max_age_if_idle: delete (`max_age_if_idle`), unless possibly busy ones are spared
           and the second look, which alone knows the autopause threshold, shows one: keep (`kernel_may_be_busy`);
+        * either, and with notice_period its owner was not told of it for that long: keep (`not_noticed`);
         * otherwise: keep (`within_policy`).
         """
         at = to_millisecond(instant)
@@ -101,6 +108,8 @@ class DeletionPolicy(RuntimePolicy):
             reason = Reason.EXEMPT
         if reason is None:
             reason = self._by_age(runtime, age or NONE, idle or NONE, second_look=second_look)
+            if reason in DELETES and not self._may_come(runtime, at):
+                reason = Reason.NOT_NOTICED
         action = Action.DELETE if reason in DELETES else Action.KEEP
         due_at = None if reason in RULED_OUT else self._due_at(created, accessed, exemption)
         return Decision(action, reason, instant, age, idle, due_at, exemption, matching=places)
@@ -115,10 +124,17 @@ class DeletionPolicy(RuntimePolicy):
                 )
             case Reason.KERNEL_MAY_BE_BUSY:
                 return f"{_age(decision)} and {_idle(decision)}, but a kernel may be busy"
+            case Reason.NOT_NOTICED:
+                return f"{_age(decision)} and {_idle(decision)}, but its owner was not told of its deletion in time"
             case Reason.EXEMPT if decision.exemption:
                 return f"exempt until {decision.exemption.until:%Y-%m-%d %H:%M}Z: {decision.exemption.reason}"
             case _:
                 return explain_listing(runtime, decision)
+
+    def _may_come(self, runtime: Runtime, at: datetime) -> bool:
+        if self.notice_period is None or self.notices is None:
+            return True
+        return self.notices.get(runtime.id, FAR_AHEAD) <= at
 
     def _by_age(self, runtime: Runtime, age: timedelta, idle: timedelta, *, second_look: bool) -> Reason:
         if age > self.max_age:

@@ -57,8 +57,8 @@ class Sighting:
     """Its e-mail: what it created itself it sees without a role, so that this proves nothing. None where unknown."""
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     """What is listed, by id."""
-    disks: dict[str, str | None] | None = None
-    """The status of each disk by its number; None where the list of disks was not read."""
+    disks: dict[str, PersistentDisk] | None = None
+    """Each disk by its number; None where the list of disks was not read."""
     disk_unreadable: bool = False
     """Whether a row of the list of disks cannot be read: it may be any disk."""
     others: bool = False
@@ -76,7 +76,7 @@ class Sighting:
             if isinstance(item, MalformedDisk):
                 self.disk_unreadable = True
             elif item.project == self.project:
-                self.disks[item.id] = item.status
+                self.disks[item.id] = item
                 self.others |= self._is_anothers(item.creator)
 
     def evidence(self, asked: Incarnation) -> Evidence | None:
@@ -90,7 +90,7 @@ class Sighting:
     def disk_status(self, disk_id: str) -> str | None:
         """Of a disk that was kept: its status, `missing` where the project is surely seen without it, else None."""
         if self.disks is not None and disk_id in self.disks:
-            return self.disks[disk_id]
+            return self.disks[disk_id].status
         whole = self.disks is not None and not self.disk_unreadable
         return MISSING if whole and self.others else None
 

@@ -25,6 +25,7 @@ class Guard(StrEnum):
     SHRUNKEN_INVENTORY = "shrunken_inventory"
     CLOCK_SKEW = "clock_skew"
     PLAN = "plan"
+    NOTICES = "notices"
     FAILING = "failing"
 
 

@@ -15,6 +15,8 @@ from core.rules.exemptions import Exemption
 from core.runtime import Runtime
 
 EXEMPTIONS = "exemptions"
+BESIDE = frozenset({EXEMPTIONS, "notices"})
+"""What a policy judges by beside its limits."""
 Written = Mapping[str, float | bool | str]
 AS_WRITTEN: Mapping[Any, Callable[[Any], Any]] = {bool: bool, str: str, str | None: str}
 """Types of fields whose values a record holds as they are."""
@@ -31,7 +33,7 @@ class Policy:
     @classmethod
     def limits(cls) -> tuple[str, ...]:
         """The names of its limits, which are those of the settings that they come from."""
-        return tuple(field.name for field in fields(cls) if field.name != EXEMPTIONS)
+        return tuple(field.name for field in fields(cls) if field.name not in BESIDE)
 
     def written(self) -> dict[str, float | bool | str]:
         """The limits as a record holds them."""
@@ -48,7 +50,7 @@ class Policy:
     def read(cls, written: Written, **beside: Any) -> Self:
         """The same limits out of a record, and what was written `beside` them. Raises PolicyNotRecordedError."""
         types = get_type_hints(cls)
-        for field in fields(cls):
+        for field in (field for field in fields(cls) if field.name not in BESIDE):
             name, read = field.name, AS_WRITTEN.get(types[field.name])
             if read is None:
                 name, read = f"{field.name}_s", partial(_duration, field.name)

@@ -15,7 +15,7 @@ from core import __version__
 from core.exit_code import ExitCode, exit_code_of
 from core.leonardo.errors import ErrorKind, LeonardoError
 from core.records import events
-from core.records.outcome import ACCEPTED, CONFIRMATIONS, ENDED, FAILED, LEAVING, Outcome, Severity
+from core.records.outcome import ACCEPTED, ENDED, FAILED, LEAVING, Outcome, Severity
 from core.records.writer import RecordNotKeptError
 from core.rules.decision import Reason
 from core.rules.guards import Expected, Refusal
@@ -106,10 +106,10 @@ class Account:
         """A runtime that was held has come to its end."""
         self.audited(case.record(outcome, name_creator=self._running.names_creators))
 
-    def confirmed(self, record: events.DeletionConfirmed) -> None:
-        """What became of a deletion is known, as far as it can be."""
-        self._ends["", "", record.outcome] += 1
-        if CONFIRMATIONS[record.outcome].failed:
+    def told(self, record: events.DeletionConfirmed | events.Notice, outcome: str, *, failed: bool = False) -> None:
+        """What became of a deletion, or of a notice, is known as far as it can be."""
+        self._ends["", "", outcome] += 1
+        if failed:
             self._failed[ACTS].append(f"{record.project}/{record.name}")
         self.record(record)
 

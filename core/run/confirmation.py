@@ -134,7 +134,8 @@ class Confirming:
         now = self._running.clock.now()
         for of in asked:
             if not of.needs_disks:
-                self._account.confirmed(self._record(of, lost=lost, now=now))
+                record = self._record(of, lost=lost, now=now)
+                self._account.told(record, record.outcome, failed=CONFIRMATIONS[record.outcome].failed)
 
     def _record(self, of: _Asked, *, lost: bool, now: datetime) -> events.DeletionConfirmed:
         deletion, state, evidence = of.deletion, of.state, of.evidence

@@ -14,9 +14,11 @@ from core.leonardo.saved_list import SavedList
 from core.records import events
 from core.records.reader import LONG_AGO, AuditRecords, Record
 from core.records.selection import RUNS, Match, Wanted
+from core.review.notices import SENT, allowed_from
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
 from core.review.terms import terms_of
-from core.rules.guards import Expectations, Refusal
+from core.rules.deletion import DeletionPolicy
+from core.rules.guards import Expectations, Guard, Refusal
 from core.rules.plan import Plan
 from core.rules.policy import RuntimePolicy
 from core.rules.words import counted
@@ -64,6 +66,7 @@ def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
         known = await _earlier_runs(job, running)
         if known.unread:
             account.warnings.append(f"what earlier runs listed and failed at is not known: {known.unread}")
+        policy, unannounced = await _with_notices(job.policy, running)
         started = opening_record(job, running, plan=plan, expected=known.expected, follows=known.follows)
         bounds = Bounds(
             dry_run=settings.dry_run,
@@ -73,16 +76,33 @@ def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
             plan=plan,
             excepted=settings.excepted,
             at_most=settings.at_most,
-            refusals=() if plan is None else tuple(_refusals(plan, started, job, settings)),
+            refusals=(*unannounced, *(() if plan is None else _refusals(plan, started, job, settings))),
             accepted_last=known.accepted_last,
             approve=partial(_ask, job, running),
             older_run=partial(_older_run, running),
         )
-        listing = Listing(running, account, job.policy, scope, known.failed_before)
+        listing = Listing(running, account, policy, scope, known.failed_before)
         sweeping = Sweep(running, account, listing, job.act(running.leonardo), bounds)
         return await sweeping.run(started)
 
     return host(job, settings, task, work)
+
+
+async def _with_notices(policy: RuntimePolicy, running: Running) -> tuple[RuntimePolicy, list[Refusal]]:
+    """With whom the log says that owners were told of, where it must; a refusal where it cannot be read."""
+    if not isinstance(policy, DeletionPolicy) or policy.notice_period is None:
+        return policy, []
+    records, unread = await on_record(running, policy.max_age, SENT)
+    if unread and not records:
+        return policy, [Refusal(Guard.NOTICES, f"whose owners were told cannot be read: {unread}")]
+    if not keeps_records(running.settings):
+        nowhere = "records are kept nowhere: name audit-cloud-log or audit-file"
+        return policy, [Refusal(Guard.NOTICES, f"whose owners were told cannot be read: {nowhere}")]
+    return replace(policy, notices=allowed_from(records, policy.notice_period)), []
+
+
+def keeps_records(settings: Settings) -> bool:
+    return bool(settings.audit_cloud_log or settings.audit_file) or shows_table(settings.output)
 
 
 def _expectations(settings: Settings, task: Task, known: Earlier) -> Expectations:
@@ -119,13 +139,18 @@ async def runs_on_record(running: Running) -> tuple[list[Record], str | None]:
 
 
 async def on_record(
-    running: Running, reach: timedelta, wanted: Wanted = RUNS, *, within: float = ASKING
+    running: Running,
+    reach: timedelta,
+    wanted: Wanted = RUNS,
+    keep: Callable[[Record], bool] = lambda _: True,
+    *,
+    within: float = ASKING,
 ) -> tuple[list[Record], str | None]:
     """What this environment's log holds of that kind, as far back, and why some or all could not be read."""
     since = running.clock.wall() - reach
     try:
         async with running.clock.bound(within):
-            records, faults = await running.background(_on_record, running.settings, since, wanted)
+            records, faults = await running.background(_on_record, running.settings, since, wanted, keep)
     except (OSError, TimeoutError, OutOfTimeError, UsageError) as error:
         reason = str(error) or "no answer in time"
         log.warning("earlier runs cannot be read: going on", reason=reason)
@@ -133,14 +158,16 @@ async def on_record(
     return records, faults[0] if faults else None
 
 
-def _on_record(settings: Settings, since: datetime, wanted: Wanted) -> tuple[list[Record], list[str]]:
+def _on_record(
+    settings: Settings, since: datetime, wanted: Wanted, keep: Callable[[Record], bool]
+) -> tuple[list[Record], list[str]]:
     place = _log_of_earlier_runs(settings)
     if place is None:
         return [], []
     source = open_places([place], since, settings)
     records = AuditRecords(source, lambda _: wanted, environment=settings.environment)
-    found = records.runs(since) if wanted is RUNS else [of for of in records if (of.time or LONG_AGO) >= since]
-    return found, [f"{fault.place}: {fault.what}" for fault in records.faults]
+    found = records.runs(since) if wanted is RUNS else (of for of in records if (of.time or LONG_AGO) >= since)
+    return [record for record in found if keep(record)], [f"{fault.place}: {fault.what}" for fault in records.faults]
 
 
 def _log_of_earlier_runs(settings: Settings) -> str | None:

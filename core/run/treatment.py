@@ -126,6 +126,8 @@ class Treatment:
         """What became of a case, by its project's lists; `seen` is None where they could not be read."""
         if seen is None:
             return self._given_up(case, Outcome.FAILED)
+        kept = (seen.disks or {}).get(case.runtime.persistent_disk_id or "")
+        case.runtime = case.runtime._replace(disk_gb=None if kept is None else kept.size_gb)
         case.evidence = seen.evidence(case.asked)
         if case.evidence is not None:
             case.note = PROVEN_BY[case.evidence]

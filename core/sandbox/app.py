@@ -6,11 +6,13 @@ import re
 import socket
 import struct
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -29,6 +31,7 @@ from core.sandbox.users import Users
 
 API = "/api/google/v1/runtimes"
 DISKS = "/api/google/v1/disks"
+NOTICES = "/notices"
 METADATA = "/computeMetadata/v1"
 FROM_GOOGLE = {"Metadata-Flavor": "Google"}
 TOKEN = "ya29.a-token-of-the-sandbox"  # noqa: S105 - it opens nothing
@@ -162,7 +165,9 @@ def make_app(
             call("GET", "/", "metadata", service.metadata),
             call("GET", f"{METADATA}/instance/service-accounts/{{account}}", "metadata", service.account),
             call("GET", f"{METADATA}/instance/service-accounts/{{account}}/token", "token", service.token),
-            *_control(leonardo, faults, requests),
+            call("GET", f"{METADATA}/instance/service-accounts/{{account}}/identity", "identity", service.identity),
+            call("POST", NOTICES, "notice", service.notify),
+            *_control(leonardo, faults, requests, service),
         ],
         middleware=[Middleware(_Entrance, log=requests, now=leonardo.now)],
         exception_handlers={404: _unknown_path},
@@ -171,7 +176,7 @@ def make_app(
     return app
 
 
-def _control(leonardo: Leonardo, faults: FaultScript, log: RequestLog) -> Iterator[Route]:
+def _control(leonardo: Leonardo, faults: FaultScript, log: RequestLog, service: "_Service") -> Iterator[Route]:
     async def add_faults(request: Request) -> Response:
         faults.add(*msgspec.json.decode(await request.body(), type=list[Fault]))
         return Response(status_code=204)
@@ -197,6 +202,10 @@ def _control(leonardo: Leonardo, faults: FaultScript, log: RequestLog) -> Iterat
             return _json({"message": str(error)}, status=400)
         return Response(status_code=204)
 
+    async def show_notices(_: Request) -> Response:
+        return _json(list(service.notices.values()))
+
+    yield Route(f"{CONTROL}notices", show_notices)
     yield Route(f"{CONTROL}faults", add_faults, methods=["POST"])
     yield Route(f"{CONTROL}requests", show_requests)
     yield Route(f"{CONTROL}reset-requests", reset_requests, methods=["POST"])
@@ -249,6 +258,8 @@ class _Service:
         self.faults = faults
         self.latency = latency
         self.required_token = required_token
+        self.notices: dict[str, Any] = {}
+        """By their ids, so that one that comes twice is told once."""
 
     def list(self, question: Question) -> Answer:
         return Answer(body=_array(self.leonardo.rows(question.project, question.parameters)))
@@ -300,6 +311,23 @@ class _Service:
         token = {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
         return Answer(body=msgspec.json.encode(token), headers=FROM_GOOGLE)
 
+    def identity(self, question: Question) -> Answer:
+        """A token without a signature, for the service that is asked about."""
+        claims = {"aud": question.parameters.get("audience"), "exp": int(time.time()) + 3600, "iat": int(time.time())}
+        parts = ({"alg": "none", "typ": "JWT"}, {**claims, "email": self.leonardo.caller, "email_verified": True})
+        written = (urlsafe_b64encode(msgspec.json.encode(part)).rstrip(b"=") for part in parts)
+        return Answer(body=b".".join((*written, b"")), content_type="application/text", headers=FROM_GOOGLE)
+
+    # What stands in for the site's receiver of notices.
+
+    def notify(self, question: Question) -> Answer:
+        try:
+            batch = msgspec.json.decode(question.body, type=list[dict[str, Any]])
+        except msgspec.MsgspecError as error:
+            return _text(400, str(error))
+        self.notices.update({str(event["id"]): event for event in batch if str(event["id"]) not in self.notices})
+        return Answer(status=204)
+
 
 class _Endpoint:
     """One call: waits as long as the network would, lets faults befall it, acts, answers."""
@@ -316,7 +344,7 @@ class _Endpoint:
         token = (_header(scope, b"authorization") or "").removeprefix("Bearer ")
         if self.service.latency:
             await asyncio.sleep(self.service.latency)
-        if self.service.required_token not in (None, token) and self.kind not in ("metadata", "token"):
+        if self.service.required_token not in (None, token) and self.kind not in ("metadata", "token", "identity"):
             await _send(_refused_by_the_proxy(), scope, send)
             return
         fault = self.service.faults.take(self.kind, question.project, question.name) or NO_FAULT

@@ -19,6 +19,8 @@ Kind = Literal[
     "version",
     "metadata",
     "token",
+    "identity",
+    "notice",
 ]
 UserAct = Literal["touch", "label", "reset", "stop", "start", "delete"]
 

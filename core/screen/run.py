@@ -11,6 +11,8 @@ from core.records.events import (
     DiskAudited,
     Event,
     ExemptionUnused,
+    NoticeFailed,
+    NoticeRequested,
     ProjectUnreadable,
     Requested,
     RunFinished,
@@ -107,6 +109,8 @@ class TableView(ProgressView):
                 self._audited(event)
             case DiskAudited() if self._view.is_row(event):
                 self._rows.append(event)
+            case NoticeRequested() | NoticeFailed():
+                self._remarks.append((FAULT if isinstance(event, NoticeFailed) else "", event.message))
             case RunStarted():
                 self._rule = event.message.partition(": ")[2]
                 self._remarks = [

@@ -158,6 +158,15 @@ class Settings(_Settings):
     exemptions: Annotated[tuple[Exemption, ...], NoDecode, BeforeValidator(_exemptions)] = Field(
         default=(), description="YAML file, or inline JSON: list of match, until, reason"
     )
+    notice_url: Url | None = Field(
+        default=None, description="where notices of deletions are posted: https, or http on loopback"
+    )
+    notice_ahead: Duration = Field(
+        default=timedelta(hours=48), description="tell owners of what is due within this (duration)"
+    )
+    notice_period: Duration | None = Field(
+        default=None, description="delete nothing before its owner was told of it for this long (duration)"
+    )
     max_acts: int = Field(default=500, ge=1, description="refuse to do more than this in one run (acts)")
     max_act_share: float = Field(
         default=0.25, gt=0, le=1, description="refuse to act on more than this share of the listed runtimes (0 to 1)"
@@ -248,6 +257,10 @@ class Settings(_Settings):
             self.max_age_if_idle > self.max_age,
             f"max-age-if-idle {format_duration(self.max_age_if_idle)} is above max-age {format_duration(self.max_age)}",
         )
+        yield (
+            self.notice_period is not None and self.notice_period > self.notice_ahead,
+            "notice-period: above notice-ahead, so that each deletion would come late",
+        )
         yield self.as_of is not None and not self.dry_run, "as-of: a live run judges by the clock only"
         yield self.as_of is not None and self.plan is not None, "as-of: a plan is held to by the clock only"
         yield (
@@ -280,7 +293,7 @@ class Settings(_Settings):
 
     def policy(self, kind: type[P]) -> P:
         """The policy of a job: each of its fields bears the name of a setting."""
-        return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
+        return kind(**{of.name: getattr(self, of.name) for of in fields(kind) if hasattr(self, of.name)})
 
     @property
     def caps(self) -> Caps:

@@ -49,7 +49,7 @@ GROUPS = {
     "what": ("which runtimes are looked at, and whether anything is done", (*SCOPE_FLAGS, "inventory")),
     POLICY: ("what becomes of each", ()),
     "guards": ("when the whole run must not act", GUARD_FLAGS),
-    "connection": ("how Leonardo and Google are asked, and for how long", CONNECTION_FLAGS),
+    "connection": ("how Leonardo and Google are asked, and for how long", (*CONNECTION_FLAGS, "notice_url")),
     "output": ("what is said of the run, and where it is kept", REPORT_FLAGS),
 }
 """The settings by subject, as help and reference show them; those in no other group are of the policy."""
@@ -59,6 +59,7 @@ METAVARS = {
     "only": "PROJECT/NAME",
     "except": "PROJECT/NAME",
     "leonardo_url": "URL",
+    "notice_url": "URL",
     "as_of": "INSTANT",
     "max_act_share": "SHARE",
     "max_shrink": "SHARE",

@@ -42,6 +42,9 @@ class Tally:
         match record.event:
             case "disk_audited":
                 self.disks[record.reason] += 1
+            case "notice_requested" | "notice_sent" | "notice_failed":
+                self.confirmations[record.event] += 1
+                self.failed.update([record.path] * (record.event == "notice_failed"))
             case "run_refused":
                 self.refusals.append(record)
             case "run_skipped":

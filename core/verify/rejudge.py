@@ -47,7 +47,15 @@ def policy_of(started: Record) -> RuntimePolicy | None:
         return None
     if "exemptions" in (started.truncated or ()):
         raise PolicyNotRecordedError("its exemptions were too long for one record")
-    return kind.read(started.policy or {}, exemptions=tuple(exemption_of(detail) for detail in started.exemptions))
+    policy = kind.read(started.policy or {}, exemptions=tuple(exemption_of(detail) for detail in started.exemptions))
+    return replace(policy, notices=None) if isinstance(policy, DeletionPolicy) else policy
+
+
+def as_told(policy: RuntimePolicy, record: Record) -> RuntimePolicy:
+    """As the run judged that knew whether the owner was told; what was said to whom is verified apart."""
+    if isinstance(policy, DeletionPolicy) and record.reason == Reason.NOT_NOTICED:
+        return replace(policy, notices={})
+    return policy
 
 
 def in_order(started: Record) -> dict[str, bool | float | str]:
@@ -195,7 +203,8 @@ class Rules:
             matching: tuple[Exemption, ...] = (Exemption(until=record.exemption.until, reason=""),)
         else:
             matching = self._certain(runtime) if self.exemptions and is_older(record) else ()
-        return replace(self.policy, exemptions=matching) if matching else self.policy
+        policy = as_told(self.policy, record)
+        return replace(policy, exemptions=matching) if matching else policy
 
     def _certain(self, runtime: Runtime) -> tuple[Exemption, ...]:
         return tuple(exemption for exemption in self.exemptions if match_on_record(exemption, runtime))

@@ -1,0 +1,71 @@
+"""What the log tells of notices: by which run owners are told, and of what nobody was told yet; pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from core.records.outcome import LEAVING, NOT_OURS
+from core.records.reader import LONG_AGO, Record
+from core.records.selection import Match, Wanted
+from core.review.which import finished_runs, of_the_fleet
+from core.rules.deletion import DeletionPolicy
+from core.rules.notices import Notice
+from core.verify.rejudge import exemption_of
+
+OLDEST = timedelta(hours=6)
+"""Owners are told what a run has found at most so long ago."""
+SENT: Wanted = (Match(events=("notice_sent",)),)
+
+
+def newest_run(frames: Sequence[Record], digest: str, now: datetime) -> Record | None:
+    """The first record of the newest run that read the whole fleet under this policy; None where it is too old."""
+    read = {frame.run_id for frame in frames if frame.lists is not None and frame.lists.read}
+
+    def is_meant(opening: Record) -> bool:
+        scope = opening.scope
+        of_now = scope is not None and scope.as_of is None and scope.inventory is None
+        return of_the_fleet(opening) and of_now and opening.policy_digest == digest and opening.run_id in read
+
+    newest = finished_runs(frames, is_meant)[-1:]
+    return next((opening for opening in newest if now - (opening.time or LONG_AGO) <= OLDEST), None)
+
+
+def is_told_of(record: Record, *, run_id: str, until: datetime) -> bool:
+    """Whether it is a notice, or of a runtime that the rule of this run would delete by then if nobody used it."""
+    if record.event != "runtime_audited":
+        return record.event == "notice_sent" and not record.dry_run
+    due = isinstance(record.due_at, datetime) and record.due_at <= until
+    return record.run_id == run_id and due and record.outcome not in (LEAVING | NOT_OURS)
+
+
+def untold(records: Iterable[Record], policy: DeletionPolicy) -> list[Notice]:
+    """Each runtime among these of which no notice is among them; when it was sent is not known yet."""
+    records = list(records)
+    told = {record.runtime_id for record in records if record.event == "notice_sent"}
+    return [
+        Notice(
+            record.runtime_id,
+            record.project or "",
+            record.name or "",
+            record.creator,
+            record.disk,
+            record.due_at,
+            policy.final_at(record.created_date, None if record.exemption is None else exemption_of(record.exemption)),
+            record.due_at,
+        )
+        for record in records
+        if record.event == "runtime_audited"
+        and record.runtime_id is not None
+        and record.runtime_id not in told
+        and record.created_date is not None
+        and isinstance(record.due_at, datetime)
+    ]
+
+
+def allowed_from(records: Iterable[Record], period: timedelta) -> dict[str, datetime]:
+    """From when on each incarnation may be deleted, by what its owner was told."""
+    allowed: dict[str, datetime] = {}
+    for record in records:
+        if record.event == "notice_sent" and not record.dry_run and record.runtime_id and record.not_before:
+            at = max(record.not_before, (record.time or record.not_before) + period)
+            allowed[record.runtime_id] = min(at, allowed.get(record.runtime_id, at))
+    return allowed

@@ -1,0 +1,71 @@
+"""The site's receiver of notices: posts what it takes, again where that may help; what is told lives in `notices`."""
+
+from core import __version__
+from core.clock import RunClock
+from core.leonardo.client import Credentials
+from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError, asked_to_wait, error_from_answer
+from core.leonardo.exchange import Connections, Question
+
+MAY_PASS = (ErrorKind.UNAVAILABLE, ErrorKind.THROTTLED)
+TRIES = 5
+SHARE = 150
+"""The first wait between two tries is so small a part of the time for one answer, and each other twice the last."""
+BATCH = "application/cloudevents-batch+json"
+
+
+async def _leaving() -> None:
+    """Nothing keeps a notice back: one that comes twice is known by its id."""
+
+
+class Receiver:
+    """Behind one URL; close it in the end."""
+
+    def __init__(
+        self, url: str, *, clock: RunClock, credentials: Credentials | None, timeout: float, count: int
+    ) -> None:
+        """Raises ValueError where the URL cannot be asked."""
+        self._clock = clock
+        self._credentials = credentials
+        self._timeout = timeout
+        self._path = "/" if url.endswith("/") else ""
+        self._connections = Connections(url, clock=clock, timeout=timeout, count=count, methods={"POST"})
+
+    async def aclose(self) -> None:
+        await self._connections.aclose()
+
+    async def post(self, batch: bytes) -> None:
+        """Raises LeonardoError, OutOfTimeError."""
+        for number in range(TRIES):
+            error, asked = await self._send(batch)
+            if error is None:
+                return
+            if error.kind not in MAY_PASS or number == TRIES - 1:
+                raise error
+            await self._clock.sleep(max(asked, self._timeout / SHARE * 2**number))
+
+    async def _send(self, batch: bytes) -> tuple[LeonardoError | None, float]:
+        """What went wrong, and how many seconds it asks to wait."""
+        try:
+            token = await self._token()
+            headers = {"Content-Type": BATCH, "User-Agent": f"leo-lifecycle/{__version__} (notify-owners)"}
+            if token is not None:
+                headers["Authorization"] = f"Bearer {token}"
+            question = Question("POST", self._path, {}, headers, _leaving, batch)
+            async with self._connections.exchange(question, whole=True) as answer:
+                if answer.is_success:
+                    return None, 0
+                asked = asked_to_wait(answer.status, answer.headers.get("Retry-After", ""), self._clock.wall())
+                return error_from_answer(answer.status, answer.body, token=token), asked or 0
+        except LeonardoError as error:
+            return error, 0
+
+    async def _token(self) -> str | None:
+        if self._credentials is None:
+            return None
+        try:
+            async with self._clock.bound(self._timeout):
+                return await self._credentials.token()
+        except TimeoutError:
+            raise LeonardoError(ErrorKind.UNAVAILABLE, "no identity token in time") from None
+        except CredentialsError as error:
+            raise LeonardoError(ErrorKind.DENIED, str(error)) from None
