@@ -75,7 +75,7 @@ def test_the_table_of_what_is_proved_is_that_of_the_code() -> None:
 
 def test_each_kind_of_finding_is_held_by_a_doctoring_or_by_a_test_of_its_own() -> None:
     elsewhere = {Kind.COPY, Kind.MISSING_TASK, Kind.TASKS, Kind.SHARE, Kind.EXPECTED_DIGEST, Kind.DIGEST, Kind.SEQ}
-    assert set(Kind) - {doctoring.kind for doctoring in ALL} == {*elsewhere, Kind.CONFIRMATION, Kind.PLAN}
+    assert set(Kind) - {doctoring.kind for doctoring in ALL} == {*elsewhere, Kind.CONFIRMATION, Kind.NOTICE, Kind.PLAN}
 
 
 AT = datetime(2026, 11, 20, 3, tzinfo=UTC)

@@ -473,7 +473,12 @@ def why(records: Iterable[Record], path: str) -> Why:
     return Why(path=path, incarnations=sorted(incarnations, key=lambda i: i.entries[0].first_at))
 
 
-TOLD = frozenset({"runtime_audited", "deletion_requested", "stop_requested", "deletion_confirmed", "runtime_missing"})
+TOLD = frozenset(
+    {
+        *("runtime_audited", "deletion_requested", "stop_requested", "deletion_confirmed", "runtime_missing"),
+        *("notice_sent", "notice_failed"),
+    }
+)
 """Events that are about one runtime."""
 
 

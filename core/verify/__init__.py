@@ -9,6 +9,7 @@ from core.records.outcome import Outcome
 from core.records.reader import FRAMES, Record
 from core.verify.chain import Across, chain_findings
 from core.verify.finding import by_cause
+from core.verify.notices import Notices
 from core.verify.runs import Run
 from core.verify.verdict import Verdict
 
@@ -25,7 +26,7 @@ def verify(
     some runs only; they are asked for when `records` have come to their end.
     """
     runs: dict[str, Run] = {}
-    across = Across()
+    across, notices = Across(), Notices()
     passed: list[Record] = []
     for record in records:
         run = runs.get(record.run_id)
@@ -34,12 +35,16 @@ def verify(
         run.add(record)
         if record.outcome != KEPT:
             across.add(record)
+            notices.add(record)
             if record.event in FRAMES:
                 passed.append(record)
     verdicts = {run_id: run.verdict(now) for run_id, run in runs.items()}
     for finding in across.findings():
         verdicts[finding.run_id].findings.append(finding)
-    for predecessor, finding in chain_findings(frames() if frames else passed):
+    framing = frames() if frames else passed
+    for finding in notices.findings(framing, runs.keys()):
+        verdicts[finding.run_id].findings.append(finding)
+    for predecessor, finding in chain_findings(framing):
         if finding.run_id in verdicts:
             changed = predecessor in verdicts and verdicts[predecessor].findings  # it follows from that
             verdicts[predecessor if changed else finding.run_id].findings.append(finding)

@@ -9,7 +9,7 @@ from core.records.reader import LONG_AGO, FollowsDetail, Record
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE
 from core.verify.decisions import WOULD
-from core.verify.finding import Finding, Kind
+from core.verify.finding import Finding, Kind, found
 
 
 def chain_findings(frames: Sequence[Record]) -> Iterator[tuple[str, Finding]]:
@@ -23,7 +23,7 @@ def chain_findings(frames: Sequence[Record]) -> Iterator[tuple[str, Finding]]:
         if opening.event == "run_started" and isinstance(follows := opening.follows, FollowsDetail):
             fault = _fault(opening, follows, closings.get(follows.run_id, []), ends)
             if fault:
-                yield follows.run_id, _found(Kind.PREDECESSOR, opening, fault)
+                yield follows.run_id, found(Kind.PREDECESSOR, opening, fault)
 
 
 def _first_ends(frames: Iterable[Record]) -> dict[str, list[tuple[datetime, str]]]:
@@ -128,7 +128,7 @@ class Across:
 
     def _is_copy(self, record: Record, other: str, how: str) -> None:
         if other != record.run_id and record.run_id not in self._copies:
-            self._copies[record.run_id] = _found(Kind.COPY, record, f"{how} run {other}: one is a copy")
+            self._copies[record.run_id] = found(Kind.COPY, record, f"{how} run {other}: one is a copy")
 
     def _add_decision(self, record: Record) -> None:
         if record.trace_id is not None:
@@ -146,7 +146,7 @@ class Across:
         for plan, record in self._planned_acts:
             planned = self._planned.get(plan)
             if planned is not None and (record.runtime_id or "", record.path) not in planned:
-                yield _found(Kind.PLAN, record, f"was acted on, and is not in the plan {plan}")
+                yield found(Kind.PLAN, record, f"was acted on, and is not in the plan {plan}")
         for record in self._confirmed:
             yield from self._confirmation_findings(record)
         for record in self._previous:
@@ -158,9 +158,9 @@ class Across:
             return
         outcome = self._acted.get((run_id, record.runtime_id or ""))
         if outcome is None:
-            yield _found(Kind.CONFIRMATION, record, f"is about an act of run {run_id}, which announced none")
+            yield found(Kind.CONFIRMATION, record, f"is about an act of run {run_id}, which announced none")
         elif record.outcome == Confirmation.NEVER_HAPPENED and outcome in ANSWERED and self._had_ended(run_id, record):
-            yield _found(Kind.CONFIRMATION, record, f"never happened, and run {run_id} says {outcome}")
+            yield found(Kind.CONFIRMATION, record, f"never happened, and run {run_id} says {outcome}")
 
     def _had_ended(self, run_id: str, record: Record) -> bool:
         """Whether that run had, as the record's own began: else it may have acted after it was asked about."""
@@ -172,15 +172,4 @@ class Across:
         if previous is None or closing is None or closing.living is None or closing.lists is None:
             return
         if previous.living > closing.living or previous.lists != closing.lists.read:
-            yield _found(Kind.PREVIOUS, record, f"expects more than run {previous.run_id} had listed")
-
-
-def _found(kind: Kind, record: Record, what: str) -> Finding:
-    return Finding(
-        kind=kind,
-        run_id=record.run_id,
-        task_index=record.task_index,
-        seq=record.seq,
-        runtime=record.path if record.name else None,
-        message=f"seq {record.seq} ({record.path if record.name else record.event}) {what}",
-    )
+            yield found(Kind.PREVIOUS, record, f"expects more than run {previous.run_id} had listed")

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from core.records.reader import Record
+
 
 class Kind(StrEnum):
     """What is off; `AGREEMENTS` says by which fields."""
@@ -35,6 +37,7 @@ class Kind(StrEnum):
     INCARNATION = "incarnation"
     INTENT = "intent"
     ACT = "act"
+    NOTICE = "notice"
     CONFIRMATION = "confirmation"
     CAPS = "caps"
     REFUSALS = "refusals"
@@ -90,6 +93,10 @@ AGREEMENTS: dict[Kind, Agreement] = {
     Kind.ACT: Agreement(
         "runtime_id, project, name, attempt, age_s, idle_s, seq of an intent",
         "runtime_id, project, name, attempts, created_date, judged_at, seq of its outcome",
+    ),
+    Kind.NOTICE: Agreement(
+        "due_at, final_at, not_before of a notice; runtime_id, time of an intent",
+        "those that were announced; a notice of that runtime_id, its time and not_before; policy",
     ),
     Kind.CONFIRMATION: Agreement("outcome of a confirmation", "status, evidence; the run that accepted_run_id names"),
     Kind.CAPS: Agreement(
@@ -247,3 +254,15 @@ def messages(findings: Iterable[Finding]) -> Iterator[str]:
     for found in findings:
         yield found.message
         yield from messages(found.consequences)
+
+
+def found(kind: Kind, record: Record, what: str) -> Finding:
+    """About one record."""
+    return Finding(
+        kind=kind,
+        run_id=record.run_id,
+        task_index=record.task_index,
+        seq=record.seq,
+        runtime=record.path if record.name else None,
+        message=f"seq {record.seq} ({record.path if record.name else record.event}) {what}",
+    )
