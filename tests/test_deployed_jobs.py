@@ -143,6 +143,8 @@ TURNED = [
     ("its own variables as a file", ["--config", "/proc/self/environ"], {"LIFECYCLE_LEONARDO_URL": STRANGER}),
     ("another log", ["--audit-cloud-log", "projects/p/logs/mine"], {}),
     ("another log, by variable", [], {"LIFECYCLE_AUDIT_CLOUD_LOG": "projects/p/logs/mine"}),
+    ("another receiver", [f"--notice-url={STRANGER}"], {}),
+    ("another receiver, by variable", [], {"LIFECYCLE_NOTICE_URL": STRANGER}),
     ("an emulator", ["--google-emulator", "127.0.0.1:9"], {}),
     ("an emulator, by variable", [], {"LIFECYCLE_GOOGLE_EMULATOR": "127.0.0.1:9"}),
     ("another account", ["--impersonate-service-account", "a@b.iam.gserviceaccount.com"], {}),
@@ -164,6 +166,7 @@ TURNED = [
         ("check-autopause-dry-run", True),
         ("confirm-deletions-dry-run", False),  # by arguments in place of its own
         ("check-disks-dry-run", True),
+        ("notify-owners-dry-run", True),
     ],
 )
 def test_whoever_may_rehearse_can_turn_a_rehearsal_nowhere_else(

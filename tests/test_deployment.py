@@ -107,9 +107,9 @@ def test_the_program_takes_every_scheduled_command_line_with_the_settings_of_its
     assert fault.startswith("leo-lifecycle: deadline: 1s is not above")
 
 
-def test_what_is_scheduled_is_a_job_and_only_deletion_acts() -> None:
+def test_what_is_scheduled_is_a_job_and_only_deletions_and_notices_act() -> None:
     assert {job.job for job in CRON.cron} <= set(JOBS)
-    assert {job.job for _, job in scheduled() if "--no-dry-run" in job.args} == {"delete-old-runtimes"}
+    assert {job.job for _, job in scheduled() if "--no-dry-run" in job.args} == {"delete-old-runtimes", "notify-owners"}
 
 
 def test_the_sandbox_runs_and_start_starts_what_is_scheduled() -> None:
@@ -127,6 +127,7 @@ def test_deletion_runs_every_three_hours_the_check_hourly_the_confirmation_daily
         "check-autopause": {timedelta(hours=1)},
         "confirm-deletions": {timedelta(days=1)},
         "check-disks": {timedelta(weeks=1)},
+        "notify-owners": {timedelta(hours=3)},
     }
 
 

@@ -291,7 +291,7 @@ def test_what_cannot_be_scheduled_is_not_started(run: Run, monkeypatch: pytest.M
     with deployed(Leonardo([]), monkeypatch):
         assert run(*starting(job="sandbox")).err == (
             "leo-lifecycle: sandbox does not run on Cloud Run:"
-            " cron.yaml has delete-old-runtimes, check-autopause, confirm-deletions, check-disks\n"
+            " cron.yaml has delete-old-runtimes, check-autopause, confirm-deletions, check-disks, notify-owners\n"
         )
 
 

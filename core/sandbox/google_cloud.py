@@ -51,6 +51,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "check-autopause": (),
     "confirm-deletions": ("--from", "cloud-logging"),
     "check-disks": (),
+    "notify-owners": ("--no-dry-run",),
 }
 """What is deployed, and with which arguments; each has its rehearsal `<job>-dry-run`."""
 ENVIRONMENT = "sandbox"

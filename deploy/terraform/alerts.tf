@@ -28,6 +28,7 @@ locals {
       jobs     = ["confirm-deletions"]
       filter   = "metric.label.outcome=one_of(\"stuck\",\"errored\",\"survived\",\"not_visible\")"
     }
+    "Owners are not told"           = { severity = "WARNING", metric = "notices_failed", runs = 1, jobs = ["notify-owners"] }
     "Autopause is overdue for many" = { severity = "WARNING", metric = "finding_overdue", runs = 1, jobs = ["check-autopause"] }
     "Many runtimes are stuck"       = { severity = "WARNING", metric = "finding_stuck", runs = 1, jobs = ["check-autopause"] }
     "Many runtimes are in Error"    = { severity = "WARNING", metric = "finding_errored", runs = 1, jobs = ["check-autopause"] }

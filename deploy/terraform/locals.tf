@@ -12,7 +12,7 @@ locals {
   }
 
   # An execution's overrides can change arguments and variables, never the command. So the command holds what must stay
-  # true whoever starts it: where Leonardo is and who asks it, where records go, and for a rehearsal, that nothing acts.
+  # true whoever starts it: where Leonardo is and who asks it, where records and notices go, and for a rehearsal, that nothing acts.
   # What is pinned is checked before anything is called; -I and the pinned address keep variables of Python and of
   # libraries out. The arguments hold the rest.
   pins = [
@@ -21,6 +21,7 @@ locals {
     "impersonate-service-account=${try(local.environment.settings.impersonate_service_account, "")}",
     "audit-cloud-log=${local.audit_log}",
     "environment=${var.environment}",
+    "notice-url=${try(local.environment.settings.notice_url, "")}",
     "google-emulator=",
   ]
   program = concat(["/opt/leo-lifecycle/bin/python", "-I", "-m", "jobs"], flatten([for pin in local.pins : ["--pin", pin]]))

@@ -63,6 +63,11 @@ locals {
       filter      = "jsonPayload.event=\"deletion_confirmed\""
       labels      = ["job", "dry_run", "outcome"]
     }
+    notices_failed = {
+      description = "Owners who could not be told of a deletion"
+      filter      = "jsonPayload.event=\"notice_failed\""
+      labels      = ["job", "dry_run"]
+    }
 
     # The oldest on record is not exempt. The next run after 6 hours is the second that could have taken it.
     runs_over_age = {
