@@ -22,13 +22,18 @@ class VirtualSink:
         self.process = process
         self.lines: list[bytes] = []
         self.acknowledged = 0
-        self.failed = False
-        """The program was told so, or waited in vain."""
+        self._failed = False
+        self._efforts: list[asyncio.Future[None]] = []
         self.fault = ""
         self.was_slow = False
         """So that looks may have grown too old meanwhile."""
         self._written = 0
         self._flushing = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the program was told so, or waited in vain."""
+        return self._failed or any(effort.cancelled() for effort in self._efforts)
 
     @property
     def full(self) -> bool:
@@ -38,7 +43,7 @@ class VirtualSink:
         if self.process.dead:
             return
         if self.fault == "fails":
-            self.failed = True
+            self._failed = True
             raise OSError(ENOSPC, os.strerror(ENOSPC))
         self.lines += lines
         if not self._flushing:
@@ -52,12 +57,13 @@ class VirtualSink:
         process = self.process
         done: asyncio.Future[None] = process.loop.create_future()
         wanted = len(self.lines)
+        self._efforts.append(done)
 
         def end() -> None:
             if done.done() or self.fault == "hangs":  # nobody waits any more, or all do
-                self.failed = True
+                self._failed = True
             elif self.fault in ("fails", "fails to sync"):
-                self.failed = True
+                self._failed = True
                 done.set_exception(OSError(ENOSPC, os.strerror(ENOSPC)))
             else:
                 self.flush(wanted)
@@ -67,7 +73,7 @@ class VirtualSink:
                 done.set_result(None)
 
         if self.fault == "hangs":
-            self.failed = True
+            self._failed = True
         else:
             self.was_slow |= self.fault == "is slow"
             takes = process.world.random.choice((3.0, 6.0, 11.0)) if self.fault == "is slow" else TAKES
