@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from core.clock import OutOfTimeError, RunClock, utc_now
-from core.leonardo.client import Credentials, LastExchange, Leonardo, Look
+from core.leonardo.calling import Credentials, LastExchange
+from core.leonardo.client import Leonardo, Look
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
 from core.leonardo.exchange import Wire
 from core.leonardo.wire import Batch

@@ -118,7 +118,6 @@ def test_classes_and_functions_can_be_read_at_once() -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _length(node) > 40:
                 beyond.add(where)
     assert beyond == {
-        "core/leonardo/client.py Leonardo",
         "core/records/events.py runtime_audited",
         "core/review/plan_reader.py read_plan",
         "core/sandbox/google_cloud.py Google",

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core.leonardo.client import LastExchange
+from core.leonardo.calling import LastExchange
 from core.leonardo.exchange import MethodRefusedError, NarrowTransport
 from core.rules.confirmation import ConfirmationPolicy
 from core.run.opening import run

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from core.clock import RunClock, utc_now
-from core.leonardo.client import LastExchange, Leonardo
+from core.leonardo.calling import LastExchange
+from core.leonardo.client import Leonardo
 from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError
 from core.leonardo.exchange import MethodRefusedError
 from core.records import events

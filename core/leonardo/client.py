@@ -1,67 +1,19 @@
-"""Leonardo's calls: list, get, delete and stop runtimes, list disks, kindly; to whom and why is not known here."""
+"""Leonardo's calls: list, get, delete and stop runtimes, list disks; how one is made kindly lives in `calling`."""
 
-import asyncio
-import re
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
 from http import HTTPStatus
-from typing import NamedTuple, Protocol, Self, TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
-import structlog
-import tenacity
-
-from core.clock import OutOfTimeError, RunClock
-from core.leonardo.errors import (
-    CredentialsError,
-    ErrorKind,
-    LeonardoError,
-    LookAgainError,
-    asked_to_wait,
-    error_from_answer,
-    http_instant,
-)
-from core.leonardo.exchange import Answer, Connections, Question, Wire
+from core.leonardo.calling import Call, Calling, LastExchange
+from core.leonardo.errors import ErrorKind, LeonardoError, http_instant
+from core.leonardo.exchange import Answer
 from core.leonardo.wire import Batch, disks_from_list, runtime_from_get, runtimes_from_list
 from core.rules.guards import clock_skew
 from core.runtime import MalformedDisk, PersistentDisk, Runtime
 
-log = structlog.get_logger(__name__)
-
-LOOK_GOES_STALE = 10.0
-"""Seconds after a look was sent in which an act may leave: Leonardo has no conditional delete."""
-CALLS = ("list", "disks", "get", "delete", "stop")
-"""The kinds that are counted."""
-TRIES = 5
-VISIBLE = re.compile(r"[\x21-\x7e]+")
-"""What a header can carry of a token."""
-
 Items = TypeVar("Items")
-
-
-class Credentials(Protocol):
-    """Where bearer tokens come from."""
-
-    @property
-    def actor(self) -> str | None:
-        """Whose tokens they are, as far as known."""
-
-    async def token(self, *, refused: str | None = None) -> str:
-        """A valid token; another one than `refused` where one can be had. Raises CredentialsError."""
-
-
-@dataclass(slots=True)
-class LastExchange:
-    """What was said about one runtime last, for its record."""
-
-    trace_id: str | None = None
-    http_status: int | None = None
-    error: LeonardoError | None = None
-    acts: int = 0
-    """Acts that were sent, answered or not."""
 
 
 class Look(NamedTuple):
@@ -74,76 +26,14 @@ class Look(NamedTuple):
     """How far our clock is ahead of the one that dated the answer; None where it is not dated."""
 
 
-@dataclass(slots=True)
-class _Call:
-    """One call until its answer; `kind` is the word under which the closing record counts it."""
+class Leonardo(Calling):
+    """A client for one run; use it as an async context manager."""
 
-    kind: str
-    method: str
-    path: str
-    query: dict[str, str]
-    looked_at: float | None = None
-    """When the look that justifies it was sent; None where nothing is changed."""
-    tries: int = 0
-    """Requests but those that were answered with a wait to obey."""
-    token_renewed: bool = False
+    clock_skew: timedelta | None = None
+    """How far our clock is ahead of Leonardo's, by the list that shows the most or the look that stops the run.
 
-
-def _new_trace_id() -> str:
-    return secrets.token_hex(16)
-
-
-class Leonardo:
-    """A client for one run; use it as an async context manager.
-
-    GETs are tried up to 5 times on 5xx, timeouts and broken connections; acts once.
-    The waits between tries grow with the request timeout: where an answer may take 75 s, they are up to 0.5, 1, 2, 4 s.
+    None where none was dated.
     """
-
-    def __init__(  # noqa: PLR0913 - four settings, four of the job, and what a test of time and wire replaces
-        self,
-        url: str,
-        *,
-        clock: RunClock,
-        credentials: Credentials | None,
-        request_timeout: float,
-        read_concurrency: int,
-        write_concurrency: int,
-        methods: Collection[str],
-        user_agent: str,
-        connect: Callable[[], Wire] | None = None,
-        new_trace_id: Callable[[], str] = _new_trace_id,
-    ) -> None:
-        """`methods` are those that may leave; nothing else can. Without `connect`, they leave over TCP."""
-        self._clock = clock
-        self._credentials = credentials
-        self._request_timeout = request_timeout
-        self._reads = asyncio.Semaphore(read_concurrency)
-        self._writes = asyncio.Semaphore(write_concurrency)
-        self._hold_until = 0.0
-        self._acts_stopped = False
-        self._headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
-        count = max(read_concurrency, write_concurrency)
-        self._connections = Connections(
-            url, clock=clock, timeout=request_timeout, count=count, methods=methods, connect=connect
-        )
-        self._new_trace_id = new_trace_id
-        self.calls = dict.fromkeys(CALLS, 0)
-        self.clock_skew: timedelta | None = None
-        """How far our clock is ahead of Leonardo's, by the list that shows the most or the look that stops the run.
-
-        None where none was dated.
-        """
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._connections.aclose()
-
-    @property
-    def actor(self) -> str | None:
-        return None if self._credentials is None else self._credentials.actor
 
     def list_runtimes(self, project: str | None = None) -> AsyncGenerator[Batch, None]:
         """Every runtime that the caller can see, of one project or of all, as they are received.
@@ -159,7 +49,7 @@ class Leonardo:
 
     async def get_runtime(self, project: str, name: str, last: LastExchange) -> Look:
         """One runtime by name, whichever incarnation holds it now. Raises LeonardoError, OutOfTimeError."""
-        call = _Call("get", "GET", runtime_path(project, name), {})
+        call = Call("get", "GET", runtime_path(project, name), {})
         async for attempt in self._tries(call):
             with attempt:
                 async with self._answered(call, last) as answer:
@@ -176,17 +66,11 @@ class Leonardo:
         the first byte is about to leave, or Leonardo asked to come back; else LeonardoError or OutOfTimeError.
         """
         # `deleteDisk` is compared as text: only lower case `false` means the same to every version of the service.
-        await self._act(
-            _Call("delete", "DELETE", runtime_path(project, name), {"deleteDisk": "false"}, looked_at), last
-        )
+        await self._act(Call("delete", "DELETE", runtime_path(project, name), {"deleteDisk": "false"}, looked_at), last)
 
     async def stop_runtime(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> None:
         """Ask for a runtime to be stopped; sent once. `looked_at` and what is raised are as for a deletion."""
-        await self._act(_Call("stop", "POST", f"{runtime_path(project, name)}/stop", {}, looked_at), last)
-
-    def stop_acts(self) -> None:
-        """None leaves any more, not even one that is waiting for its connection: it raises LookAgainError."""
-        self._acts_stopped = True
+        await self._act(Call("stop", "POST", f"{runtime_path(project, name)}/stop", {}, looked_at), last)
 
     async def _list(
         self,
@@ -195,7 +79,7 @@ class Leonardo:
         query: dict[str, str],
         decode: Callable[[AsyncIterator[bytes]], AsyncIterator[Items]],
     ) -> AsyncGenerator[Items, None]:
-        call = _Call(kind, "GET", path, query)
+        call = Call(kind, "GET", path, query)
         begun = False
         async for attempt in self._tries(call):
             with attempt:
@@ -210,147 +94,10 @@ class Leonardo:
                         raise LeonardoError(ErrorKind.UNREADABLE, f"the list broke off: {error.message}") from None
                     raise
 
-    async def _act(self, call: _Call, last: LastExchange) -> None:
+    async def _act(self, call: Call, last: LastExchange) -> None:
         async with self._answered(call, last) as answer:
             if answer.status != HTTPStatus.ACCEPTED:
                 raise LeonardoError(ErrorKind.UNREADABLE, "an answer other than 202 Accepted", answer.status)
-
-    def _tries(self, call: _Call) -> tenacity.AsyncRetrying:
-        return tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_may_pass),
-            stop=lambda _: call.tries >= TRIES,
-            wait=tenacity.wait_random_exponential(
-                multiplier=self._request_timeout / 150, max=self._request_timeout / 4
-            ),
-            sleep=self._clock.sleep,
-            reraise=True,
-        )
-
-    @asynccontextmanager
-    async def _answered(self, call: _Call, last: LastExchange, *, whole: bool = True) -> AsyncIterator[Answer]:
-        """A successful answer, its body with it where `whole`; every failure is noted on `last` and raised.
-
-        A read is sent again after a wait that Leonardo asked for, or once with a renewed token; an act never is.
-        """
-        async with self._reads if call.looked_at is None else self._writes:
-            try:
-                while True:
-                    call.tries += 1
-                    token = await self._turn()
-                    async with self._exchange(call, last, token, whole=whole) as answer:
-                        if answer.is_success:
-                            last.error = None
-                            yield answer
-                            return
-                    last.error = error_from_answer(answer.status, answer.body, token=token)
-                    await self._prepare_another(call, last.error, answer.headers.get("Retry-After", ""), token)
-            except LeonardoError as error:
-                last.error = error
-                raise
-
-    @asynccontextmanager
-    async def _exchange(
-        self, call: _Call, last: LastExchange, token: str | None, *, whole: bool
-    ) -> AsyncIterator[Answer]:
-        """Send once, and note on `last` what came back."""
-        last.trace_id = self._new_trace_id()
-        headers = self._headers | {"X-Cloud-Trace-Context": f"{last.trace_id}/1"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        async with self._leaving(call, last) as leaving:
-            question = Question(call.method, call.path, call.query, headers, leaving)
-            async with self._connections.exchange(question, whole=whole) as answer:
-                last.http_status = answer.status
-                log.debug(
-                    "exchange",
-                    call=call.kind,
-                    path=call.path,
-                    status=answer.status,
-                    seconds=round(self._clock.monotonic() - answer.sent, 3),
-                    trace_id=last.trace_id,
-                )
-                yield answer
-
-    @asynccontextmanager
-    async def _leaving(self, call: _Call, last: LastExchange) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """What is awaited when the call's first byte is about to leave: the last moment to keep it back.
-
-        An act must leave while its look is fresh, a new connection included. Raises LookAgainError, OutOfTimeError.
-        """
-        self.calls[call.kind] += 1
-        if call.looked_at is None:
-            yield self._hold
-            return
-        last.acts += 1
-        fresh_until = call.looked_at + LOOK_GOES_STALE
-        try:
-            self._check_act(fresh_until)
-            async with asyncio.timeout(fresh_until - self._clock.monotonic()) as time_to_leave:
-
-                async def leave() -> None:
-                    self._check_act(fresh_until)
-                    time_to_leave.reschedule(None)
-
-                yield leave
-        except (LookAgainError, OutOfTimeError, TimeoutError) as kept_back:
-            self.calls[call.kind] -= 1
-            last.acts -= 1
-            if isinstance(kept_back, TimeoutError):
-                raise LookAgainError from None
-            raise
-
-    def _check_act(self, fresh_until: float) -> None:
-        if self._acts_stopped or self._clock.monotonic() >= fresh_until:
-            raise LookAgainError
-        if self._hold_until > self._clock.monotonic():
-            raise LookAgainError(asked_to_wait=True)
-        if not self._clock.may_act:
-            raise OutOfTimeError
-
-    async def _prepare_another(self, call: _Call, error: LeonardoError, retry_after: str, token: str | None) -> None:
-        """Return where a read may be sent again; raises LookAgainError where an act may, else `error`."""
-        wait = asked_to_wait(error.http_status, retry_after, self._clock.wall())
-        if wait is not None:
-            call.tries -= 1
-            self._hold_until = max(self._hold_until, self._clock.monotonic() + wait)
-            await self._hold()
-        elif error.http_status == HTTPStatus.UNAUTHORIZED and token is not None and not call.token_renewed:
-            call.token_renewed = True
-            if call.tries >= TRIES or await self._token(refused=token) == token:
-                raise error
-        else:
-            raise error
-        if call.looked_at is not None:
-            raise LookAgainError(error, asked_to_wait=wait is not None)
-
-    async def _turn(self) -> str | None:
-        """The token to send, once nobody has to wait any more."""
-        while True:
-            await self._hold()
-            token = await self._token()
-            if self._hold_until <= self._clock.monotonic():
-                return token
-
-    async def _token(self, *, refused: str | None = None) -> str | None:
-        if self._credentials is None:
-            return None
-        try:
-            async with self._clock.bound(self._request_timeout):
-                token = await self._credentials.token(refused=refused)
-        except TimeoutError:
-            if self._clock.signalled:
-                raise OutOfTimeError from None
-            raise LeonardoError(ErrorKind.UNAVAILABLE, "no access token in time") from None
-        except CredentialsError as error:
-            raise LeonardoError(ErrorKind.DENIED, str(error)) from None
-        if not VISIBLE.fullmatch(token):
-            raise LeonardoError(ErrorKind.DENIED, "the access token holds characters that no header can carry")
-        return token
-
-    async def _hold(self) -> None:
-        """Wait while Leonardo asked to: whoever was told, everybody waits. Raises OutOfTimeError."""
-        while (wait := self._hold_until - self._clock.monotonic()) > 0:
-            await self._clock.sleep(wait)
 
     def _compare_clocks(self, answer: Answer) -> None:
         skew = _skew(answer)
@@ -364,10 +111,6 @@ def _skew(answer: Answer) -> timedelta | None:
     except ValueError:
         return None
     return clock_skew(date, sent=answer.received - answer.took, answered=answer.received)
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, LeonardoError) and error.kind is ErrorKind.UNAVAILABLE
 
 
 def runtime_path(project: str, name: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from core.leonardo.client import LastExchange
+from core.leonardo.calling import LastExchange
 from core.leonardo.errors import LeonardoError
 from core.records import events
 from core.records.events import FailedBefore

@@ -22,7 +22,8 @@ from core import __version__
 from core.background import in_background
 from core.clock import OutOfTimeError, RunClock, utc_now
 from core.exit_code import ExitCode
-from core.leonardo.client import Credentials, Leonardo
+from core.leonardo.calling import Credentials
+from core.leonardo.client import Leonardo
 from core.leonardo.errors import CredentialsError
 from core.records.sinks import AuditFile, InThread, Sink, Stdout
 from core.records.writer import AuditLog, RunIdentity

@@ -11,7 +11,8 @@ from http import HTTPStatus
 from typing import Protocol
 
 from core.clock import OutOfTimeError
-from core.leonardo.client import LOOK_GOES_STALE, LastExchange, Look
+from core.leonardo.calling import LOOK_GOES_STALE, LastExchange
+from core.leonardo.client import Look
 from core.leonardo.errors import ErrorKind, LeonardoError, LookAgainError
 from core.records import events
 from core.records.outcome import Outcome
