@@ -13,6 +13,7 @@ from core.verify import verify
 from core.verify.chain import expected_digest_findings
 from core.verify.finding import AGREEMENTS, Kind
 from tests.doctoring import ALL, BASES, Doctoring, Line, Lines, as_bytes, doctored, edited, sealed, write_bases
+from tests.moving import DAMAGES, MOVINGS, Moving, Parts, write_tasks
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 
@@ -62,6 +63,44 @@ def test_a_doctoring_shows_once_and_as_what_it_is(
         assert doctoring.why
 
 
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return write_tasks(tmp_path_factory.mktemp("tasks"))
+
+
+@pytest.mark.parametrize("moving", MOVINGS, ids=lambda moving: moving.name)
+@pytest.mark.parametrize(
+    ("digest", "besides"),
+    [("left", Kind.DIGEST), ("removed", Kind.PREDECESSOR), ("made anew", Kind.PREDECESSOR)],
+    ids=["left", "removed", "made anew"],
+)
+def test_what_was_moved_between_runs_or_tasks_shows_in_each(
+    bases: dict[str, list[Lines]], tasks: Parts, moving: Moving, digest: str, besides: Kind, tmp_path: Path
+) -> None:
+    parts = copy.deepcopy(tasks if moving.tasks else bases["live"])
+    moving.edit(parts)
+    for part in filter(None, parts):
+        if digest != "left":
+            sealed(part, digest=digest != "removed")
+    kinds = found(tmp_path, *parts)
+    assert sorted(kinds) in (sorted(moving.kinds), sorted([*moving.kinds, besides]))
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_to_a_file_shows_and_what_is_no_damage_does_not(
+    bases: dict[str, list[Lines]], name: str, tmp_path: Path
+) -> None:
+    damage, expected = DAMAGES[name]
+    log = tmp_path / "damaged.jsonl"
+    log.write_bytes(damage(b"".join(map(as_bytes, bases["live"]))))
+    records = AuditRecords(AuditFiles([log]), None)
+    verdicts = verify(records, LATER, lambda: records.frames)
+    told = [finding.kind.value for verdict in verdicts for finding in verdict.findings]
+    told += [fault.what for fault in (*records.faults, *records.torn)]
+    assert len(told) == len(expected)
+    assert all(any(words in text for text in told) for words in expected)
+
+
 def test_there_are_enough_of_them() -> None:
     assert len(ALL) > 200
 
@@ -74,8 +113,9 @@ def test_the_table_of_what_is_proved_is_that_of_the_code() -> None:
 
 
 def test_each_kind_of_finding_is_held_by_a_doctoring_or_by_a_test_of_its_own() -> None:
-    elsewhere = {Kind.COPY, Kind.MISSING_TASK, Kind.TASKS, Kind.SHARE, Kind.EXPECTED_DIGEST, Kind.DIGEST, Kind.SEQ}
-    assert set(Kind) - {doctoring.kind for doctoring in ALL} == {*elsewhere, Kind.CONFIRMATION, Kind.NOTICE, Kind.PLAN}
+    held = {doctoring.kind for doctoring in ALL} | {kind for moving in MOVINGS for kind in moving.kinds}
+    elsewhere = {Kind.EXPECTED_DIGEST, Kind.DIGEST, Kind.SEQ, Kind.CONFIRMATION, Kind.NOTICE, Kind.PLAN}
+    assert set(Kind) - held == elsewhere
 
 
 AT = datetime(2026, 11, 20, 3, tzinfo=UTC)

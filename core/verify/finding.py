@@ -195,10 +195,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def by_cause(findings: Iterable[Finding], decisions: int) -> list[Finding]:
     """One for each cause, and under it what follows: what the same record says, and what no longer fits the whole.
 
-    What is off in most `decisions` alike has one cause, which is none of these.
+    What is off in half of all `decisions` or more has one cause, which is none of these.
     """
     findings = list(findings)
-    alike = {kind for kind, count in Counter(found.kind for found in findings).items() if 2 * count > decisions > 1}
+    alike = {kind for kind, count in Counter(found.kind for found in findings).items() if 2 * count >= decisions > 1}
     causes: list[Finding] = []
     under: list[list[Finding]] = []
     known: dict[object, int] = {}
