@@ -2,7 +2,7 @@
 
 from core import __version__
 from core.clock import RunClock
-from core.leonardo.client import Credentials
+from core.leonardo.calling import Credentials
 from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError, asked_to_wait, error_from_answer
 from core.leonardo.exchange import Connections, Question
 
