@@ -90,6 +90,12 @@ def test_what_is_exempt_is_above_the_maximum_age_and_never_the_oldest() -> None:
     assert (promise.oldest.name, promise.oldest_age, promise.over_age) == ("young", DAY, {"exempt": 1})
 
 
+def test_of_several_that_are_as_old_the_first_is_named() -> None:
+    promise = measured(an_end(3 * DAY, name="first"), an_end(3 * DAY, name="second"))
+    assert promise.oldest is not None
+    assert promise.oldest.name == "first"
+
+
 AGES = st.one_of(st.none(), st.integers(0, 20).map(lambda days: days * DAY))
 REASONS = st.sampled_from([Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.DUPLICATE, Reason.STATUS_NOT_ELIGIBLE])
 
@@ -130,11 +136,16 @@ def test_of_outcomes_only_what_is_accepted_gone_or_replaced_lives_on_no_more() -
     [
         (
             {"age_s": 16 * DAY + 7200, "status": "Error"},
-            {"exempt": 1, "Error": 2, "Deleting": 3},
-            "The oldest is 16 d 2 h (p/n, Error since 2026-11-20 00:00): 6 runtimes are above the maximum age:"
-            " 3 Deleting, 2 in Error, 1 exempt.",
+            {"exempt": 1, "Error": 2, "Deleting": 3, "Creating": 1},
+            "The oldest is 16 d 2 h (p/n, Error since 2026-11-20 00:00): 7 runtimes are above the maximum age:"
+            " 3 Deleting, 2 in Error, 1 Creating, 1 exempt.",
         ),
         ({"age_s": 3 * DAY}, {}, "The oldest is 3 d (p/n, Running): none is above the maximum age."),
+        (
+            {"age_s": DAY, "status": None},
+            {},
+            "The oldest is 1 d (p/n, without a status since 2026-11-20 00:00): none is above the maximum age.",
+        ),
         (None, {"undated": 1}, "1 runtime is above the maximum age: 1 undated."),
         (None, {}, "None is above the maximum age."),
     ],

@@ -110,7 +110,7 @@ def kept_by(end: End) -> str:
     """What keeps a runtime: the outcome where the rule condemned it, a status that is not eligible, else the reason."""
     if end.action != Action.KEEP:
         return end.outcome
-    return end.status or "?" if end.reason == Reason.STATUS_NOT_ELIGIBLE else end.reason
+    return str(end.status) if end.reason == Reason.STATUS_NOT_ELIGIBLE else end.reason
 
 
 class Oldest(Protocol):
