@@ -30,7 +30,7 @@ from core.run.treatment import Act
 from core.runtime import RuntimeStatus
 from core.screen.columns import IDLE, OUTCOME, OVERDUE, REASON, STATUS, THRESHOLD, WHOSE, View
 from core.settings.fields import Settings
-from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS, add_yes
+from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS, add_words_of_acting
 
 NAME = AutopausePolicy.job
 EXAMPLES = (
@@ -76,7 +76,7 @@ LEFT_STANDING = {Reason.STUCK: "stuck", Reason.ERRORED: "in error"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_yes(parser)
+    add_words_of_acting(parser)
 
 
 def main(

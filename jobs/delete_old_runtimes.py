@@ -38,7 +38,7 @@ from core.runtime import RuntimeStatus
 from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
 from core.screen.standard_output import say
 from core.settings.fields import Settings
-from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS, add_yes
+from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS, add_words_of_acting
 from core.settings.reading import load_settings
 
 NAME = DeletionPolicy.job
@@ -59,7 +59,7 @@ FLAGS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_yes(parser)
+    add_words_of_acting(parser)
     parser.add_argument(
         "--cases",
         type=Path,

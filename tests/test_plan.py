@@ -208,3 +208,14 @@ def test_a_file_that_is_no_plan_is_a_usage_error(run: Run, tmp_path: Path) -> No
         "leo-lifecycle: plan: plan.jsonl: it holds 2 runs; a plan is the record of one dry run: which of them was meant"
         " cannot be told, so give each dry run a file of its own\n",
     )
+
+
+def test_a_script_is_told_by_the_exit_code_whether_there_is_something_to_do(run: Run) -> None:
+    def code(fleet: Leonardo, *words: str) -> int:
+        with serving(fleet) as server:
+            return run(*delete(server, *words)).code
+
+    due, not_due = Leonardo([a_machine(1)]), Leonardo([a_machine(2, days=1)])
+    assert [code(due), code(due, "--exit-code"), code(not_due, "--exit-code")] == [0, 8, 0]
+    assert code(due, "--exit-code", "--only", "terra-9/none") == 1, "what failed counts more"
+    assert code(due, "--exit-code", "--no-dry-run") == 0

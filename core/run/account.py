@@ -15,7 +15,7 @@ from core import __version__
 from core.exit_code import ExitCode, exit_code_of
 from core.leonardo.errors import ErrorKind, LeonardoError
 from core.records import events
-from core.records.outcome import ACCEPTED, ENDED, FAILED, LEAVING, Outcome, Severity
+from core.records.outcome import ACCEPTED, ENDED, FAILED, LEAVING, PLANNED, Outcome, Severity
 from core.records.writer import RecordNotKeptError
 from core.rules.decision import Reason
 from core.rules.guards import Expected, Refusal
@@ -182,6 +182,11 @@ class Account:
     def accepted_any(self) -> bool:
         """Whether Leonardo said yes to an act of this run."""
         return any(outcome in ACCEPTED for _, _, outcome in self._ends)
+
+    @property
+    def plans_any(self) -> bool:
+        """Whether a live run that is held to this one may act."""
+        return any(outcome in PLANNED for _, _, outcome in self._ends)
 
     def exit_code(self) -> ExitCode:
         return exit_code_of(

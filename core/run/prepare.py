@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from core.clock import OutOfTimeError
+from core.exit_code import ExitCode
 from core.leonardo.client import Leonardo
 from core.leonardo.saved_list import SavedList
 from core.records import events
@@ -35,7 +36,7 @@ from core.runtime import Disk
 from core.screen.asking import somebody_is_there
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
-from core.settings.flags import YES
+from core.settings.flags import EXIT_CODE, YES
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +84,9 @@ def sweep(job: SweepingJob, settings: Settings, host: Host = run) -> int:
         )
         listing = Listing(running, account, policy, scope, known.failed_before)
         sweeping = Sweep(running, account, listing, job.act(running.leonardo), bounds)
-        return await sweeping.run(started)
+        code = await sweeping.run(started)
+        asked = EXIT_CODE in job.typed and settings.dry_run
+        return ExitCode.FOUND if asked and code is ExitCode.DONE and account.plans_any else code
 
     return host(job, settings, task, work)
 

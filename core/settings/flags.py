@@ -122,12 +122,13 @@ def add_limits(parser: argparse.ArgumentParser, names: Iterable[str], what: str)
         group.add_argument(flag_of(name), dest=name, default=argparse.SUPPRESS, help=text, **how)
 
 
-YES = "--yes"
+YES, EXIT_CODE = "--yes", "--exit-code"
 
 
-def add_yes(parser: argparse.ArgumentParser) -> None:
-    """For the jobs that act; no setting, since only who sits at a terminal is asked."""
+def add_words_of_acting(parser: argparse.ArgumentParser) -> None:
+    """For the jobs that act; no settings, since they change nothing of a run, only what whoever types them meets."""
     parser.add_argument(YES, action="store_true", help="at a terminal, act without a plan and without being asked")
+    parser.add_argument(EXIT_CODE, action="store_true", help="of a dry run: end with 8 where something would be done")
 
 
 def add_places(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
