@@ -57,7 +57,7 @@ def missed(expectations: Expectations, *, listed: int) -> list[Guard]:
 def test_the_names_of_guards_never_change() -> None:
     """They stand in records."""
     names = ["max_acts", "max_act_share", "empty_inventory", "expect_at_least", "shrunken_inventory"]
-    names += ["clock_skew", "plan", "failing"]
+    names += ["clock_skew", "plan", "notices", "failing"]
     assert [str(guard) for guard in Guard] == names
 
 

@@ -91,7 +91,12 @@ def test_at_every_width_names_are_whole_every_field_is_there_and_the_verdict_is_
     for field in (whose, "Running", "disk lost", "20 d ", "4 d 4 h", "max_age", "would_delete"):
         assert out.partition("20 listed")[0].count(field) == 20, field
     end = " ".join(" ".join(lines[-12:]).split())
-    for said in ("A live run would be refused: max_act_share.", "20 listed: ", "Exit code 0", "on record in audit/"):
+    for said in (
+        "a live run would be refused by max_act_share: 20 of 20 runtimes",
+        "20 listed: ",
+        "Exit code 0",
+        "on record in audit/",
+    ):
         assert said in end
 
 
@@ -138,7 +143,7 @@ def test_what_went_wrong_is_said_beside_the_table(run: Run) -> None:
         assert code == 1
         assert "lapsed exemption: over (until 2026-01-01 00:00Z)" in out
         assert "kept ?/?: the list item is malformed (the item is no object)" in out
-        assert "A live run would be refused: max_act_share." in out
+        assert "a live run would be refused by max_act_share: 12 of 13 runtimes are more than max-act-share 0.25" in out
         assert "Failed: ?/?" in out
         code, out = table(run, server, "--no-dry-run")
         assert code == 3

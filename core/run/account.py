@@ -178,6 +178,11 @@ class Account:
             self.refusals.append(refusal)
             self.record(events.run_refused(refusal, candidates=candidates, listed=self.listed))
 
+    def would_refuse(self, caps: Sequence[Refusal]) -> None:
+        """Caps that would stop the live run that this one rehearses."""
+        self.caps_tripped += caps
+        self.warnings += [f"a live run would be refused by {refusal.guard}: {refusal.detail}" for refusal in caps]
+
     @property
     def accepted_any(self) -> bool:
         """Whether Leonardo said yes to an act of this run."""

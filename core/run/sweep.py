@@ -126,7 +126,7 @@ class Sweep:
         self._candidates = len(condemned if bounds.plan is None else within_budget)
         tripped = list(bounds.caps.refusals(acts=self._candidates, listed=account.listed))
         if bounds.dry_run:
-            account.caps_tripped = tripped
+            account.would_refuse(tripped)
         else:
             self._refuse(tripped)
         self._end(condemned[len(within_budget) :], Outcome.OVER_BUDGET)

@@ -168,8 +168,6 @@ class TableView(ProgressView):
             yield printable(text, WARNING)
         if self._finished:
             finished = together(self._finished)
-            for guard in finished.would_be_refused_by:
-                yield Styled(f"A live run would be refused: {guard}.", WARNING)
             for cause in self._causes.in_words():
                 yield printable(cause, FAULT)
             if failed := finished.failed[:MOST_NAMES]:
