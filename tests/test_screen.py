@@ -92,7 +92,7 @@ def test_at_every_width_names_are_whole_every_field_is_there_and_the_verdict_is_
         assert out.partition("20 listed")[0].count(field) == 20, field
     end = " ".join(" ".join(lines[-12:]).split())
     for said in (
-        "a live run would be refused by max_act_share: 20 of 20 runtimes",
+        "are more than max-act-share 0.25",
         "20 listed: ",
         "Exit code 0",
         "on record in audit/",
