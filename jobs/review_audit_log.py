@@ -24,6 +24,7 @@ What cannot be read of a log is said, and makes the exit code 1, or 2 where noth
 import argparse
 import sys
 from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -36,13 +37,13 @@ from core.exit_code import ExitCode
 from core.records import digest
 from core.records.outcome import LEAVING, Outcome
 from core.records.reader import AuditRecords, Record
-from core.records.selection import EVERYTHING, Match, Wanted
+from core.records.selection import EVERYTHING, Match, Only, Wanted
 from core.review import comparison
 from core.review import questions as review
 from core.review.disks import disks
 from core.review.promise import Promised, newest_sweep, promise
 from core.review.simulation import Simulation, simulate
-from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some
+from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some, unnamed
 from core.review.upcoming import upcoming
 from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
 from core.rules.deletion import DeletionPolicy
@@ -84,6 +85,8 @@ ARGUMENTS: dict[str, tuple[Container[int], str]] = {
 }
 """How many words each question takes, and which."""
 
+BY_CREATOR = ("upcoming", "simulate", "disks")
+"""Questions whose answers follow from records of single runtimes or disks alone."""
 IN_ROWS = ("runs", "run", "diff", "upcoming", "promise", "simulate")
 """Questions whose answers are about one table, which a spreadsheet can hold."""
 
@@ -100,7 +103,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=False,
     )
     parser.add_argument("--job", help=f"the job whose newest finished run is meant by {LATEST} [any]")
-    parser.add_argument("--since", metavar="DURATION", help=f"of Cloud Logging: how far back it is read [{SINCE}]")
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        help=f"only runs that began then or later: 7d ago, or 2026-11-01 [Cloud Logging is read back {SINCE}]",
+    )
+    parser.add_argument("--until", metavar="WHEN", help="only runs that began before")
+    parser.add_argument("--creator", metavar="EMAIL", help=f"for {' and '.join(BY_CREATOR)}: only what is theirs")
     parser.add_argument(
         "--expect-digest", metavar="DIGEST", help="for verify: the records_digest that the newest run must have"
     )
@@ -168,7 +177,8 @@ def _tell_what_is_missing(answer: object, log: AuditRecords, now: datetime) -> i
     if isinstance(answer, Verification):
         remarks, whole = passed_over(log), answer.ok
     else:
-        remarks, whole = [*passed_over(log), *not_read(log), *still_going(log.frames, now)], not log.unread
+        remarks = [*passed_over(log), *not_read(log), *unnamed(log), *still_going(log.frames, now)]
+        whole = not (log.unread or log.unnamed)
     for remark in remarks:
         print(remark, file=sys.stderr)
     return ExitCode.DONE if whole else ExitCode.FAILED
@@ -219,12 +229,8 @@ def _load_report() -> Callable[[argparse.Namespace, AuditRecords, timedelta, dat
 def _open_log(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
     """The records in the places that were named, as far as the question is about them. Raises UsageError."""
     places = [CLOUD_LOGGING] if _of_environment_file(arguments) else arguments.places
-    if arguments.since is not None and CLOUD_LOGGING not in places:
-        raise UsageError("--since goes with --env or --from cloud-logging; files are read whole")
-    try:
-        begin = utc_now() - parse_duration(arguments.since or SINCE)
-    except ValueError as error:
-        raise UsageError(f"--since: {error}") from None
+    since, until = _when("--since", arguments.since), _when("--until", arguments.until)
+    begin = since or utc_now() - parse_duration(SINCE)
     try:
         google = load_google_settings(vars(arguments), deployed=_source_of_environment(arguments), pins=arguments.pins)
         source = open_places(places, begin, google, read=read)
@@ -234,7 +240,7 @@ def _open_log(arguments: argparse.Namespace, read: Callable[[int], None]) -> Aud
     return AuditRecords(
         source,
         None if everything else partial(_select_records, arguments),
-        environment=arguments.env,
+        only=Only(environment=arguments.env, since=since, until=until, creator=arguments.creator),
         may_repeat=arguments.question == "simulate",
     )
 
@@ -292,6 +298,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     given = [
         ("--expect-digest", arguments.expect_digest is not None, ("verify",)),
         ("--html FILE", arguments.html is not None, ("report",)),
+        ("--creator", arguments.creator is not None, BY_CREATOR),
         ("--made-before", arguments.made_before is not None, ("promise",)),
         ("--exit-code", arguments.exit_code, ("promise",)),
         ("--output csv", arguments.output == "csv", IN_ROWS),
@@ -304,6 +311,14 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest, sha256: and 64 digits")
     _other_policy(arguments)
     _made_before(arguments)
+
+
+def _when(flag: str, text: str | None) -> datetime | None:
+    """An instant, or how long ago it is. Raises UsageError."""
+    for parse in (parse_instant, lambda text: utc_now() - parse_duration(text)):
+        with suppress(ValueError, OverflowError):
+            return None if text is None else parse(text)
+    raise UsageError(f"{flag}: {text!r} is no date or instant, and no duration such as 7d")
 
 
 def _made_before(arguments: argparse.Namespace) -> datetime | None:

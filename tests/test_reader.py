@@ -4,7 +4,7 @@ import gzip
 import json
 import tracemalloc
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import pytest
 
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Fault, Record
+from core.records.selection import EVERYTHING, Only
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
+from core.verify import verify
 from tests.conftest import Ended, a_machine, delete
 from tests.test_review import INSERT_ID
 
@@ -262,3 +264,46 @@ def test_a_place_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
         AuditRecords(AuditFiles([tmp_path]))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         AuditRecords(AuditFiles([tmp_path / "nowhere"]))
+
+
+def test_runs_of_another_time_and_runtimes_of_others_are_left_out_and_what_names_nobody_is_counted(
+    run: Run, tmp_path: Path
+) -> None:
+    log = tmp_path / "a.jsonl"
+    with serving(Leonardo([a_machine(1), a_machine(2, creator="b@example.org")])) as server:
+        first, second = (run(*delete(server, "--audit-file", str(log))).records for _ in range(2))
+    began = [datetime.fromisoformat(records[0]["time"]) for records in (first, second)]
+    for only, runs in (
+        (Only(), [first, second]),
+        (Only(since=began[0]), [first, second]),
+        (Only(since=began[0] + timedelta(microseconds=1)), [second]),
+        (Only(until=began[1]), [first]),
+        (Only(until=began[0]), []),
+        (Only(since=began[1], until=began[1]), []),
+    ):
+        for wanted in (None, lambda _: EVERYTHING):
+            files = AuditRecords(AuditFiles([log]), wanted, only=only)
+            assert {record.run_id for record in files} == {records[0]["run_id"] for records in runs}
+            assert (files.records, files.repeated) == (sum(map(len, runs)), 0)
+            assert verify(AuditRecords(AuditFiles([log]), wanted, only=only), began[1] + timedelta(hours=9)) == [
+                verdict
+                for verdict in verify(AuditRecords(AuditFiles([log])), began[1] + timedelta(hours=9))
+                if verdict.run_id in {records[0]["run_id"] for records in runs}
+            ]
+    theirs = AuditRecords(AuditFiles([log]), only=Only(creator="b@example.org"))
+    assert [record.name for record in theirs if record.event == "runtime_audited"] == ["all-of-us-2"] * 2
+    assert theirs.unnamed == 0
+    with serving(Leonardo([a_machine(1)])) as server:
+        run(*delete(server, "--audit-file", str(log), "--audit-creator", "omit"))
+    asked = ("review-audit-log", "upcoming", "--creator", "b@example.org", "--from", str(log))
+    ended = run(*asked)
+    assert (ended.code, json.loads(ended.out)["due"]) == (1, [])
+    assert ended.err == "of 1 record no creator is named: it may be b@example.org\n"
+    for words, said in (
+        (("runs", "--since", "3000d"), ""),
+        (("runs", "--since", "soon"), "leo-lifecycle: --since: 'soon' is no date or instant, and no duration"),
+        (("runs", "--until", "2015-01-01"), "leo-lifecycle: from: there is no audit record of a run that began then"),
+        (("runs", "--creator", "b"), "leo-lifecycle: --creator goes with upcoming and simulate and disks"),
+    ):
+        ended = run("review-audit-log", *words, "--from", str(log))
+        assert (ended.code, ended.err[: len(said)]) == (2 if said else 0, said)

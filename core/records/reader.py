@@ -1,6 +1,7 @@
 """Reads audit records back, each once, from wherever lines of them come; what they answer is asked in `review`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import chain
@@ -13,7 +14,7 @@ from core.records.digest import UNTOLD, Digests, without_digest
 from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
 from core.records.lines import AS_WRITTEN
 from core.records.restoring import LABELS, UnknownFieldError, restored
-from core.records.selection import EVERYTHING, RUNS, Wanted, of_environment
+from core.records.selection import EVERYTHING, RUNS, Only, Wanted, of_environment
 
 CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""
@@ -23,6 +24,9 @@ FRAMES = frozenset({"run_started", "run_finished"})
 """The events that a run begins and ends with."""
 OPENING = b'"run_started"'
 MOST_FAULTS = 20
+OF_A_CREATOR = frozenset({"runtime_audited", "disk_audited"})
+"""The events about what somebody made."""
+ALL = Only()
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -384,17 +388,18 @@ class AuditRecords:
         wanted: Callable[[Sequence[Record]], Wanted] | None = lambda _: EVERYTHING,
         *,
         environment: str | None = None,
+        only: Only = ALL,
         may_repeat: bool = False,
     ) -> None:
         """`wanted` tells, by the records that open and close runs, which others need to be read; None is all, at once.
 
-        Where an environment is named, only its records are given. Who does not mind to be given one twice saves the
+        Of another environment, or beside `only`, none are given. Who does not mind to be given one twice saves the
         32 bytes of each record by which it is known again; contradictions are not told then.
         """
         self._source = source
         self._may_repeat = may_repeat
         self._wanted = wanted
-        self.environment = environment
+        self._only = only if environment is None else replace(only, environment=environment)
         self._begin()
 
     def _begin(self, *, only_frames: bool = False) -> None:
@@ -407,6 +412,18 @@ class AuditRecords:
         self._torn: list[Fault] = []
         self._unread = Faults()
         self._met = _Met(sparse=only_frames or self._may_repeat)
+        self.outside: set[str] = set()
+        """Runs that began at another time than was asked for."""
+        self.unnamed = 0
+        """Records that may be of the creator who was asked for: they name none."""
+
+    @property
+    def environment(self) -> str | None:
+        return self._only.environment
+
+    @property
+    def creator(self) -> str | None:
+        return self._only.creator
 
     @property
     def records(self) -> int:
@@ -447,12 +464,13 @@ class AuditRecords:
     def __iter__(self) -> Iterator[Record]:
         """Raises OSError where the source cannot be read any more."""
         self._begin()
-        if self._wanted is None:
+        if self._wanted is None and self._only == ALL:
             yield from self._in_one_reading()
         else:
             self.frames = self._read_ahead()
             yield from self.frames
-            yield from self._given(self._wanted(self.frames) if self.frames else EVERYTHING)
+            wanted = self._wanted(self.frames) if self._wanted and self.frames else EVERYTHING
+            yield from self._given(wanted)
         self._met.forget()
 
     def _in_one_reading(self) -> Iterator[Record]:
@@ -474,12 +492,31 @@ class AuditRecords:
         before = [*self._torn], met.repeated, self.foreign
         frames = sorted(self._given(RUNS, FRAMES), key=lambda record: record.event == "run_finished")
         self._torn, met.repeated, self.foreign = before
+        began: dict[str, datetime | None] = {}
+        for frame in frames:
+            began.setdefault(frame.run_id, frame.time)
+        self.outside = {run_id for run_id, time in began.items() if not self._only.has_run(time)}
+        frames, known = [frame for frame in frames if frame.run_id not in self.outside], len(frames)
+        met.records -= known - len(frames)
         met.expect(frames)
         return frames
+
+    def _is_meant(self, record: Record) -> bool:
+        only = self._only
+        if only.environment is not None and record.environment != only.environment:
+            self.elsewhere.add(record.environment)
+            return False
+        if record.run_id in self.outside:
+            return False
+        if only.creator is None or record.event not in OF_A_CREATOR:
+            return True
+        self.unnamed += record.creator is None
+        return record.creator == only.creator
 
     def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[Record]:
         """The wanted records that were not met before, perhaps among others, but of no other events."""
         cut_short: Line | None = None
+        everything = self._only == ALL
         is_new = self._met.is_new_or_no_frame if self._may_repeat else self._met.is_new
         for line in self._source.lines(of_environment(wanted, self.environment)):
             if cut_short is not None:
@@ -497,9 +534,7 @@ class AuditRecords:
                 self.foreign += 1
             elif events and record.event not in events:
                 continue
-            elif self.environment is not None and record.environment != self.environment:
-                self.elsewhere.add(record.environment)
-            elif is_new(line, record):
+            elif (everything or self._is_meant(record)) and is_new(line, record):
                 yield record
         if cut_short is not None:
             self._cut_short(cut_short, None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,24 @@ class Match:
     actions: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     severities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Only:
+    """Of which runs and runtimes records are given at all; what is None does not matter."""
+
+    environment: str | None = None
+    since: datetime | None = None
+    """Runs that began then or later."""
+    until: datetime | None = None
+    """Runs that began before."""
+    creator: str | None = None
+
+    def has_run(self, began: datetime | None) -> bool:
+        """Of a run of which it is not known when it began, nobody can say that it began at another time."""
+        if began is None:
+            return True
+        return not ((self.since and began < self.since) or (self.until and began >= self.until))
 
 
 Wanted = tuple[Match, ...]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Record, Source
+from core.rules.words import counted
 from core.settings.faults import UsageError
 from core.settings.fields import GoogleSettings
 
@@ -39,8 +40,10 @@ def some(log: AuditRecords) -> Iterator[Record]:
         return
     of_it = "" if log.environment is None else f" of environment {log.environment}"
     others = f", only of {' and '.join(sorted(log.elsewhere))}" if log.elsewhere else ""
+    if log.outside:
+        of_it = f"{of_it} of a run that began then"
     missing = not_read(log)
-    if log.elsewhere or not missing:
+    if log.elsewhere or log.outside or not missing:
         missing = [f"from: there is no audit record{of_it}{others}", *missing]
     raise UsageError(*missing, *passed_over(log))
 
@@ -55,6 +58,12 @@ def passed_over(log: AuditRecords) -> list[str]:
     names = [name if name.isprintable() else repr(name) for name in log.passed_over]
     rest = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
     return [f"passed over, since they are no logs: {', '.join(names[:FEW])}{rest}"] if names else []
+
+
+def unnamed(log: AuditRecords) -> list[str]:
+    """What may be of the creator who was asked for, in a sentence if anything."""
+    few = f"of {counted(log.unnamed, 'record')} no creator is named: it may be {log.creator}"
+    return [few] if log.unnamed else []
 
 
 def cannot_be_read(error: OSError) -> str:
