@@ -223,6 +223,16 @@ def test_of_a_list_that_could_not_be_read_no_exemption_is_called_unused(run: Run
     assert (ended.code, unused(ended)) == (4, [])
 
 
+@pytest.mark.parametrize(("status", "code", "said"), [(None, 0, True), (403, 4, False)])
+def test_nothing_is_promised_of_a_fleet_that_was_not_seen(
+    run: Run, status: int | None, code: int, *, said: bool
+) -> None:
+    faults = [Fault(call="list", status=status)] if status else []
+    with serving(Leonardo([a_machine(1, days=1)]), faults=faults) as server:
+        ended = run(*delete(server, "--output", "table"))
+    assert (ended.code, "above the maximum age" in ended.out) == (code, said)
+
+
 def test_an_exemption_that_matches_nothing_is_said_in_the_table_and_in_the_review(run: Run, tmp_path: Path) -> None:
     said = "an exemption matches nothing that is listed: project tera-workshop-* until 2027-01-01 00:00: a typo"
     log = tmp_path / "log.jsonl"

@@ -75,8 +75,10 @@ def calls_made(finished: RunFinished) -> str:
 
 
 def promise_kept(finished: RunFinished) -> str | None:
-    """Whether every runtime is within its maximum age; None for a job that promises none."""
-    return None if finished.over_age is None else promise_in_words(finished.oldest, finished.over_age)
+    """Whether every runtime is within its maximum age; None for a job that promises none, or that has seen none."""
+    if finished.over_age is None or not finished.listed:
+        return None
+    return promise_in_words(finished.oldest, finished.over_age)
 
 
 def together(closings: Sequence[RunFinished]) -> RunFinished:
