@@ -205,7 +205,7 @@ class Account:
 
     async def close(self) -> ExitCode:
         """The closing record, and the exit code: another than it says only where it could not be kept itself."""
-        self.warnings += _not_understood(self._reasons(), self.listed)
+        self.warnings += _not_understood(_count_by(1, self._ends), self.listed)
         self._report_unused_exemptions()
         await self._commit()  # so that the closing record knows whether all before it was kept
         finished = self._finished()
@@ -225,27 +225,15 @@ class Account:
             for exemption in self.exemptions.unused():
                 self.record(events.exemption_unused(exemption))
 
-    def _reasons(self) -> Counter[str]:
-        reasons: Counter[str] = Counter()
-        for (_, reason, _), count in self._ends.items():
-            reasons[reason] += count
-        return reasons
-
     def _finished(self) -> events.RunFinished:
-        actions, outcomes = Counter[str](), Counter[str]()
-        for (action, _, outcome), count in self._ends.items():
-            actions[action] += count
-            outcomes[outcome] += count
         exit_code, promise = self.exit_code(), self._promise
-        judged = actions.total() - actions.pop("", 0)
-        reasons = self._reasons()
-        del reasons[""], outcomes[""]
+        actions, reasons, outcomes = (_count_by(place, self._ends) for place in range(3))
         counts = ", ".join(f"{count} {word}" for word, count in (outcomes or reasons).most_common())
         return events.RunFinished(
             severity=Severity.NOTICE,
             message=f"finished with exit code {exit_code}: {self.listed} listed, {counts or 'none judged'}",
             listed=self.listed,
-            audited=judged,
+            audited=actions.total(),
             actions=dict(actions),
             reasons=dict(reasons),
             outcomes=dict(outcomes),
@@ -264,6 +252,15 @@ class Account:
             exemptions_matched=self.exemptions.matched,
             warnings=self.warnings,
         )
+
+
+def _count_by(place: int, ends: Counter[tuple[str, str, str]]) -> Counter[str]:
+    """By action, reason or outcome, of what has one."""
+    counts: Counter[str] = Counter()
+    for end, count in ends.items():
+        if end[place]:
+            counts[end[place]] += count
+    return counts
 
 
 def _not_understood(reasons: Counter[str], listed: int) -> Iterator[str]:
