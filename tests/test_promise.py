@@ -91,7 +91,7 @@ def test_what_is_exempt_is_above_the_maximum_age_and_never_the_oldest() -> None:
 
 
 def test_of_several_that_are_as_old_the_first_is_named() -> None:
-    promise = measured(an_end(3 * DAY, name="first"), an_end(3 * DAY, name="second"))
+    promise = measured(an_end(20 * DAY, name="first"), an_end(20 * DAY, name="second"))
     assert promise.oldest is not None
     assert promise.oldest.name == "first"
 

@@ -6,6 +6,7 @@ Told of each runtime's end in a run, it holds no more than one of them and the d
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from math import inf
 from typing import NamedTuple, Protocol
 
 from core.rules.decision import Action, Reason, to_millisecond
@@ -66,12 +67,12 @@ class Promise:
 
     def __init__(self, max_age: timedelta) -> None:
         self._max_age = max_age.total_seconds()
-        self._enough = float("-inf")
+        self._enough = -inf
         """Whoever is not older than this changes nothing."""
         self._late: list[float] = []
         self.oldest: End | None = None
         """Of those that live on, and that no exemption spares."""
-        self.oldest_age = float("-inf")
+        self.oldest_age = -inf
         self.over_age: Counter[str] = Counter()
         """How many live on above the maximum age, or at an unknown one, by what keeps them there."""
 
