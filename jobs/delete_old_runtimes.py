@@ -19,7 +19,6 @@ The disk is always kept; a runtime without a persistent disk loses its local dat
 import argparse
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -108,7 +107,7 @@ def judge_cases(flags: Mapping[str, object], arguments: argparse.Namespace) -> i
     settings = load_settings(
         flags, arguments.config, now, deployed=cases.environment_beside(path), pins=arguments.pins, shown=True
     )
-    verdict = cases.judge(path, replace(settings.policy(DeletionPolicy), notices=None), settings.as_of or now)
+    verdict = cases.judge(path, settings.policy(DeletionPolicy), settings.as_of or now)
     say("".join(f"{line}\n" for line in verdict.lines).encode())
     return ExitCode.DONE if verdict.as_expected else ExitCode.FAILED
 

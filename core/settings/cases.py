@@ -1,6 +1,6 @@
 """Runtimes as somebody expects a policy to decide on them, one a line, and where it decides otherwise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 from core.records.events import exemption_detail, exemption_in_words
 from core.rules.decision import Action, Decision, Reason
-from core.rules.policy import RuntimePolicy
+from core.rules.deletion import DeletionPolicy
 from core.rules.words import counted
 from core.runtime import GCP, Runtime, RuntimeStatus
 from core.settings.deployment import read_environment
@@ -136,8 +136,9 @@ def _in_words(fault: Any) -> str:
     return f"{where}: {reason_of(fault)}" if where else reason_of(fault)
 
 
-def judge(path: Path, policy: RuntimePolicy, now: datetime) -> Verdict:
-    """Each case of a file by the policy, at its own instant or now. Raises UsageError."""
+def judge(path: Path, policy: DeletionPolicy, now: datetime) -> Verdict:
+    """Each case of a file by the policy, as if every owner was told, at its own instant or now. Raises UsageError."""
+    policy = replace(policy, notices=None)
     lines: list[str] = []
     met: set[int] = set()
     cases = read_cases(path)
@@ -161,7 +162,7 @@ def judge(path: Path, policy: RuntimePolicy, now: datetime) -> Verdict:
     return Verdict(not differing, [*lines, f"{counted(len(cases), 'case')} judged, {differing:,} not as expected."])
 
 
-def _decide(policy: RuntimePolicy, runtime: Runtime, at: datetime) -> Decision:
+def _decide(policy: DeletionPolicy, runtime: Runtime, at: datetime) -> Decision:
     """As a run does, which looks again at what the list condemns."""
     decision = policy.judge(runtime, at)
     return decision if decision.action is Action.KEEP else policy.judge(runtime, at, second_look=True)
