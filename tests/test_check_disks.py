@@ -97,6 +97,7 @@ def test_a_deletion_and_its_confirmation_and_the_check_agree_on_the_disk_that_wa
         assert lost not in checked
         assert (checked[kept]["reason"], checked[kept]["status"]) == ("unattached", "Ready")
         assert checked[kept]["left_by_run"] == deleting.records[0]["run_id"]
+        assert 0 <= checked[kept]["unused_s"] < 3600, "since it was left, though it was not accessed for days"
         others = [r["left_by_run"] for number, r in checked.items() if number != kept]
         assert others == [None]
     verified = run("review-audit-log", "verify", "--from", "audit", "--output", "json")

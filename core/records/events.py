@@ -285,7 +285,7 @@ class DiskAudited(Event, frozen=True, kw_only=True, gc=False, tag="disk_audited"
     created_date: Instant | None
     date_accessed: Instant | None
     unused_s: float | None
-    """Since its last change of status; null where it is attached."""
+    """Since its last change of status, or since our deletion left it; null where it is attached."""
     reason: DiskReason
     left_by_run: str | None
     """The run whose deletion kept it."""

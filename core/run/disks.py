@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
+from datetime import datetime
+from operator import itemgetter
 
 from core.clock import OutOfTimeError
 from core.exit_code import ExitCode
 from core.leonardo.errors import ErrorKind, LeonardoError
 from core.records import events
 from core.records.outcome import Outcome, Severity
-from core.records.reader import Record
+from core.records.reader import LONG_AGO, Record
 from core.records.selection import Match, Wanted
 from core.rules.confirmation import Confirmation
 from core.rules.decision import since
@@ -20,6 +22,7 @@ from core.run.running import Running
 from core.run.seen_ids import SeenIds
 from core.runtime import MalformedDisk, MalformedRuntime, PersistentDisk, Runtime
 
+LEAVES_A_DISK = (Outcome.DELETION_ACCEPTED, Confirmation.CONFIRMED)
 ABOUT_KEPT_DISKS: Wanted = (
     Match(events=("runtime_audited",), outcomes=(Outcome.DELETION_ACCEPTED,)),
     Match(events=("deletion_confirmed",), outcomes=(Confirmation.CONFIRMED,)),
@@ -27,20 +30,24 @@ ABOUT_KEPT_DISKS: Wanted = (
 """What tells of disks that deletions of ours have kept: all else need not be read."""
 
 
-def left_by_runs(records: Iterable[Record]) -> dict[str, str]:
-    """By the number of each disk that a deletion of ours has kept, the run that was told yes."""
-    return {
-        record.persistent_disk_id: record.accepted_run_id or record.run_id
-        for record in records
-        if record.persistent_disk_id is not None
-        and record.outcome in (Outcome.DELETION_ACCEPTED, Confirmation.CONFIRMED)
-    }
+Left = tuple[str, datetime]
+"""The run whose deletion left a disk, and when that was asked for, or found to have happened at the latest."""
+
+
+def left_by_runs(records: Iterable[Record]) -> dict[str, Left]:
+    """By the number of each disk that a deletion of ours has kept."""
+    left: dict[str, Left] = {}
+    for record in records:
+        if record.persistent_disk_id is not None and record.outcome in LEAVES_A_DISK:
+            known = record.accepted_run_id or record.run_id, record.time or LONG_AGO
+            left[record.persistent_disk_id] = min(known, left.get(record.persistent_disk_id, known), key=itemgetter(1))
+    return left
 
 
 class CheckingDisks:
     """One run; nothing is held but which disks are attached, a bit for each, and which of ours were kept."""
 
-    def __init__(self, running: Running, account: Account, policy: DiskPolicy, left_by: Mapping[str, str]) -> None:
+    def __init__(self, running: Running, account: Account, policy: DiskPolicy, left_by: Mapping[str, Left]) -> None:
         self._running = running
         self._account = account
         self._policy = policy
@@ -92,10 +99,14 @@ class CheckingDisks:
     def _record(self, disk: PersistentDisk, *, attached: bool) -> events.DiskAudited:
         now = self._running.clock.now()
         reason = self._policy.judge(disk, now, attached=attached)
-        unused = None if reason is DiskReason.ATTACHED else since(disk.date_accessed, now)
+        left_by, left_at = self._left_by.get(disk.id, (None, LONG_AGO))
+        unused = (
+            None
+            if reason is DiskReason.ATTACHED
+            else since(disk.date_accessed and max(disk.date_accessed, left_at), now)
+        )
         size = "of unknown size" if disk.size_gb is None else f"{disk.size_gb:,} GB"
         for_so_long = "" if unused is None else f", for {in_words(unused)}"
-        left_by = self._left_by.get(disk.id)
         by_us = "" if left_by is None else f", left by a deletion of {left_by}"
         return events.DiskAudited(
             severity=Severity.WARNING if reason is DiskReason.STUCK else Severity.INFO,
