@@ -327,6 +327,8 @@ def test_verify_holds_each_act_to_a_notice_and_why_tells_of_it(run: Run) -> None
     story = run("review-audit-log", "why", "terra-1/all-of-us-1", "--from", "audit", "--output", "json").out
     told = [entry["line"] for entry in json.loads(story)["incarnations"][0]["entries"]]
     assert [line[17:21] for line in told if "told researcher" in line or "accepted" in line] == ["told", "Leon"]
+    assert run("review-audit-log", "report", "--from", "audit", "--html", "report.html").code == 0
+    assert "of the deleted, those of which a notice was sent" in Path("report.html").read_text()
     (requested,) = [line for line in lines if '"event":"notice_requested"' in line]
     (sent,) = [line for line in lines if '"event":"notice_sent"' in line]
     promise = json.loads(sent)["not_before"]

@@ -174,6 +174,8 @@ class Gathered:
             self.acts.add(record)
         elif record.event == "runtime_audited":
             self._add_audited(record)
+        elif record.event == "notice_sent":
+            self.deletions.add(record)
 
     def _add_audited(self, record: Record) -> None:
         if self.sweep and record.run_id == self.sweep.started.run_id:

@@ -136,6 +136,8 @@ def _tiles(gathered: Gathered, lines: Sequence[RunLine]) -> Iterator[tuple[str, 
         yield "runtimes", gathered.sweep.listed, when
         yield "overdue", gathered.sweep.overdue, when
     yield "deleted", len(gathered.deletions), "accepted in live runs, each runtime once"
+    if told := gathered.deletions.told:
+        yield "owners told", told, "of the deleted, those of which a notice was sent"
     yield "data lost", gathered.deletions.disks_lost, "of the deleted, those without a disk to keep"
     yield "need a person", gathered.needs_person.count, "by the latest checks"
     yield "runs that failed", sum(map(_failed, lines)), f"refused or cut off too, of {len(lines):,}"

@@ -36,13 +36,21 @@ class Deletions:
 
     def __init__(self) -> None:
         self._known: set[tuple[str, str]] = set()
+        self._notices: set[tuple[str, str]] = set()
         self._counts: defaultdict[tuple[Kind, str], list[int]] = defaultdict(lambda: [0, 0])
         self.disks_lost = 0
 
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def told(self) -> int:
+        """Of how many deleted runtimes a notice was sent to the owner."""
+        return len(self._known & self._notices)
+
     def add(self, record: Record) -> None:
+        if record.event == "notice_sent" and not record.dry_run:
+            self._notices.add((record.environment, record.runtime_id or ""))
         if record.outcome != Outcome.DELETION_ACCEPTED or record.dry_run:
             return
         runtime = record.environment, record.runtime_id or record.path
