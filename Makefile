@@ -21,19 +21,25 @@ $(VENV)/.installed: pyproject.toml tests/constraints.txt
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(VENV)/.installed  ## a dry run, a live run held to it, and what the audit log says, on a made-up Leonardo
-	@export PATH="$(CURDIR)/$(BIN):$$PATH" LIFECYCLE_AUTH=none LIFECYCLE_OUTPUT=table; \
-	unset $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/\1/p' | grep -v -e _AUTH -e _OUTPUT); \
+demo: $(VENV)/.installed  ## notices, a live run held to its plan, what became of it, and what the audit log says, on a made-up Leonardo
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" LIFECYCLE_AUTH=none LIFECYCLE_OUTPUT=table LIFECYCLE_NOTICE_PERIOD=PT0.1S; \
+	unset $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/\1/p' | grep -v -e _AUTH -e _OUTPUT -e _PERIOD); \
 	served=$$(mktemp); leo-lifecycle sandbox --port 0 --runtimes 120 > $$served & sandbox=$$!; \
 	trap 'kill $$sandbox; rm -f $$served' EXIT; \
 	until grep -q http $$served; do kill -0 $$sandbox || exit 1; sleep 0.1; done; cat $$served; \
-	export LIFECYCLE_LEONARDO_URL=$$(grep -o 'http.*' $$served); logs=audit/demo-$$(date +%Y%m%dT%H%M%S); \
+	export LIFECYCLE_LEONARDO_URL=$$(grep -o 'http.*' $$served); export LIFECYCLE_NOTICE_URL=$$LIFECYCLE_LEONARDO_URL/notices; \
 	leo() { printf '\n$$ leo-lifecycle %s\n' "$$*"; leo-lifecycle "$$@"; }; \
-	leo delete-old-runtimes --audit-file $$logs/plan.jsonl && \
-	leo delete-old-runtimes --no-dry-run --plan $$logs/plan.jsonl --audit-file $$logs/live.jsonl && \
-	leo confirm-deletions --from $$logs --audit-file $$logs/confirmed.jsonl && \
-	leo review-audit-log verify --from $$logs --output table && \
-	leo review-audit-log report --html $$logs/report.html --from $$logs
+	demo=audit/demo-$$(date +%Y%m%dT%H%M%S) && mkdir -p $$demo && cd $$demo && echo "in $$demo:" && \
+	leo delete-old-runtimes && \
+	leo notify-owners --no-dry-run && \
+	leo delete-old-runtimes && plan=$$(ls -t audit/* | head -1) && \
+	leo delete-old-runtimes --no-dry-run --plan $$plan && \
+	printf '\n$$ sleep 5   # in which the deletions end\n' && sleep 5 && \
+	leo confirm-deletions --from audit && \
+	leo check-disks && \
+	leo review-audit-log promise --from audit --output table && \
+	leo review-audit-log verify --from audit --output table && \
+	leo review-audit-log report --html report.html --from audit
 
 test: lint types contracts unit  ## lint, types, import contracts and tests
 
