@@ -136,6 +136,8 @@ BREAKS = (
         "if False and not (False",
     ),
     Break("the plan is not held to", SWEEP, "elif plan is not None and not plan.allows(case.runtime):", "elif False:"),
+    Break("excepted ones are acted on", SWEEP, "if case.runtime.path in excepted:", "if False:"),
+    Break("at-most is for show", SWEEP, "condemned[: bounds.at_most]", "condemned[:]"),
     Break("only is for show", LISTING, "if path in only]", "if path or only]"),
     Break("kept runtimes go unrecorded", LISTING, "if kept:\n", "if len(kept) < 4:\n"),
     Break("failures do not come last", TURNS, "if case.failed_before is None)\n", ")\n"),

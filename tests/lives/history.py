@@ -27,7 +27,17 @@ IDLE = (0.0, HOUR, 4 * HOUR - 30, 4 * HOUR - 5, 4 * HOUR + 5, 5 * HOUR, 20 * HOU
 GAPS = (HOUR, 3 * HOUR, 3 * HOUR, 5 * HOUR, DAY, 3 * DAY, 7 * DAY, 8 * DAY)
 FAULTS = (
     *("request is lost", "answer is lost", "connection breaks before", "connection breaks after", "request is late"),
-    *("answer is late", "is doubled", "500", "500 after all", "502", "502 after all", "503, come back", "429", "401"),
+    *(
+        "answer is late",
+        "is doubled",
+        "500",
+        "500 after all",
+        "502",
+        "502 after all",
+        "503, come back",
+        "503, come back after all",
+    ),
+    *("429", "401"),
     *("404", "404 by Sam", "garbage", "garbage after all", "breaks off", "clock is wrong", "refused", "slow connect"),
 )
 USES = ("touch", "touch", "stop", "start", "reset", "delete", "label", "create")
@@ -339,12 +349,15 @@ def _options(random: Random) -> dict[str, Any]:
         "spare_possibly_busy": True,
         "delete_errored": True,
         "max_acts": random.choice((1, 2)),
+        "at_most": random.choice((1, 2)),
+        "except": tuple(f"terra-{number}/all-of-us-{random.randrange(9)}" for number in (1, 2, 3)),
+        "notice_period": timedelta(days=random.choice((1, 2))),
         "allow_empty": True,
         "write_concurrency": 1,
         "read_concurrency": 1,
         "deadline": timedelta(seconds=random.choice((91, 100, 150))),
     }
-    rare = {name: value for name, value in others.items() if random.random() < 0.12}
+    rare = {name: value for name, value in others.items() if random.random() < 0.1}
     return {"dry_run": random.random() < 0.25, **scope, **rare}
 
 

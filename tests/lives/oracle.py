@@ -163,6 +163,11 @@ class Oracle:
         acted = {e.path for e in process.exchanges if e.is_act}
         cap = -(-settings.max_acts // process.task[1])
         self.expect("cap", f"{process} acts on {len(acted)}, max-acts {cap}", holds=len(acted) <= cap)
+        budget = settings.at_most is None or len(acted) <= settings.at_most
+        self.expect("cap", f"{process} acts on {len(acted)}, at-most {settings.at_most}", holds=budget)
+        self.expect("except", f"{process} acts on {path}", holds=path not in settings.excepted)
+        noticed = exchange.stop or settings.notice_period is None
+        self.expect("notice", f"{process} acts on {path}, of which nobody was told", holds=noticed)
 
     def _in_turn(self, exchange: Exchange) -> None:
         """What failed in earlier runs comes last."""
