@@ -99,7 +99,7 @@ class Across:
         self._confirmed: list[Record] = []
         self._previous: list[Record] = []
         self._closings: dict[tuple[str, int], Record] = {}
-        self._began: dict[str, datetime] = {}
+        self._began: dict[str, datetime | None] = {}
 
     def add(self, record: Record) -> None:
         match record.event:
@@ -117,7 +117,7 @@ class Across:
                 pass
 
     def _open(self, record: Record) -> None:
-        self._began[record.run_id] = record.time or LONG_AGO
+        self._began[record.run_id] = record.time
         moment = (record.job, record.environment, record.task_index, record.time, record.now)
         same = self._openings.setdefault(moment, record) if record.time is not None else record
         self._is_copy(record, same.run_id, "begins at the very instant of")
@@ -163,8 +163,9 @@ class Across:
             yield found(Kind.CONFIRMATION, record, f"never happened, and run {run_id} says {outcome}")
 
     def _had_ended(self, run_id: str, record: Record) -> bool:
-        """Whether that run had, as the record's own began: else it may have acted after it was asked about."""
-        return (self._closings[run_id, 0].time or LONG_AGO) < self._began.get(record.run_id, LONG_AGO)
+        """Whether that run surely had, as the record's own began: else it may have acted after it was asked about."""
+        ended, began = self._closings[run_id, 0].time, self._began.get(record.run_id)
+        return ended is None or began is None or began - ended > CLOCK_TOLERANCE
 
     def _previous_findings(self, record: Record) -> Iterator[Finding]:
         previous = record.previous

@@ -372,7 +372,7 @@ def _during(random: Random) -> Event:
         return _run(random, steps)
     if chance < 0.7:
         return Sinks(steps=steps, fault=random.choice(SINK_FAULTS), place=random.randrange(2))
-    if chance < 0.75:
+    if chance < 0.78:
         return Turn(steps=steps, what="role", project=random.choice(PROJECTS), role=random.choice(tuple(Role)))
     what, numbers = random.choice(
         (
