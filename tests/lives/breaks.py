@@ -36,6 +36,7 @@ class Break(NamedTuple):
 
 SPARED = "return Outcome.SPARED if case.judge_again(looked, self._clock.now()) is Action.KEEP else None"
 TREATMENT, CLIENT, ACCOUNT = "core/run/treatment.py", "core/leonardo/client.py", "core/run/account.py"
+CALLING = "core/leonardo/calling.py"
 DELETION, LISTING, GUARDS = "core/rules/deletion.py", "core/run/listing.py", "core/rules/guards.py"
 UNCONFIRMED, WRITER, CLOCK = "core/review/unconfirmed.py", "core/records/writer.py", "core/clock.py"
 PREVIOUS, SWEEP, TURNS = "core/run/previous.py", "core/run/sweep.py", "core/run/turns.py"
@@ -55,7 +56,7 @@ BREAKS = (
         "self._audit.write(case.intent(self._act.intent))\n        await self._audit.commit()",
         "self._audit.write(case.intent(self._act.intent))",
     ),
-    Break("a look stays fresh for a minute", CLIENT, "LOOK_GOES_STALE = 10.0", "LOOK_GOES_STALE = 60.0"),
+    Break("a look stays fresh for a minute", CALLING, "LOOK_GOES_STALE = 10.0", "LOOK_GOES_STALE = 60.0"),
     Break(
         "a look counts from its answer",
         "core/leonardo/exchange.py",
@@ -65,7 +66,7 @@ BREAKS = (
     Break("a dry run acts", TREATMENT, "if self._dry_run:", "if False:"),
     Break(
         "a guard that trips meanwhile holds back nothing",
-        CLIENT,
+        CALLING,
         "self._acts_stopped = True",
         "self._acts_stopped = False",
     ),
@@ -108,9 +109,9 @@ BREAKS = (
     Break("time left is not asked before an act", CLOCK, ">= self._request_timeout + SETTLING", ">= 0"),
     Break("a signal stops nothing", CLOCK, "return 0.0 if self._signalled.is_set() else self", "return self"),
     Break(
-        "Retry-After is not obeyed", CLIENT, "while (wait := self._hold_until", "while (wait := 0 * self._hold_until"
+        "Retry-After is not obeyed", CALLING, "while (wait := self._hold_until", "while (wait := 0 * self._hold_until"
     ),
-    Break("reads are not limited", CLIENT, "asyncio.Semaphore(read_concurrency)", "asyncio.Semaphore(99)"),
+    Break("reads are not limited", CALLING, "asyncio.Semaphore(read_concurrency)", "asyncio.Semaphore(99)"),
     Break("the disk goes with its runtime", CLIENT, '{"deleteDisk": "false"}', '{"deleteDisk": "true"}'),
     Break("a list that breaks off is believed", CLIENT, "if begun:", "if begun:\n                        return\n"),
     Break("exemptions spare nobody", DELETION, "if reason is None and exemption is not None", "if False and exemption"),
