@@ -5,13 +5,16 @@ import gzip
 import json
 import lzma
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.records.files import AuditFiles
 from core.records.lines import LARGEST
+from core.records.selection import EVERYTHING
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
 from tests.conftest import Ended, a_machine, calls, delete, finish, start
@@ -32,6 +35,9 @@ QUESTIONS = [
     ["verify"],
     ["verify", "{live}"],
     ["upcoming", "--within", "20d"],
+    ["promise"],
+    ["simulate", "--max-age", "10d"],
+    ["disks"],
     ["report", "--html", "report.html"],
 ]
 DRAWN = {"in pieces", "hello", "cut"}
@@ -40,13 +46,13 @@ DRAWN = {"in pieces", "hello", "cut"}
 
 @pytest.fixture(scope="module")
 def plan_and_log(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
-    """The log of a dry run, and the same with that of a live one behind it."""
+    """The log of a dry run, and the same with those of a check of disks and of a live run behind it."""
     folder = tmp_path_factory.mktemp("logs")
     logs: list[bytes] = []
     with serving(a_fleet()) as server:
-        for arguments in ((), LIVE):
+        for arguments in (delete(server), ("check-disks", *delete(server)[1:]), delete(server, *LIVE)):
             kept = folder / str(len(logs))
-            assert finish(start(*delete(server, "--audit-file", str(kept), *PROD, *arguments), cwd=folder)).code == 0
+            assert finish(start(*arguments, "--audit-file", str(kept), *PROD, cwd=folder)).code == 0
             logs.append(kept.read_bytes())
     return logs[0], b"".join(logs)
 
@@ -281,7 +287,16 @@ def test_a_line_of_the_most_bytes_is_read(run: Run, log: bytes, tmp_path: Path) 
     assert (ended.code, json.loads(ended.out)["foreign"]) == (0, 1)
 
 
-def test_gigabytes_in_one_line_cost_no_more_than_itself(run: Run, log: bytes, tmp_path: Path) -> None: ...
+def test_a_line_without_end_costs_no_more_memory_than_shows_it(tmp_path: Path) -> None:
+    with (tmp_path / "a.jsonl").open("wb") as file:
+        file.truncate(64 * LARGEST)
+    files = AuditFiles([tmp_path])
+    tracemalloc.start()
+    assert not list(files.lines(EVERYTHING))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [fault.what for fault in files.faults] == [f"the line is longer than {LARGEST:,} bytes"]
+    assert peak < 4 * LARGEST
 
 
 @pytest.mark.parametrize("make", [make for make, _ in NOTHING_KNOWN.values()], ids=NOTHING_KNOWN)
@@ -307,6 +322,26 @@ def test_no_run_is_held_to_a_plan_of_which_a_part_cannot_be_read(
         assert ended.code == 3
         assert said in ended.events("run_refused")[0]["detail"]
         assert not [call for call in calls(server) if call.startswith("delete")]
+
+
+@pytest.mark.parametrize(("make", "said"), READ_IN_PART.values(), ids=READ_IN_PART)
+def test_no_job_that_goes_by_a_log_is_told_less_than_the_truth(
+    run: Run, log: bytes, tmp_path: Path, make: Make, said: str
+) -> None:
+    """What deletions are open, whom to tell of the next, and what earlier runs lead to expect."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    make(folder, log)
+    with serving(a_fleet()) as server:
+        url = ("--leonardo-url", server.url, "--auth", "none", "--output", "json", *PROD)
+        confirmed = run("confirm-deletions", *url, "--from", str(folder))
+        assert confirmed.code in (1, 2)
+        assert said in confirmed.err + confirmed.out
+        (damaged,) = folder.iterdir()
+        if damaged.is_symlink() or make is READ_IN_PART["garbled"][0]:  # it names an event that no run goes by
+            return
+        swept = run(*delete(server, *PROD, "--audit-file", str(damaged)))
+        assert said in str(swept.finished["warnings"])
 
 
 # folders

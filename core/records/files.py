@@ -16,7 +16,7 @@ from typing import Any
 
 from core.records.lines import Place, Stream, is_over_lines, lines, values
 from core.records.reader import Fault, Faults, Line
-from core.records.selection import Wanted, events_of
+from core.records.selection import RUNS, Wanted, is_of_runs
 
 COMPRESSED: dict[bytes, Callable[[BufferedReader], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
@@ -46,8 +46,8 @@ class AuditFiles:
         self.files = list(dict.fromkeys(file for place in places for file in self._files(place)))
 
     def lines(self, wanted: Wanted) -> Iterator[Line]:
-        """The text of each record, or of those with certain events where no others are wanted."""
-        marks = [f'"{event}"'.encode() for event in events_of(wanted)]
+        """The text of each record, or of what opens and closes runs where no others are wanted."""
+        marks = [f'"{event}"'.encode() for event in RUNS[0].events] if is_of_runs(wanted) else []
         for file in self.files:
             try:
                 with file.open("rb") as plain, _unpacked(plain) as stream:

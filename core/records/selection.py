@@ -1,6 +1,5 @@
 """Which records a question is about; a source that can leave the others out does so, the rest give all they have."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -42,7 +41,7 @@ Wanted = tuple[Match, ...]
 
 EVERYTHING: Wanted = (Match(),)
 RUNS: Wanted = (Match(events=("run_started", "run_finished")),)
-"""What opens and closes runs: a file is searched for it without decoding the rest."""
+"""What opens and closes runs: lines of a file that name another event are passed over undecoded."""
 
 
 def of_environment(wanted: Wanted, environment: str | None) -> Wanted:
@@ -50,6 +49,6 @@ def of_environment(wanted: Wanted, environment: str | None) -> Wanted:
     return wanted if environment is None else tuple(replace(match, environments=(environment,)) for match in wanted)
 
 
-def events_of(wanted: Wanted) -> Sequence[str]:
-    """The events that alone are wanted; empty where others may be."""
-    return [event for match in wanted for event in match.events] if all(match.events for match in wanted) else []
+def is_of_runs(wanted: Wanted) -> bool:
+    """Whether nothing but what opens and closes runs is wanted."""
+    return all(match.events == RUNS[0].events for match in wanted)
