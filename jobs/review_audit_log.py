@@ -3,7 +3,8 @@
 Questions:
   runs                 one line for each run, what fails again and again, what was deleted in which month and whose
   run RUN_ID|latest    one run: policy, counts, every act and failure
-  why PROJECT/NAME     every decision about a runtime, in plain words
+  why WHOM             every decision in plain words about a runtime, named PROJECT/NAME or by its id, about those of a
+                       glob (terra-12/*), or about those of a creator, named by e-mail
   diff RUN_A RUN_B     what one run condemned and the other did not, and why
   verify [RUN_ID ...]  whether the log is whole and honest; exit code 1 where anything is off
   upcoming             what will be deleted by the latest sweep, if nobody uses it or whatever anybody does, by creator
@@ -18,6 +19,7 @@ Questions:
 
 Logs are what the jobs write, a Cloud Logging sink does or Logs Explorer downloads, also rotated or compressed, in any
 order; or Cloud Logging itself, at most 55 reads of 1000 records a minute: --env alone reads the log of an environment.
+--since, --until, --creator, --project and --outcome narrow a question, and it is said that they did.
 What cannot be read of a log is said, and makes the exit code 1, or 2 where nothing is known.
 """
 
@@ -35,11 +37,12 @@ import msgspec
 from core.clock import utc_now
 from core.exit_code import ExitCode
 from core.records import digest
-from core.records.outcome import LEAVING, Outcome
+from core.records.outcome import CONFIRMATIONS, LEAVING, OUTCOMES, Outcome
 from core.records.reader import AuditRecords, Record
 from core.records.selection import EVERYTHING, Match, Only, Wanted
 from core.review import comparison
 from core.review import questions as review
+from core.review.about import About, NobodyError, about_whom
 from core.review.disks import disks
 from core.review.promise import Promised, newest_sweep, promise
 from core.review.simulation import Simulation, simulate
@@ -74,7 +77,7 @@ POLICY = (*DeletionPolicy.limits(), EXEMPTIONS)
 ARGUMENTS: dict[str, tuple[Container[int], str]] = {
     "runs": ({0}, "no argument"),
     "run": ({1}, "RUN_ID or latest"),
-    "why": ({1}, "PROJECT/NAME"),
+    "why": ({1}, "PROJECT/NAME, a glob of it, a runtime's id or an e-mail"),
     "diff": ({2}, "RUN_A and RUN_B"),
     "verify": (range(sys.maxsize), "any number of RUN_IDs"),
     "upcoming": ({0}, "no argument"),
@@ -85,8 +88,8 @@ ARGUMENTS: dict[str, tuple[Container[int], str]] = {
 }
 """How many words each question takes, and which."""
 
-BY_CREATOR = ("upcoming", "simulate", "disks")
-"""Questions whose answers follow from records of single runtimes or disks alone."""
+ABOUT_RUNTIMES = ("why", "run", "diff", "upcoming", "simulate", "disks")
+"""Questions that can be narrowed to a creator or a project; the others are about whole runs."""
 IN_ROWS = ("runs", "run", "diff", "upcoming", "promise", "simulate")
 """Questions whose answers are about one table, which a spreadsheet can hold."""
 
@@ -95,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "question", nargs="?", type=_question, choices=list(ARGUMENTS), metavar="QUESTION", help=" | ".join(ARGUMENTS)
     )
-    parser.add_argument("words", nargs="*", metavar="RUN_ID|PROJECT/NAME", help="what the question is about")
+    parser.add_argument("words", nargs="*", metavar="RUN_ID|WHOM", help="what the question is about")
     add_places(parser, required=False)
     add_environment(
         parser,
@@ -103,13 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=False,
     )
     parser.add_argument("--job", help=f"the job whose newest finished run is meant by {LATEST} [any]")
-    parser.add_argument(
-        "--since",
-        metavar="WHEN",
-        help=f"only runs that began then or later: 7d ago, or 2026-11-01 [Cloud Logging is read back {SINCE}]",
-    )
-    parser.add_argument("--until", metavar="WHEN", help="only runs that began before")
-    parser.add_argument("--creator", metavar="EMAIL", help=f"for {' and '.join(BY_CREATOR)}: only what is theirs")
+    _add_narrowing(parser)
     parser.add_argument(
         "--expect-digest", metavar="DIGEST", help="for verify: the records_digest that the newest run must have"
     )
@@ -130,6 +127,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         POLICY,
         "for simulate, and for report to set beside the one in force: what is not given stays as each run had it",
     )
+
+
+def _add_narrowing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        help=f"only runs that began then or later: 7d ago, or 2026-11-01 [Cloud Logging is read back {SINCE}]",
+    )
+    parser.add_argument("--until", metavar="WHEN", help="only runs that began before")
+    parser.add_argument("--creator", metavar="EMAIL", help="only runtimes of this creator, or a glob (*@example.org)")
+    parser.add_argument("--project", metavar="GLOB", help="only runtimes of this project, or of a glob")
+    parser.add_argument("--outcome", help="only what ended so: failed, stuck, deletion_accepted ...")
 
 
 def _question(word: str) -> str:
@@ -161,6 +170,8 @@ def serve(arguments: argparse.Namespace) -> int:
         except UnknownError as error:
             raise UsageError(str(error), *not_read(log)) from None
     show(answer)
+    if narrowed := str(_narrowed(arguments)):
+        print(f"narrowed to {narrowed}", file=sys.stderr)
     code = _tell_what_is_missing(answer, log, now)
     broken = isinstance(answer, Promised) and not answer.kept
     return ExitCode.FOUND if code == ExitCode.DONE and broken and arguments.exit_code else code
@@ -231,6 +242,8 @@ def _open_log(arguments: argparse.Namespace, read: Callable[[int], None]) -> Aud
     places = [CLOUD_LOGGING] if _of_environment_file(arguments) else arguments.places
     since, until = _when("--since", arguments.since), _when("--until", arguments.until)
     begin = since or utc_now() - parse_duration(SINCE)
+    whom = about_whom(arguments.words[0]) if arguments.question == "why" else About()
+    creator = arguments.creator or whom.creator
     try:
         google = load_google_settings(vars(arguments), deployed=_source_of_environment(arguments), pins=arguments.pins)
         source = open_places(places, begin, google, read=read)
@@ -240,7 +253,7 @@ def _open_log(arguments: argparse.Namespace, read: Callable[[int], None]) -> Aud
     return AuditRecords(
         source,
         None if everything else partial(_select_records, arguments),
-        only=Only(environment=arguments.env, since=since, until=until, creator=arguments.creator),
+        only=Only(environment=arguments.env, since=since, until=until, creator=creator),
         may_repeat=arguments.question == "simulate",
     )
 
@@ -250,7 +263,7 @@ def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> 
     words = arguments.words
     match arguments.question:
         case "why":
-            return (Match(path=words[0]),)
+            return about_whom(words[0]).wanted
         case "run" | "verify" if words:
             return (Match(run_ids=tuple(run_ids(frames, words, is_meant=_meant(arguments)))),)
         case "diff":
@@ -285,8 +298,11 @@ def _check_arguments(arguments: argparse.Namespace) -> timedelta:
     if arguments.job is not None and LATEST not in arguments.words:
         raise UsageError("--job says of which job the run is that is called latest")
     _check_flags(arguments)
-    if arguments.question == "why" and not all(arguments.words[0].partition("/")):
-        raise UsageError(f"why: {arguments.words[0]!r} is not PROJECT/NAME")
+    if arguments.question == "why":
+        try:
+            about_whom(arguments.words[0])
+        except NobodyError as error:
+            raise UsageError(f"why: {str(error)!r} is not {ARGUMENTS['why'][1]}") from None
     try:
         return parse_duration(arguments.within)
     except ValueError as error:
@@ -298,10 +314,12 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     given = [
         ("--expect-digest", arguments.expect_digest is not None, ("verify",)),
         ("--html FILE", arguments.html is not None, ("report",)),
-        ("--creator", arguments.creator is not None, BY_CREATOR),
         ("--made-before", arguments.made_before is not None, ("promise",)),
         ("--exit-code", arguments.exit_code, ("promise",)),
         ("--output csv", arguments.output == "csv", IN_ROWS),
+        ("--creator", arguments.creator is not None, ABOUT_RUNTIMES),
+        ("--project", arguments.project is not None, ABOUT_RUNTIMES),
+        ("--outcome", arguments.outcome is not None, ("why", "run")),
         *((flag_of(name), name in arguments, ("simulate", "report")) for name in POLICY),
     ]
     for flag, is_given, questions in given:
@@ -309,8 +327,16 @@ def _check_flags(arguments: argparse.Namespace) -> None:
             raise UsageError(f"{flag} goes with {' and '.join(questions)}, and with nothing else")
     if arguments.expect_digest is not None and not digest.FORM.fullmatch(arguments.expect_digest):
         raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest, sha256: and 64 digits")
+    known = [*OUTCOMES, *CONFIRMATIONS]
+    if arguments.outcome not in (None, *known):
+        raise UsageError(f"--outcome: there is no {arguments.outcome!r}{did_you_mean(arguments.outcome, known)}")
     _other_policy(arguments)
     _made_before(arguments)
+
+
+def _narrowed(arguments: argparse.Namespace) -> About:
+    """Whom it is asked about; when is settled as the log is read."""
+    return About(creator=arguments.creator, project=arguments.project, outcome=arguments.outcome)
 
 
 def _when(flag: str, text: str | None) -> datetime | None:
@@ -364,6 +390,8 @@ def _say_in_json(answer: object) -> None:
 
 def _answer(arguments: argparse.Namespace, log: AuditRecords, within: timedelta, now: datetime) -> object:
     words, records, meant = arguments.words, some(log), _meant(arguments)
+    if arguments.question in ABOUT_RUNTIMES:
+        records = _narrowed(arguments).of(records)
     match arguments.question:
         case "runs":
             answer: object = review.runs(records, now)

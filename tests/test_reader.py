@@ -298,12 +298,17 @@ def test_runs_of_another_time_and_runtimes_of_others_are_left_out_and_what_names
     asked = ("review-audit-log", "upcoming", "--creator", "b@example.org", "--from", str(log))
     ended = run(*asked)
     assert (ended.code, json.loads(ended.out)["due"]) == (1, [])
-    assert ended.err == "of 1 record no creator is named: it may be b@example.org\n"
+    assert ended.err == (
+        "narrowed to creator b@example.org\nof 1 record no creator is named: it may be b@example.org\n"
+    )
     for words, said in (
         (("runs", "--since", "3000d"), ""),
         (("runs", "--since", "soon"), "leo-lifecycle: --since: 'soon' is no date or instant, and no duration"),
         (("runs", "--until", "2015-01-01"), "leo-lifecycle: from: there is no audit record of a run that began then"),
-        (("runs", "--creator", "b"), "leo-lifecycle: --creator goes with upcoming and simulate and disks"),
+        (
+            ("runs", "--creator", "b"),
+            "leo-lifecycle: --creator goes with why and run and diff",
+        ),
     ):
         ended = run("review-audit-log", *words, "--from", str(log))
         assert (ended.code, ended.err[: len(said)]) == (2 if said else 0, said)

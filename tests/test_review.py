@@ -836,7 +836,7 @@ def test_a_torn_line_is_told_on_stderr_whatever_is_asked(run: Run, live: list[Li
         (["run", "--from", "log"], "run takes RUN_ID or latest"),
         (["diff", "a", "--from", "log"], "diff takes RUN_A and RUN_B"),
         (["diff", "latest", "latest", "--from", "log"], "a-run does not differ from itself"),
-        (["why", "name", "--from", "log"], "why: 'name' is not PROJECT/NAME"),
+        (["why", "name", "--from", "log"], "why: 'name' is not PROJECT/NAME, a glob of it, "),
         (["why", "a/b", "--from", "log"], "there is no record about a/b"),
         (["run", "a-rum", "--from", "log"], "there is no record of run 'a-rum'; did you mean a-run?"),
         (["verify", "zzz", "--from", "log"], "there is no record of run 'zzz'"),

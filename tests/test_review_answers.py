@@ -468,9 +468,10 @@ def test_why_tells_each_incarnation_with_its_decisions() -> None:
         of_run("a", "run_finished"),
     ]
     assert review.why(records, "terra-1/a") == Why(
-        path="terra-1/a",
+        asked="terra-1/a",
         incarnations=[
             Incarnation(
+                path="terra-1/a",
                 runtime_id="1",
                 created_date=NOW - 20 * DAY,
                 creator="ada",
@@ -501,6 +502,7 @@ def test_why_tells_each_incarnation_with_its_decisions() -> None:
                 ],
             ),
             Incarnation(
+                path="terra-1/a",
                 runtime_id="2",
                 created_date=None,
                 creator=None,

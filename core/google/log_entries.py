@@ -104,6 +104,8 @@ def _clause(match: Match) -> str:
         "jsonPayload.event": match.events,
         "labels.run_id": match.run_ids,
         "labels.environment": match.environments,
+        "jsonPayload.runtime_id": match.runtime_ids,
+        "jsonPayload.creator": match.creators,
         "jsonPayload.project": (project,) if match.path else (),
         "jsonPayload.name": (name,) if match.path else (),
         "jsonPayload.action": match.actions,

@@ -14,7 +14,7 @@ from core.records.digest import UNTOLD, Digests, without_digest
 from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
 from core.records.lines import AS_WRITTEN
 from core.records.restoring import LABELS, UnknownFieldError, restored
-from core.records.selection import EVERYTHING, RUNS, Only, Wanted, of_environment
+from core.records.selection import EVERYTHING, RUNS, Only, Wanted, is_creator, of_environment
 
 CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""
@@ -511,7 +511,7 @@ class AuditRecords:
         if only.creator is None or record.event not in OF_A_CREATOR:
             return True
         self.unnamed += record.creator is None
-        return record.creator == only.creator
+        return is_creator(record.creator, only.creator)
 
     def _given(self, wanted: Wanted, events: frozenset[str] = frozenset()) -> Iterator[Record]:
         """The wanted records that were not met before, perhaps among others, but of no other events."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,6 +12,8 @@ class Match:
     events: tuple[str, ...] = ()
     run_ids: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
+    runtime_ids: tuple[str, ...] = ()
+    creators: tuple[str, ...] = ()
     path: str | None = None
     """`PROJECT/NAME` of a runtime."""
     actions: tuple[str, ...] = ()
@@ -28,12 +31,18 @@ class Only:
     until: datetime | None = None
     """Runs that began before."""
     creator: str | None = None
+    """Or a glob of it."""
 
     def has_run(self, began: datetime | None) -> bool:
         """Of a run of which it is not known when it began, nobody can say that it began at another time."""
         if began is None:
             return True
         return not ((self.since and began < self.since) or (self.until and began >= self.until))
+
+
+def is_creator(name: str | None, wanted: str) -> bool:
+    """Whether an e-mail is the one that is wanted, or of its glob, in capitals or not."""
+    return name is not None and fnmatchcase(name.lower(), wanted.lower())
 
 
 Wanted = tuple[Match, ...]

@@ -26,6 +26,7 @@ from core.records.outcome import (
     Outcome,
 )
 from core.records.reader import LONG_AGO, Record
+from core.review.about import TOLD, about_whom
 from core.review.deletions import DeletedBy, Deletions
 from core.review.which import (
     LATEST,
@@ -189,6 +190,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
     """One bearer of a name, and every decision about it."""
 
+    path: str
     runtime_id: str | None
     created_date: datetime | None
     creator: str | None
@@ -196,8 +198,10 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/why/v1"):
-    path: str
+    asked: str
+    """`PROJECT/NAME` or a glob of it, a runtime's id, or an e-mail."""
     incarnations: list[Incarnation]
+    """By name and time."""
 
 
 # runs
@@ -457,32 +461,26 @@ def _confirmed(record: Record) -> Confirmed:
 # why
 
 
-def why(records: Iterable[Record], path: str) -> Why:
-    """Every decision about the runtimes that bear this name, `PROJECT/NAME`, in plain words. Raises UnknownError."""
+def why(records: Iterable[Record], asked: str) -> Why:
+    """Every decision about the runtimes that are meant, as `about_whom` reads it, in plain words.
+
+    Raises UnknownError where there is none, NobodyError.
+    """
     starts: dict[str, Record] = {}
-    about: dict[str | None, list[Record]] = {}
-    for record in records:
+    about: dict[tuple[str | None, str], list[Record]] = {}
+    for record in about_whom(asked).of(records):
         if record.event == "run_started":
             starts.setdefault(record.run_id, record)
-        elif record.event in TOLD and record.path == path:
-            about.setdefault(record.runtime_id, []).append(record)
+        elif record.event in TOLD:
+            about.setdefault((record.runtime_id, record.path), []).append(record)
     if not about:
-        raise UnknownError(f"there is no record about {path}")
+        raise UnknownError(f"there is no record about {asked}")
     only_environment(record.environment for told in about.values() for record in told)
-    incarnations = [_incarnation(runtime_id, told, starts) for runtime_id, told in about.items()]
-    return Why(path=path, incarnations=sorted(incarnations, key=lambda i: i.entries[0].first_at))
+    incarnations = [_incarnation(path, runtime_id, told, starts) for (runtime_id, path), told in about.items()]
+    return Why(asked=asked, incarnations=sorted(incarnations, key=lambda i: (i.path, i.entries[0].first_at)))
 
 
-TOLD = frozenset(
-    {
-        *("runtime_audited", "deletion_requested", "stop_requested", "deletion_confirmed", "runtime_missing"),
-        *("notice_sent", "notice_failed"),
-    }
-)
-"""Events that are about one runtime."""
-
-
-def _incarnation(runtime_id: str | None, told: list[Record], starts: dict[str, Record]) -> Incarnation:
+def _incarnation(path: str, runtime_id: str | None, told: list[Record], starts: dict[str, Record]) -> Incarnation:
     told.sort(key=written_at)
     by_kind: dict[tuple[str, str, bool], list[Record]] = {}
     for record in told:  # runs of two jobs in turn still fold, and those before and after an announcement
@@ -491,6 +489,7 @@ def _incarnation(runtime_id: str | None, told: list[Record], starts: dict[str, R
         _entry(list(equal), starts) for records in by_kind.values() for _, equal in groupby(records, _told_alike)
     ]
     return Incarnation(
+        path=path,
         runtime_id=runtime_id,
         created_date=next(filter(None, (record.created_date for record in reversed(told))), None),
         creator=next(filter(None, (record.creator for record in reversed(told))), None),

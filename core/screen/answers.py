@@ -142,7 +142,8 @@ def _(answer: Why) -> Iterable[Part]:
     for incarnation in answer.incarnations:
         by = f" by {incarnation.creator}" if incarnation.creator else ""
         created = f", created {minute(incarnation.created_date)}{by}" if incarnation.created_date else ""
-        yield [printable(f"{answer.path}, id {incarnation.runtime_id or 'unknown'}{created} (times in UTC)", "bold")]
+        head = f"{incarnation.path}, id {incarnation.runtime_id or 'unknown'}{created} (times in UTC)"
+        yield [printable(head, "bold")]
         yield _lines([f"  {entry.line}" for entry in incarnation.entries])
 
 
