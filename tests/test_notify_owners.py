@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from core.sandbox.faults import Fault
+from core.sandbox.google_cloud import Google, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import LEO, Ended, a_machine, aged, calls, delete, finish, on_google, rewritten, start
@@ -345,6 +346,34 @@ def test_verify_holds_each_act_to_a_notice_and_why_tells_of_it(run: Run) -> None
     assert early in postponed
     assert "was told, and no record announced that before" in off(lambda line: "" if line == requested else line)
     assert "was to be told, and what became of that is not on record" in off(lambda line: "" if line == sent else line)
+
+
+def test_notices_are_kept_in_cloud_logging_and_read_from_there(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)])) as server, serving_google(Google()) as google:
+        there = ("--audit-cloud-log", "projects/p-1/logs/audit", "--google-emulator", google.address)
+        period = (*there, "--notice-period", "1s")
+        assert deleted(run(*delete(server, *period))) == {"all-of-us-1": ("not_noticed", "kept")}
+        receiver = ("--notice-url", f"{server.url}/notices", "--no-dry-run")
+        assert len(run("notify-owners", *delete(server)[1:], *period, *receiver).events("notice_sent")) == 1
+        while not run(*delete(server, *period, "--no-dry-run")).events("deletion_requested"):
+            pass
+        assert run("notify-owners", *delete(server)[1:], *period, *receiver).events("notice_sent") == []
+        disks = run("check-disks", *delete(server)[1:], *there).events("disk_audited")
+        assert [record["left_by_run"] is not None for record in disks] == [True]
+
+
+def test_each_owner_is_told_by_one_of_several_tasks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(Leonardo([a_machine(n, creator=f"r{n}@example.org") for n in range(1, 9)])) as server:
+        run(*sweeping(server))
+        monkeypatch.setenv("CLOUD_RUN_TASK_COUNT", "2")
+        told = []
+        for index in ("0", "1"):
+            monkeypatch.setenv("CLOUD_RUN_TASK_INDEX", index)
+            told.append(
+                {record["creator"] for record in run(*notifying(server, live=False)).events("notice_requested")}
+            )
+    assert (len(told[0] | told[1]), told[0] & told[1]) == (8, set())
+    assert all(told)
 
 
 def test_a_notice_of_a_dry_run_or_that_failed_allows_nothing(run: Run) -> None:
