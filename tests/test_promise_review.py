@@ -182,6 +182,7 @@ def test_the_horizon_says_when_the_last_is_gone_and_who_cannot_be_relied_on() ->
             creator="ada",
             created_date=created,
             final_at=final_at,
+            exempt=number == 3,
             not_relied_on=why,
         )
 
@@ -198,7 +199,8 @@ def test_the_horizon_says_when_the_last_is_gone_and_who_cannot_be_relied_on() ->
     )
     assert answer.horizon is not None
     assert (answer.horizon.left, answer.horizon.not_relied_on) == (6, 3)
-    assert answer.horizon.final_at == NOW + 9 * DAY
+    assert answer.horizon.final_at == answer.horizon.final_at_of_the_rest == NOW + 9 * DAY
+    assert answer.horizon.exempt == 1
     assert answer.horizon.rows == [
         left(4, 6 * DAY, None, "Error"),
         left(5, None, None, "undated"),
@@ -247,7 +249,7 @@ def test_promise_ends_with_8_where_it_is_broken_and_that_is_asked(run: Callable[
     made_before = f"{datetime.now(UTC) - 10 * DAY:%Y-%m-%d}"
     table = run(*ask, "--output", "table", "--made-before", made_before).out
     assert "Would be deleted now without their exemption" in table
-    assert f"Of those made before {made_before} 00:00Z 2 are left: 1 cannot be relied on" in table
+    assert f"Of those made before {made_before} 00:00Z 2 are left: 1 cannot be relied on, 1 are exempt, until" in table
     assert "--delete-errored --only" in table
     assert run(*ask, "--made-before", "soon").err.startswith("leo-lifecycle: --made-before: 'soon' is neither")
     said = run("review-audit-log", "runs", "--from", str(log), "--exit-code").err

@@ -33,7 +33,14 @@ Run = Callable[..., Ended]
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
     name: (ROOT / name).read_text()
-    for name in ("README.md", "jobs/README.md", "core/settings/README.md", "core/records/README.md", "deploy/README.md")
+    for name in (
+        "README.md",
+        "jobs/README.md",
+        "core/settings/README.md",
+        "core/records/README.md",
+        "deploy/README.md",
+        "core/review/README.md",
+    )
 }
 README = DOCUMENTS["README.md"]
 RECORDS = DOCUMENTS["core/records/README.md"]

@@ -71,15 +71,15 @@ class Watched(Leonardo):
 class Year:
     """The clock, the users, and who is on call."""
 
-    def __init__(self, days: int, users: int, seed: int) -> None:
-        self.days, self.users = days, users
+    def __init__(self, days: int, users: int, seed: int, begin: datetime = BEGIN) -> None:
+        self.days, self.users, self.begin = days, users, begin
         self.outages = {days // 6, days * 2 // 3}
         """Days on which Leonardo does not answer."""
         self.pauses = {days // 3, days // 3 + 1, days * 5 // 6}
         """Days on which the scheduler starts nothing."""
         self.role_lost = days // 2
         self.random = Random(seed)  # noqa: S311 - the same year each time is the point
-        self.now = BEGIN
+        self.now = begin
         self.leonardo = Watched(
             list(self._first_machines()),
             now=lambda: self.now,
@@ -110,11 +110,11 @@ class Year:
 
     @property
     def day(self) -> int:
-        return (self.now - BEGIN).days
+        return (self.now - self.begin).days
 
     def live(self) -> None:
         for slot in range(self.days * DAY // BETWEEN_RUNS):
-            self.now = BEGIN + slot * BETWEEN_RUNS
+            self.now = self.begin + slot * BETWEEN_RUNS
             self._weather()
             self.host.acts = ACTS / f"month-{self.day // 30:02d}.jsonl"
             if self.day not in self.pauses:
@@ -152,8 +152,8 @@ class Year:
                 name=f"all-of-us-{user}",
                 creator=f"user-{user}@example.org",
                 status=TrueStatus.STOPPED,
-                created=BEGIN - age,
-                accessed=BEGIN - age * self.random.random(),
+                created=self.begin - age,
+                accessed=self.begin - age * self.random.random(),
                 deletion_ends_in=self._fate(),
             )
 

@@ -107,6 +107,8 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     created_date: datetime | None
     final_at: datetime | None
     """From when the rule takes it, whatever anybody does; null where it cannot be relied on."""
+    exempt: bool
+    """Whether it is the end of its exemption that it waits for."""
     not_relied_on: str | None
     """Why."""
 
@@ -118,15 +120,22 @@ class Horizon(msgspec.Struct, frozen=True, kw_only=True):
     left: int
     final_at: datetime | None
     """Of all that can be relied on; a run comes within hours of it."""
+    final_at_of_the_rest: datetime | None
+    """The same without the exempt."""
+    exempt: int
     not_relied_on: int
     rows: list[Left]
     """The last to go first, and before them those that cannot be relied on."""
 
     @property
     def in_words(self) -> str:
-        last = f", the last of the others goes from {minute(self.final_at)}Z" if self.final_at else ""
-        left = f"Of those made before {minute(self.made_before)}Z {self.left:,} are left"
-        return f"{left}: {self.not_relied_on:,} cannot be relied on{last}."
+        """How many are left, and when they are gone."""
+        parts = [f"{self.not_relied_on:,} cannot be relied on"]
+        if self.exempt:
+            parts.append(f"{self.exempt:,} are exempt, until {minute(self.final_at)}Z at the latest")
+        if self.final_at_of_the_rest:
+            parts.append(f"the last of the others goes from {minute(self.final_at_of_the_rest)}Z")
+        return f"Of those made before {minute(self.made_before)}Z {self.left:,} are left: {', '.join(parts)}."
 
 
 class Spared(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,8 +179,8 @@ class Promised(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", ta
     def in_words(self) -> str:
         """Whether it is kept, in a sentence."""
         if self.kept:
-            beyond = f"; {counted(len(self.over_age), 'runtime')} above it, just now or exempt" if self.over_age else ""
-            return f"The promise is kept: nothing is older than {duration(self.max_age_s)}{beyond}."
+            but = f" but {counted(len(self.over_age), 'runtime')}, exempt or just due" if self.over_age else ""
+            return f"The promise is kept: nothing is older than {duration(self.max_age_s)}{but}."
         if self.kept is None:
             return "Whether the promise is kept cannot be told: not everything is on record."
         breaking = counted(sum(row.breaks for row in self.over_age), "runtime")
@@ -346,10 +355,16 @@ def _horizon(made_before: datetime, left: list[Left]) -> Horizon:
     return Horizon(
         made_before=made_before,
         left=len(left),
-        final_at=max((row.final_at for row in left if row.final_at is not None), default=None),
+        final_at=_last(left),
+        final_at_of_the_rest=_last(row for row in left if not row.exempt),
+        exempt=sum(row.exempt for row in left),
         not_relied_on=sum(row.final_at is None for row in left),
         rows=left,
     )
+
+
+def _last(rows: Iterable[Left]) -> datetime | None:
+    return max((row.final_at for row in rows if row.final_at is not None), default=None)
 
 
 def _left(record: Record, policy: DeletionPolicy | None, now: datetime) -> Left:
@@ -366,6 +381,7 @@ def _left(record: Record, policy: DeletionPolicy | None, now: datetime) -> Left:
         creator=record.creator,
         created_date=record.created_date,
         final_at=None if why else final_at,
+        exempt=why is None and record.reason == Reason.EXEMPT and final_at != _came_of_age(record, policy),
         not_relied_on=why,
     )
 
