@@ -90,7 +90,7 @@ ARGUMENTS: dict[str, tuple[Container[int], str]] = {
 
 ABOUT_RUNTIMES = ("why", "run", "diff", "upcoming", "simulate", "disks")
 """Questions that can be narrowed to a creator or a project; the others are about whole runs."""
-IN_ROWS = ("runs", "run", "diff", "upcoming", "promise", "simulate")
+IN_ROWS = ("runs", "run", "diff", "upcoming", "promise", "simulate", "disks")
 """Questions whose answers are about one table, which a spreadsheet can hold."""
 
 

@@ -163,6 +163,14 @@ def test_the_review_adds_gigabytes_and_days_by_project_and_creator(run: Run) -> 
     assert "9,000" in seen
     assert run("review-audit-log", "report", "--from", "audit", "--html", "report.html").code == 0
     assert "2 disks of 600 GB, as the latest check" in Path("report.html").read_text()
+    rows = run("review-audit-log", "disks", "--from", "audit", "--output", "csv").out.splitlines()
+    assert [row.split(",")[2:6] for row in rows] == [
+        ["name", "creator", "status", "size_gb"],
+        ["pd-70", "ada@example.org", "Ready", "500"],
+        ["pd-71", "ada@example.org", "Ready", "100"],
+    ]
+    elsewhere = run("review-audit-log", "disks", "--from", "audit", "--project", "terra-9", "--output", "json")
+    assert answered(elsewhere)["disks"] == []
     nothing = run("review-audit-log", "disks", "--from", "audit/none", "--output", "json")
     assert nothing.code == 2
 

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from core.review.comparison import Diff
+from core.review.disks import Disks
 from core.review.promise import Promised
 from core.review.questions import RunAnswer, Runs
 from core.review.simulation import Simulated
@@ -21,6 +22,7 @@ ROWS: dict[type, str] = {
     Upcoming: "due",
     Promised: "over_age",
     Simulated: "rows",
+    Disks: "disks",
 }
 """The list that an answer is about, whose elements are structs."""
 
