@@ -187,6 +187,15 @@ def test_what_became_of_deletions_and_what_needs_a_person_count_in_a_run_that_ha
     ]
 
 
+def test_a_notice_that_was_not_delivered_has_failed() -> None:
+    told = [opening("n", job="notify-owners"), record("n", "notice_sent", 1), record("n", "notice_failed", 2)]
+    for of in told[1:]:
+        of.action = of.reason = of.outcome = ""
+    assert review.runs(told, NOW).runs == [
+        line("n", job="notify-owners", outcomes={"notice_failed": 1, "notice_sent": 1}, failed=1)
+    ]
+
+
 def test_what_the_check_found_stuck_or_in_error_needs_a_person_and_has_not_failed() -> None:
     found = [opening("p", job=AUTOPAUSE_JOB), kept("p", 1, "stuck"), kept("p", 2, "errored"), kept("p", 3, "in_use")]
     (told,) = review.runs(found, NOW).runs

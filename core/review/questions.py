@@ -245,8 +245,8 @@ class RunSummary:
             case "runtime_audited":
                 self.listed += 1
                 self.counts[record.outcome, record.reason] += 1
-            case "deletion_confirmed":
-                self.counts[record.outcome, ""] += 1
+            case "deletion_confirmed" | "notice_sent" | "notice_failed":
+                self.counts[record.outcome or record.event, ""] += 1
             case "project_unreadable":
                 self.unread.add(record.project)
             case "run_refused":
@@ -319,7 +319,7 @@ def failed(record: Record) -> bool:
         case "deletion_confirmed":
             return record.outcome in FAILED_CONFIRMATIONS
         case event:
-            return event in ("project_unreadable", "runtime_missing")
+            return event in ("project_unreadable", "runtime_missing", "notice_failed")
 
 
 def _what_failed(record: Record) -> str:
