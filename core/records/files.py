@@ -10,7 +10,9 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BufferedReader
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,7 @@ class AuditFiles:
             self.faults.add(file, file, "the file is in UTF-16 or UTF-32: make it UTF-8, as the jobs write it")
             return
         texts = values(stream, report) if is_over_lines(head) else lines(stream, marks, report)
-        for at, text in texts:
-            yield Line(file, at, text)
+        yield from starmap(partial(Line, file), texts)
 
     def _files(self, place: Path) -> Iterator[Path]:
         """The logs in a place. Raises OSError."""

@@ -11,7 +11,7 @@ from core.records.reader import Record
 from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
 from core.rules.evidence import Evidence
 from core.rules.sharing import task_of
-from core.runtime import Disk
+from core.runtime import GCP, Disk
 from core.verify.finding import Kind
 from core.verify.rejudge import DELETION_JOB, Rules, malformed_faults
 
@@ -73,7 +73,19 @@ def words_of(record: Record) -> tuple[Any, ...]:
 class Alike:
     """Decisions in the same words: how many there are, and what these words say of each."""
 
-    __slots__ = ("accepted", "count", "ended", "failed", "faults", "judged", "kept", "malformed", "words")
+    __slots__ = (
+        "accepted",
+        "count",
+        "ended",
+        "failed",
+        "faults",
+        "judged",
+        "kept",
+        "malformed",
+        "plain",
+        "single",
+        "words",
+    )
 
     def __init__(self, words: Words) -> None:
         self.words = words
@@ -81,10 +93,13 @@ class Alike:
         self.malformed = words.reason == Reason.MALFORMED
         self.judged = not self.malformed and words.reason != Reason.FOREIGN_PROJECT
         self.failed = not self.judged or words.outcome in FAILED
+        self.single = words.reason != Reason.DUPLICATE and words.cloud_provider == GCP
+        """Whether there is one for each id."""
         self.kept = words.outcome == Outcome.KEPT
         self.ended = words.outcome in ENDED
         self.accepted = words.outcome in ACCEPTED
         self.faults = () if self.malformed else tuple(_word_faults(words))
+        self.plain = self.kept and self.judged and not self.faults
 
 
 class Decisions:
@@ -103,8 +118,7 @@ class Decisions:
 
     def faults(self, record: Record, alike: Alike) -> Iterable[Fault]:
         """What is off in the record of one runtime."""
-        plain = alike.kept and alike.judged and not (alike.faults or record.error or record.exemption)
-        if plain and self._is_right(record, alike):
+        if alike.plain and not (record.error or record.exemption) and self._is_right(record, alike):
             return ()
         return _faults(record, alike, self._started, self._rules)
 

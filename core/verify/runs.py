@@ -27,12 +27,12 @@ class Run:
         self._findings: list[Finding] = []
 
     def add(self, record: Record) -> None:
-        started = record if record.event == "run_started" else self.started
         if record.event == "run_started":
             self._open(record)
         self._compare(record)
         task = self.tasks.get(record.task_index)
         if task is None:
+            started = record if record.event == "run_started" else self.started
             task = self.tasks[record.task_index] = Task(record, started, self._rules)
         task.add(record)
 

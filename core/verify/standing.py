@@ -20,6 +20,9 @@ class Standing:
     def __init__(self, rules: Rules | None) -> None:
         max_age = None if rules is None else rules.policy.promised_age
         self._promise = None if max_age is None else Promise(max_age)
+        self._max_age = 0.0 if max_age is None else max_age.total_seconds()
+        self._enough = float("-inf")
+        """Whoever is younger than this changes nothing."""
         self._exemptions = () if rules is None else rules.exemptions
         self._matched = [0] * len(self._exemptions)
         """How many runtimes each matches for certain: labels and omitted creators are on no record."""
@@ -30,13 +33,13 @@ class Standing:
         """Those that say that an exemption matches nothing."""
 
     def add(self, record: Record, alike: Alike) -> None:
-        if self._promise is not None:
-            if not alike.ended:
-                self._promise.lives_on(record)
-                self._put_first(record, self._promise)
-            elif alike.accepted:
-                self._promise.accepted(record)
-                self._due = self._due and record.due_at is not UNSET
+        if not alike.ended:
+            age = record.age_s
+            if self._promise is not None and not (isinstance(age, float) and age < self._enough):
+                self._live_on(record, self._promise)
+        elif alike.accepted and self._promise is not None:
+            self._promise.accepted(record)
+            self._due = self._due and record.due_at is not UNSET
         if self._exemptions and alike.judged and record.reason != DUPLICATE:
             runtime = runtime_of(record)
             for place, exemption in enumerate(self._exemptions):
@@ -44,12 +47,14 @@ class Standing:
                 self._matched[place] += matches is True
                 self._may_match[place] += matches is not False
 
-    def _put_first(self, record: Record, promise: Promise) -> None:
+    def _live_on(self, record: Record, promise: Promise) -> None:
         """Of some that are equally old the run names the first; records may come in any order."""
+        promise.lives_on(record)
         first = promise.oldest
         equal = record.age_s == promise.oldest_age and record.reason != Reason.EXEMPT
         if equal and isinstance(first, Record) and record.seq < first.seq:
             promise.oldest = record
+        self._enough = min(promise.oldest_age, self._max_age)
 
     def faults(self, closing: Record, started: Record) -> Iterator[Fault]:
         """What a closing record says and the decisions do not."""

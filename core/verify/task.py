@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Collection, Iterator
-from datetime import datetime
 from itertools import islice
 from operator import gt
 
@@ -15,10 +14,10 @@ from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE, Reason
 from core.rules.evidence import MISSING, Evidence
 from core.rules.words import counted
-from core.runtime import GCP, RuntimeStatus
+from core.runtime import RuntimeStatus
 from core.verify.acts import Acts
 from core.verify.closing import Tally, closing_faults
-from core.verify.decisions import Decisions
+from core.verify.decisions import Alike, Decisions
 from core.verify.finding import Finding, Kind
 from core.verify.rejudge import Rules
 from core.verify.standing import Standing
@@ -26,8 +25,6 @@ from core.verify.standing import Standing
 FEW = 10
 NO_TIME = float("-inf")
 """Stands for the time of a record that has none."""
-DUPLICATE = Reason.DUPLICATE.value
-"""A plain text: compared with an enumeration's member it takes three times as long."""
 STATUSES: dict[str, tuple[str | None, ...]] = {
     Confirmation.CONFIRMED: (None, RuntimeStatus.DELETED),
     Confirmation.NOT_VISIBLE: (None,),
@@ -81,7 +78,7 @@ class Task:
         if alike.failed:
             self.tally.failed[record.path] += 1
         if not alike.malformed:
-            again = self._incarnations.add(record)
+            again = self._incarnations.add(record, alike)
             if again is not None:
                 self._findings.append(_finding((Kind.INCARNATION, record, again)))
         if not (alike.kept or record.dry_run):
@@ -138,7 +135,7 @@ class Lines:
         seq, times = record.seq, self._times
         if not self._read:
             self._digests.setdefault(seq, UNTOLD)
-        at = NO_TIME if record.time is None else _timestamp(record.time)
+        at = NO_TIME if record.time is None else record.time.timestamp()
         if seq == (count := len(times)):
             times.append(at)
         elif 0 <= seq < count:
@@ -183,29 +180,23 @@ class Incarnations:
         self._foreign: set[str] = set()
         self._duplicates: list[Record] = []
 
-    def add(self, record: Record) -> str | None:
+    def add(self, record: Record, alike: Alike) -> str | None:
         """What is wrong with a second decision about an id."""
         runtime_id = record.runtime_id or ""
-        if record.reason == DUPLICATE:
-            self._duplicates.append(record)
-        elif record.cloud_provider != GCP:
-            self._foreign.add(runtime_id)
-        elif runtime_id in self._judged:
-            return f"is a second decision about id {runtime_id}, and no duplicate"
-        else:
+        if alike.single:
+            known = len(self._judged)
             self._judged.add(runtime_id)
+            if len(self._judged) == known:
+                return f"is a second decision about id {runtime_id}, and no duplicate"
+        elif record.reason == Reason.DUPLICATE:
+            self._duplicates.append(record)
+        else:
+            self._foreign.add(runtime_id)
         return None
 
     def of_no_other(self) -> Iterator[Record]:
         known = self._judged | self._foreign if self._duplicates else self._judged
         return (record for record in self._duplicates if (record.runtime_id or "") not in known)
-
-
-def _timestamp(time: datetime) -> float:
-    try:
-        return time.timestamp()
-    except (OverflowError, ValueError):
-        return NO_TIME
 
 
 def _confirmation_faults(record: Record) -> Iterator[tuple[Kind, str]]:
