@@ -105,6 +105,8 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
         if self.earlier_s:
             mean = duration(abs(self.earlier_s) / self.both)
             when = f"{mean} {'earlier' if self.earlier_s > 0 else 'later'} on average"
+        if not self.simulated:
+            return f"It would have deleted none of {counted(self.incarnations, 'runtime')}."
         taken = f"It would have deleted {self.simulated:,} of {counted(self.incarnations, 'runtime')}"
         who = f"{self.only_simulated:,} alone, {self.both:,} as the policy in force did, {when}"
         what = f"{self.disks_lost:,} have no disk to keep, the users of {self.regret:,} were back within 24 h"
