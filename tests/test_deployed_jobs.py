@@ -36,6 +36,7 @@ class Planned:
 
     tasks: dict[str, dict[str, Any]]
     folder: Path
+    alerts: set[str]
 
     program: Callable[..., Ended] | None
     """That of this process, where not each execution is to be a process of its own."""
@@ -67,7 +68,8 @@ def planned(tree: Tree, name: str, folder: Path, program: Callable[..., Ended] |
         if resource["type"] == "google_storage_bucket_object":
             content = resource["values"]["content"].replace(MOUNTED_AT, str(folder))
             (folder / resource["values"]["name"]).write_text(content)
-    return Planned(tasks, folder, program)
+    alerts = {of["values"]["display_name"] for of in resources if of["type"] == "google_monitoring_alert_policy"}
+    return Planned(tasks, folder, alerts, program)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,7 @@ def test_the_jobs_of_an_environment_are_told_what_its_files_say(
         made, environment = planned(tree, name, folder, program), read_environment(path)
     jobs = [job for entry in read_cron(ROOT / "cron.yaml").cron if (job := entry.at(name)) is not None]
     assert made.tasks.keys() == {one for job in jobs for one in (job.job, job.rehearsal)}
+    assert ("Owners are not told" in made.alerts) == ("notify-owners" in made.tasks)
     assert (folder / "exemptions.yaml").read_text() == WORKSHOP
     assert (folder / "projects.txt").read_text() == "terra-1\nterra-2\n"
     for job in jobs:
