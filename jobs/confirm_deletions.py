@@ -117,10 +117,4 @@ def _verdict(finished: RunFinished) -> str:
     return f"{counts or 'Nothing to confirm'}."
 
 
-VIEW = View(
-    title="",
-    is_row=lambda _: False,
-    order=lambda _: 0,
-    columns=(),
-    verdict=_verdict,
-)
+VIEW = View(verdict=_verdict)

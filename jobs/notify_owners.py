@@ -118,10 +118,4 @@ def _verdict(finished: RunFinished) -> str:
     return f"{finished.outcomes.get('notice_requested', 0):,} to be told of: {told:,} told, {failed:,} not."
 
 
-VIEW = View(
-    title="",
-    is_row=lambda _: False,
-    order=lambda _: 0,
-    columns=(),
-    verdict=_verdict,
-)
+VIEW = View(verdict=_verdict)

@@ -27,19 +27,6 @@ SENTENCES = {
 }
 
 
-class _CloudEvent(msgspec.Struct, kw_only=True):
-    """CloudEvents 1.0 in JSON."""
-
-    specversion: str = "1.0"
-    id: str
-    source: str
-    type: str = "leo-lifecycle.deletion-notice.v1"
-    subject: str
-    time: datetime
-    datacontenttype: str = "application/json"
-    data: dict[str, object]
-
-
 class Notifying:
     """One run over those who are to be told."""
 
@@ -93,15 +80,19 @@ class Notifying:
             )
             self._account.told(record, str(kind.__struct_config__.tag), failed=failed)
 
-    def _event(self, of: Notice, now: datetime) -> _CloudEvent:
+    def _event(self, of: Notice, now: datetime) -> dict[str, object]:
+        """As CloudEvents 1.0 has it in JSON."""
         environment = self._running.settings.environment
-        return _CloudEvent(
-            id=self._id(of),
-            source=f"/leo-lifecycle/{quote(environment, safe='')}",
-            subject=f"{of.project}/{of.name}",
-            time=now,
-            data={**asdict(of), "environment": environment, "text": str(of)},
-        )
+        return {
+            "specversion": "1.0",
+            "id": self._id(of),
+            "source": f"/leo-lifecycle/{quote(environment, safe='')}",
+            "type": "leo-lifecycle.deletion-notice.v1",
+            "subject": f"{of.project}/{of.name}",
+            "time": now,
+            "datacontenttype": "application/json",
+            "data": {**asdict(of), "environment": environment, "text": str(of)},
+        }
 
     def _id(self, of: Notice) -> str:
         """The same for an incarnation whenever it is told of: a receiver tells its owner once."""

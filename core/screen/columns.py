@@ -26,11 +26,11 @@ class Column:
 class View:
     """A table of the records that matter to a job's reader, and the sentence it ends in."""
 
-    title: str
-    is_row: Callable[[Any], bool]
+    title: str = ""
+    is_row: Callable[[Any], bool] = lambda _: False
     """Of the records of runtimes, or of disks."""
-    order: Callable[[Any], Any]
-    columns: tuple[tuple[Column, ...], ...]
+    order: Callable[[Any], Any] = lambda _: 0
+    columns: tuple[tuple[Column, ...], ...] = ()
     """In groups, which stand on top of each other where a terminal is narrow."""
     verdict: Callable[[RunFinished], str]
     totals: Callable[[Iterable[Any]], Iterable[Total]] | None = None
