@@ -325,6 +325,9 @@ def _run(random: Random, steps: int = 0) -> Event:
         job, options = "confirm-deletions", {}
     elif chance < 0.2:
         job, options["stop_overdue"] = "check-autopause", random.random() < 0.7
+    tasks = 2 if job != "confirm-deletions" and "only" not in options and random.random() < 0.08 else 1
+    if tasks > 1 and random.random() < 0.5:
+        options["max_acts"] = tasks
     clock = random.choice((0.0,) * 50 + (140.0, -140.0, 290.0, -290.0, 400.0, -4000.0))
     return Run(
         steps=steps,
@@ -333,7 +336,7 @@ def _run(random: Random, steps: int = 0) -> Event:
         options=tuple(options.items()),
         offset=clock,
         drift=random.choice((0.0, 0.0, 0.0, 0.001, -0.001)),
-        tasks=2 if job != "confirm-deletions" and "only" not in options and random.random() < 0.08 else 1,
+        tasks=tasks,
         by_plan=job == "delete-old-runtimes" and random.random() < 0.1,
     )
 

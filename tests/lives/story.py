@@ -52,7 +52,16 @@ def told(life: Life, lived: Lived, folder: Path) -> list[str]:
     short = shrunk(life, goes_wrong)
     story = live(short, folder, telling=True).story
     fleet = [f"{len(short.fleet)} runtimes: {', '.join(_described(dict(of)) for of in short.fleet)}"]
-    return fleet + story[-(LINES - 1) :]
+    return fleet + _gist(story)
+
+
+def _gist(story: list[str]) -> list[str]:
+    """Ten lines: what says least is left out, then what is longest ago; the last one says what is wrong."""
+    for dull in (" calm", " ends with 0", " begins", ""):
+        for line in [line for line in story[:-1] if dull in line]:
+            if len(story) >= LINES:
+                story.remove(line)
+    return story
 
 
 def _described(machine: dict[str, object]) -> str:
