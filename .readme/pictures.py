@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
-from core.sandbox.server import serving
+from core.sandbox.server import made_up, serving
 
 HERE = Path(__file__).parent
 LEO = str(Path(sys.executable).with_name("leo-lifecycle"))
@@ -48,7 +48,7 @@ def report(url: str) -> None:
 
 
 def main() -> None:
-    with serving(runtimes=60, seed=11) as server, TemporaryDirectory() as folder:
+    with serving(made_up(60, seed=11)) as server, TemporaryDirectory() as folder:
         os.chdir(folder)
         terminal(server.url)
         report(server.url)

@@ -11,7 +11,7 @@ from core.review.deletions import DeletedBy
 from core.review.upcoming import Due, upcoming
 from core.screen.spreadsheet import ROWS, in_csv
 from jobs.review_audit_log import IN_ROWS
-from tests.test_review_answers import NOW, closing, kept, line, opening
+from tests.test_review_answers import NOW, closing, kept, line, opening, record
 
 NONE = DeletedBy(month=[], project=[], creator=[])
 
@@ -43,6 +43,13 @@ def test_lists_counts_flags_and_what_is_missing_have_cells() -> None:
     shown = dict(zip(header, row, strict=True))
     assert (shown["run_id"], shown["dry_run"], shown["listed"], shown["exit_code"]) == ("'-a", "true", "3", "")
     assert shown["refused_by"] == "max_acts; plan"
+
+
+def test_the_rows_of_a_run_that_asked_what_became_of_deletions_are_its_answers() -> None:
+    confirmed = record("c", "deletion_confirmed", action="", reason="", outcome="stuck")
+    header, row = read(in_csv(review.run([opening("c"), confirmed], "c", NOW)))
+    assert (row[header.index("outcome")], row[header.index("name")]) == ("stuck", "a")
+    assert "reason" in read(in_csv(review.run([opening("c")], "c", NOW)))[0]
 
 
 def test_every_question_in_rows_has_rows() -> None:

@@ -15,21 +15,22 @@ from core.review.upcoming import Upcoming
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula: a name in it may be anybody's."""
-ROWS: dict[type, str] = {
-    Runs: "runs",
-    RunAnswer: "acts",
-    Diff: "differences",
-    Upcoming: "due",
-    Promised: "over_age",
-    Simulated: "rows",
-    Disks: "disks",
+ROWS: dict[type, tuple[str, ...]] = {
+    Runs: ("runs",),
+    RunAnswer: ("acts", "confirmations", "left_standing"),
+    Diff: ("differences",),
+    Upcoming: ("due",),
+    Promised: ("over_age",),
+    Simulated: ("rows",),
+    Disks: ("disks",),
 }
-"""The list that an answer is about, whose elements are structs."""
+"""The list that an answer is about, whose elements are structs: the first that is not empty."""
 
 
 def in_csv(answer: object) -> bytes:
     """One line a row, below the names of the fields; for answers that are one table."""
-    name = ROWS[type(answer)]
+    names = ROWS[type(answer)]
+    name = next((name for name in names if getattr(answer, name)), names[0])
     (kind,) = get_args(get_type_hints(type(answer))[name])
     written = io.StringIO(newline="")
     sheet = csv.writer(written)
