@@ -317,6 +317,7 @@ def a_deletion_that_was_announced(run: Run, *, period: str = "1s") -> list[str]:
 
 
 def findings(run: Run, lines: list[str]) -> list[tuple[str, str]]:
+    LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("".join(f"{line}\n" for line in lines))
     answer = json.loads(run("review-audit-log", "verify", "--from", "audit", "--output", "json").out)
     return [(f["kind"], f["message"].partition(") ")[2]) for r in answer["runs"] for f in r["findings"]]
@@ -403,7 +404,7 @@ def test_where_notices_cannot_be_read_the_run_is_refused_and_shows_all(run: Run)
         assert (nowhere.code, nowhere.finished["refused_by"]) == (3, ["notices"])
         (refused,) = nowhere.events("run_refused")
         assert refused["detail"].endswith("records are kept nowhere: name audit-cloud-log or audit-file")
-        LOG.parent.mkdir()
+        assert findings(run, nowhere.out.splitlines()) == []
         LOG.write_text('{"schema": "leo-lifecycle/audit/v1", nonsense\n{}\n')
         unread = run(*sweeping(server, "--no-dry-run"))
         assert (unread.code, unread.finished["refused_by"]) == (3, ["notices"])

@@ -18,7 +18,9 @@ from core.verify.finding import Kind
 from core.verify.rejudge import DELETION_JOB, POLICIES
 
 Fault = tuple[Kind, str]
-BEFORE_ANY_ACT = frozenset({*INVENTORY_GUARDS, Guard.MAX_ACTS, Guard.MAX_ACT_SHARE, Guard.PLAN}) - {Guard.CLOCK_SKEW}
+BEFORE_ANY_ACT = frozenset({*INVENTORY_GUARDS, Guard.MAX_ACTS, Guard.MAX_ACT_SHARE, Guard.PLAN, Guard.NOTICES}) - {
+    Guard.CLOCK_SKEW
+}
 """Guards that stop a run before its first act."""
 LOG_UNREAD = "the log was not read whole: "
 """How a warning begins that names among what failed what no record does."""
