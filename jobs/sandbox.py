@@ -53,38 +53,38 @@ def serve(arguments: argparse.Namespace) -> int:
         from core.sandbox.server import made_up, serve_forever, serving  # noqa: PLC0415 - not in the production image
     except ImportError as error:
         raise not_installed("sandbox", error, "sandbox") from None
+    leonardo = made_up(
+        arguments.runtimes,
+        arguments.seed,
+        autopause_broken=arguments.broken_autopause,
+        deletions_broken=arguments.broken_deletions,
+    )
     with ExitStack() as opened:
 
         def ready(url: str) -> None:
             print(f"a Leonardo with {arguments.runtimes} runtimes is at {url}", flush=True)
             if arguments.google_port is not None:
-                from core.sandbox import google_cloud  # noqa: PLC0415 - a second of imports
-
-                variables = {
-                    "LIFECYCLE_LEONARDO_URL": url,
-                    "LIFECYCLE_AUTH": "none",
-                    "LIFECYCLE_ENVIRONMENT": google_cloud.ENVIRONMENT,
-                }
-                google = google_cloud.Google(variables, kept_in=arguments.google_log)
-                opened.enter_context(google_cloud.serving_google(google, port=arguments.google_port))
-                folder = Path(opened.enter_context(TemporaryDirectory(prefix="leo-lifecycle-")))
-                (folder / f"{google_cloud.ENVIRONMENT}.yaml").write_text(google_cloud.environment_file(url))
-                print(f"a Google is at {google.address}", flush=True)
-                print(f"its jobs are started with --env {google_cloud.ENVIRONMENT} --environments {folder}", flush=True)
+                _serve_google(url, arguments, opened)
 
         try:
-            serve_forever(
-                serving(
-                    made_up(
-                        arguments.runtimes,
-                        arguments.seed,
-                        autopause_broken=arguments.broken_autopause,
-                        deletions_broken=arguments.broken_deletions,
-                    ),
-                    port=arguments.port,
-                ),
-                ready,
-            )
+            serve_forever(serving(leonardo, port=arguments.port), ready)
         except OSError as error:
             raise UsageError(f"port: {arguments.port}: {os.strerror(error.errno or 0)}") from None
     return 0
+
+
+def _serve_google(url: str, arguments: argparse.Namespace, opened: ExitStack) -> None:
+    """Until `opened` closes: a Google whose jobs ask the Leonardo at this URL."""
+    from core.sandbox import google_cloud  # noqa: PLC0415 - a second of imports
+
+    variables = {
+        "LIFECYCLE_LEONARDO_URL": url,
+        "LIFECYCLE_AUTH": "none",
+        "LIFECYCLE_ENVIRONMENT": google_cloud.ENVIRONMENT,
+    }
+    google = google_cloud.Google(variables, kept_in=arguments.google_log)
+    opened.enter_context(google_cloud.serving_google(google, port=arguments.google_port))
+    folder = Path(opened.enter_context(TemporaryDirectory(prefix="leo-lifecycle-")))
+    (folder / f"{google_cloud.ENVIRONMENT}.yaml").write_text(google_cloud.environment_file(url))
+    print(f"a Google is at {google.address}", flush=True)
+    print(f"its jobs are started with --env {google_cloud.ENVIRONMENT} --environments {folder}", flush=True)

@@ -1,6 +1,6 @@
 """Reads a dry run's records as a plan; whether a run may be held to it is said in `core.rules.plan`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from core.records.outcome import PLANNED
@@ -19,18 +19,8 @@ def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None
     """The run of this id, or else the one run that is on record. Raises OSError, NoPlanError."""
     planned: dict[tuple[str, str], bool] = {}
     openings: list[Record] = []
-
-    def noting() -> Iterator[Record]:
-        for record in records:
-            if run_id not in (None, record.run_id):
-                continue
-            if record.event == "run_started":
-                openings.append(record)
-            elif record.outcome in PLANNED and record.runtime_id is not None:
-                planned[record.runtime_id, record.path] = record.disk == Disk.LOST
-            yield record
-
-    verdicts = verify(noting(), now)
+    noted = _note(records, run_id, openings, planned)
+    verdicts = verify(noted, now)
     if run_id is not None and not openings:
         raise NoPlanError("no such run is on record")
     if len(verdicts) != 1 or not openings:
@@ -57,3 +47,17 @@ def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None
         rule=started.message.partition(": ")[2],
         terms=terms_of(started.policy or {}, started.exemptions),
     )
+
+
+def _note(
+    records: Iterable[Record], run_id: str | None, openings: list[Record], planned: dict[tuple[str, str], bool]
+) -> Iterator[Record]:
+    """Those of the run as they come by: how it opened, what it would act on, and whether that loses its data."""
+    for record in records:
+        if run_id not in (None, record.run_id):
+            continue
+        if record.event == "run_started":
+            openings.append(record)
+        elif record.outcome in PLANNED and record.runtime_id is not None:
+            planned[record.runtime_id, record.path] = record.disk == Disk.LOST
+        yield record

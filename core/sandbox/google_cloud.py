@@ -120,6 +120,48 @@ class Execution:
     exit_codes: dict[int, int] = field(default_factory=dict)
 
 
+def _deployed(path: str, variables: Mapping[str, str]) -> run_v2.Job:
+    """The job of this path, which may be a rehearsal."""
+    _, project, _, region, _, name = path.split("/")
+    job = name.removesuffix("-dry-run")
+    if job not in JOBS:
+        raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Job {name} not found.")
+    dry = name != job
+    told = {
+        "LIFECYCLE_GOOGLE_PROJECT": project,
+        "LIFECYCLE_GOOGLE_REGION": region,
+        "LIFECYCLE_AUDIT_CLOUD_LOG": f"projects/{project}/logs/{LOG}",
+        "LIFECYCLE_OUTPUT": "json",
+        **variables,
+    }
+    container = run_v2.Container(
+        command=["leo-lifecycle-dry-run" if dry else "leo-lifecycle"],
+        args=[job, *(word for word in JOBS[job] if not (dry and word == "--no-dry-run"))],
+        env=[run_v2.EnvVar(name=variable, value=value) for variable, value in told.items()],
+    )
+    return run_v2.Job(
+        name=path, template=run_v2.ExecutionTemplate(template=run_v2.TaskTemplate(containers=[container]))
+    )
+
+
+def _start_tasks(message: run_v2.Execution) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this machine for each task of an execution."""
+    container = message.template.containers[0]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("LIFECYCLE_")}
+    command = [str(Path(sys.executable).with_name(container.command[0])), *container.args]
+    for index in range(message.task_count):
+        environment = {
+            **outside,
+            **{variable.name: variable.value for variable in container.env},
+            "CLOUD_RUN_JOB": message.job,
+            "CLOUD_RUN_EXECUTION": message.name.rpartition("/")[2],
+            "CLOUD_RUN_TASK_INDEX": str(index),
+            "CLOUD_RUN_TASK_COUNT": str(message.task_count),
+            "CLOUD_RUN_TASK_ATTEMPT": "0",
+        }
+        yield subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603 - our own program
+
+
 class Google:
     """What it holds, and what its methods do to it."""
 
@@ -217,26 +259,7 @@ class Google:
         return run_v2.ListTasksResponse(tasks=tasks)
 
     def _job(self, path: str) -> run_v2.Job:
-        _, project, _, region, _, name = path.split("/")
-        job = name.removesuffix("-dry-run")
-        if job not in JOBS:
-            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Job {name} not found.")
-        dry = name != job
-        variables = {
-            "LIFECYCLE_GOOGLE_PROJECT": project,
-            "LIFECYCLE_GOOGLE_REGION": region,
-            "LIFECYCLE_GOOGLE_EMULATOR": self.address,
-            "LIFECYCLE_AUDIT_CLOUD_LOG": f"projects/{project}/logs/{LOG}",
-            "LIFECYCLE_OUTPUT": "json",
-            **self.variables,
-        }
-        container = run_v2.Container(
-            command=["leo-lifecycle-dry-run" if dry else "leo-lifecycle"],
-            args=[job, *(word for word in JOBS[job] if not (dry and word == "--no-dry-run"))],
-            env=[run_v2.EnvVar(name=variable, value=value) for variable, value in variables.items()],
-        )
-        template = run_v2.ExecutionTemplate(template=run_v2.TaskTemplate(containers=[container]))
-        return run_v2.Job(name=path, template=template)
+        return _deployed(path, {"LIFECYCLE_GOOGLE_EMULATOR": self.address, **self.variables})
 
     def _execution(self, path: str) -> Execution:
         with self._lock:
@@ -245,22 +268,7 @@ class Google:
             return self.executions[path]
 
     def _start(self, execution: Execution) -> None:
-        message = execution.message
-        container = message.template.containers[0]
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("LIFECYCLE_")}
-        for index in range(message.task_count):
-            environment = {
-                **outside,
-                **{variable.name: variable.value for variable in container.env},
-                "CLOUD_RUN_JOB": message.job,
-                "CLOUD_RUN_EXECUTION": message.name.rpartition("/")[2],
-                "CLOUD_RUN_TASK_INDEX": str(index),
-                "CLOUD_RUN_TASK_COUNT": str(message.task_count),
-                "CLOUD_RUN_TASK_ATTEMPT": "0",
-            }
-            command = [str(Path(sys.executable).with_name(container.command[0])), *container.args]
-            started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603 - our own program
-            execution.processes.append(started)
+        execution.processes += _start_tasks(execution.message)
         threading.Thread(target=self._watch, args=(execution,), daemon=True).start()
 
     def _watch(self, execution: Execution) -> None:

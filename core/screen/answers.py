@@ -10,7 +10,7 @@ from core.records.outcome import Outcome
 from core.review.comparison import LOST, Diff, Difference
 from core.review.disks import Disks
 from core.review.promise import ExemptionLine, Horizon, Left, OverAge, Promised, Spared
-from core.review.questions import RunAnswer, RunLine, Runs, Why
+from core.review.questions import ActLine, Confirmed, RunAnswer, RunLine, Runs, Why
 from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
 from core.review.upcoming import Due, Upcoming
@@ -80,61 +80,45 @@ def _(answer: RunAnswer) -> Iterable[Part]:
         counts = [[c.outcome, c.reason or NOTHING, f"{c.count:,}"] for c in answer.counts]
         yield Table("Decisions", (("outcome",), ("reason",), ("count",)), counts)
     if answer.acts:
-        yield Table(
-            "Acts",
-            (("runtime", "creator"), ("status", "disk"), ("age", "idle"), ("reason", "outcome")),
-            [
-                [
-                    f"{a.project or '?'}/{a.name or '?'}",
-                    a.creator or "-",
-                    a.status or "-",
-                    f"disk {a.disk}" if a.disk else "-",
-                    duration(a.age_s),
-                    duration(a.idle_s),
-                    a.reason,
-                    a.outcome,
-                ]
-                for a in answer.acts
-            ],
-        )
+        yield Table("Acts", ACT_HEADERS, [_act_cells(act) for act in answer.acts])
     if answer.confirmations:
-        yield Table(
-            "What became of earlier deletions",
-            (("runtime", "deleted by run"), ("status", "disk"), ("evidence",), ("outcome",)),
-            [
-                [
-                    f"{c.project or '?'}/{c.name or '?'}",
-                    c.accepted_run_id or NOTHING,
-                    c.status or NOTHING,
-                    f"disk {c.disk_status}" if c.disk_status else NOTHING,
-                    c.evidence or NOTHING,
-                    c.outcome,
-                ]
-                for c in answer.confirmations
-            ],
-        )
+        headers = (("runtime", "deleted by run"), ("status", "disk"), ("evidence",), ("outcome",))
+        yield Table("What became of earlier deletions", headers, [_confirmed_cells(c) for c in answer.confirmations])
     if answer.left_standing:
-        yield Table(
-            "Stuck or in Error",
-            (("runtime", "creator"), ("status",), ("age", "idle"), ("reason",)),
-            [
-                [
-                    f"{a.project or '?'}/{a.name or '?'}",
-                    a.creator or "-",
-                    a.status or "-",
-                    duration(a.age_s),
-                    duration(a.idle_s),
-                    a.reason,
-                ]
-                for a in answer.left_standing
-            ],
-        )
+        yield Table("Stuck or in Error", ACT_HEADERS, [_act_cells(act) for act in answer.left_standing])
     yield _lines(answer.remarks, WARNING)
     yield _lines([f"Needs a person: {whom}" for whom in answer.needs_person], FAULT)
     yield _lines(answer.causes, FAULT)
     rest = [failure for failure in answer.failures if failure not in answer.needs_person]
     yield _lines([f"Failed: {failure}" for failure in rest], FAULT)
     yield [Styled(_verdict(answer.run), "bold")]
+
+
+ACT_HEADERS = (("runtime", "creator"), ("status", "disk"), ("age", "idle"), ("reason", "outcome"))
+
+
+def _act_cells(act: ActLine) -> list[str]:
+    return [
+        f"{act.project or '?'}/{act.name or '?'}",
+        act.creator or NOTHING,
+        act.status or NOTHING,
+        f"disk {act.disk}" if act.disk else NOTHING,
+        duration(act.age_s),
+        duration(act.idle_s),
+        act.reason,
+        act.outcome,
+    ]
+
+
+def _confirmed_cells(confirmed: Confirmed) -> list[str]:
+    return [
+        f"{confirmed.project or '?'}/{confirmed.name or '?'}",
+        confirmed.accepted_run_id or NOTHING,
+        confirmed.status or NOTHING,
+        f"disk {confirmed.disk_status}" if confirmed.disk_status else NOTHING,
+        confirmed.evidence or NOTHING,
+        confirmed.outcome,
+    ]
 
 
 @parts_of.register
@@ -164,20 +148,7 @@ def _(answer: Diff) -> Iterable[Part]:
         yield Table(
             "Condemned in one run only",
             (("runtime", "creator"), ("in", "disk"), ("age", "idle"), ("reason", "outcome"), ("why not in the other",)),
-            [
-                [
-                    d.path,
-                    d.creator or NOTHING,
-                    sides[d.condemned_in],
-                    f"disk {d.disk}" if d.disk else NOTHING,
-                    duration(d.age_s),
-                    duration(d.idle_s),
-                    d.reason,
-                    d.outcome,
-                    d.in_words,
-                ]
-                for d in answer.differences
-            ],
+            [_difference_cells(difference, sides) for difference in answer.differences],
         )
     yield _lines(
         [f"Judged by {'the same policy' if answer.same_policy else 'different policies'}; {answer.fleet_in_words}."]
@@ -185,6 +156,20 @@ def _(answer: Diff) -> Iterable[Part]:
     only_a, only_b = (answer.only_in(run) for run in (answer.run_a, answer.run_b))
     verdict = f"Condemned in A only: {_count_with_lost(only_a)}; in B only: {_count_with_lost(only_b)}."
     yield [Styled(verdict if answer.differences else "Both condemned the same runtimes.", "bold")]
+
+
+def _difference_cells(difference: Difference, sides: dict[str, str]) -> list[str]:
+    return [
+        difference.path,
+        difference.creator or NOTHING,
+        sides[difference.condemned_in],
+        f"disk {difference.disk}" if difference.disk else NOTHING,
+        duration(difference.age_s),
+        duration(difference.idle_s),
+        difference.reason,
+        difference.outcome,
+        difference.in_words,
+    ]
 
 
 def _count_with_lost(differences: list[Difference]) -> str:
