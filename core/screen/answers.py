@@ -273,32 +273,36 @@ def _(answer: Promised) -> Iterable[Part]:
     if answer.horizon:
         yield from _horizon(answer.horizon)
     if answer.over_age:
-        yield Table(
-            "Above the maximum age",
-            (("runtime", "creator"), ("status", "age"), ("kept by",), ("breaks the promise",)),
-            [
-                [
-                    _path(row),
-                    row.creator or NOTHING,
-                    row.status or NOTHING,
-                    duration(row.age_s),
-                    row.kept_by,
-                    "yes" if row.breaks else "not yet" if row.kept_by != Reason.EXEMPT else "exempt",
-                ]
-                for row in answer.over_age
-            ],
-        )
-        yield Table(
-            "What to do",
-            (("kept by",), ("runtimes", "breaking"), ("oldest",), ("what to do",)),
-            [
-                [kind.kept_by, f"{kind.count:,}", f"{kind.breaking:,}", duration(kind.oldest_s), kind.what_to_do]
-                for kind in answer.kinds
-            ],
-        )
+        yield from _over_age(answer)
     yield _lines([f"Not seen, for its list could not be read: {project}" for project in answer.unread], WARNING)
     yield _lines(answer.remarks, WARNING)
     yield [Styled(answer.in_words, "bold" if answer.kept else FAULT)]
+
+
+def _over_age(answer: Promised) -> Iterator[Part]:
+    yield Table(
+        "Above the maximum age",
+        (("runtime", "creator"), ("status", "age"), ("kept by",), ("breaks the promise",)),
+        [
+            [
+                _path(row),
+                row.creator or NOTHING,
+                row.status or NOTHING,
+                duration(row.age_s),
+                row.kept_by,
+                "yes" if row.breaks else "not yet" if row.kept_by != Reason.EXEMPT else "exempt",
+            ]
+            for row in answer.over_age
+        ],
+    )
+    yield Table(
+        "What to do",
+        (("kept by",), ("runtimes", "breaking"), ("oldest",), ("what to do",)),
+        [
+            [kind.kept_by, f"{kind.count:,}", f"{kind.breaking:,}", duration(kind.oldest_s), kind.what_to_do]
+            for kind in answer.kinds
+        ],
+    )
 
 
 def _exemptions(lines: Sequence[ExemptionLine]) -> Iterator[Part]:
