@@ -175,7 +175,13 @@ def taken(kind: str, number: int, **fields: Any) -> Taken:
 
 
 def asked(records: Sequence[Record], limits: Any = STRICTER, exemptions: Any = None) -> list[Taken]:
+    """The same where the newest file is read first, as rotated ones are."""
     answer = simulate(records, limits, exemptions)
+    openings = [told for told in records if told.event == "run_started"]
+    assert (
+        simulate([*openings, *(told for told in reversed(records) if told not in openings)], limits, exemptions)
+        == answer
+    )
     assert [getattr(answer, kind) for kind in ("both", "only_simulated", "cut_off", "only_in_force", "unknown")] == [
         sum(row.kind == kind for row in answer.rows)
         for kind in ("both", "only_simulated", "cut_off", "only_in_force", "unknown")
