@@ -265,7 +265,8 @@ def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> 
         case "why":
             return about_whom(words[0]).wanted
         case "run" | "verify" if words:
-            return (Match(run_ids=tuple(run_ids(frames, words, is_meant=_meant(arguments)))),)
+            whose = _narrowed(arguments).wanted if arguments.creator else ()  # confirmations do not say it
+            return (Match(run_ids=tuple(run_ids(frames, words, is_meant=_meant(arguments)))), *whose)
         case "diff":
             ids = run_ids(frames, words, is_meant=_meant(arguments))
             return (Match(run_ids=tuple(ids)), Match(outcomes=tuple(sorted(LEAVING))))

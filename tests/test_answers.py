@@ -73,3 +73,9 @@ def test_what_is_upcoming_stands_by_creator_the_overdue_apart_and_says_what_usin
         f" Due: {grace} WHEN terra-4/all-of-us-4 (Running, disk kept): if nobody uses it; else WHEN at the latest"
         " 4 will be deleted by WHENZ, 2 of them overdue: 1 whatever anybody does, 3 if nobody uses them."
     )
+
+
+def test_what_became_of_one_persons_deletions_is_told_though_confirmations_name_nobody(run: Run, stuck: str) -> None:
+    asked = ("run", "latest", "--from", stuck, "--creator")
+    assert shown(run, *asked, "Researcher@example.org").count("Needs a person: stuck terra-") == 2
+    assert "terra-" not in shown(run, *asked, "nobody@example.org")

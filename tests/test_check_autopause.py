@@ -279,7 +279,7 @@ def test_what_is_stuck_or_in_error_is_named_in_the_table_in_the_review_and_in_th
         words[0]: words[-1] for words in map(str.split, table.splitlines()) if words[:1] in [[p] for p in found]
     } == found
     assert run("review-audit-log", "report", "--from", "log.jsonl", "--html", "report.html").code == 0
-    _, _, standing = (tmp_path / "report.html").read_text().partition('<table id="standing">')
+    _, _, standing = (tmp_path / "report.html").read_text().partition('<table id="person"')
     rows = standing.partition("</table>")[0].split("<tr>")[2:]
     assert {path for path in found if any(path in row and found[path] in row for row in rows)} == set(found)
     assert len(rows) == 2
