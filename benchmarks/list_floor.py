@@ -28,7 +28,7 @@ class Audit(msgspec.Struct, rename="camel"):
 
 
 class Config(msgspec.Struct, rename="camel"):
-    config_type: str
+    config_type: str | None = None
     persistent_disk_id: int | None = None
 
 
