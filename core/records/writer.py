@@ -154,7 +154,7 @@ class AuditLog:
     def _line(self, event: Event, stamp: bytes, seq: int) -> bytes:
         number = b"%d" % seq
         line = b"".join((_encode(event)[:-1], stamp, number, BEFORE_SEQ, number, self._same_on_all))
-        if any(end in line for end in WITH_FRACTION):
+        if WITH_FRACTION.search(line):
             line = in_whole_numbers(line) + b"\n"
         if len(line) > LARGEST:
             line = fitted(line)
