@@ -276,7 +276,7 @@ def test_what_is_stuck_or_in_error_is_named_in_the_table_in_the_review_and_in_th
     assert {f"{row['project']}/{row['name']}": row["reason"] for row in answer["left_standing"]} == found
     table = run("review-audit-log", "run", "latest", "--from", "log.jsonl", "--output", "table").out
     assert {
-        words[0]: words[-1] for words in map(str.split, table.splitlines()) if words[:1] in [[p] for p in found]
+        words[0]: words[-2] for words in map(str.split, table.splitlines()) if words[:1] in [[p] for p in found]
     } == found
     assert run("review-audit-log", "report", "--from", "log.jsonl", "--html", "report.html").code == 0
     _, _, standing = (tmp_path / "report.html").read_text().partition('<table id="person"')
