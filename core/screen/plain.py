@@ -6,6 +6,8 @@ from core.screen.standard_output import say
 from core.screen.styled import Headers, Styled, all_numbers, printable, without_empty_columns
 
 BETWEEN = "  "
+WIDEST = 100
+"""Columns that one cell makes the others as wide as: a longer one stands out of its row alone."""
 
 
 class Plain:
@@ -51,7 +53,7 @@ def _align(names: list[str], rows: list[list[str]]) -> Iterator[str]:
     padded = [
         [cell.rjust(width) if all_numbers(cells[1:]) else cell.ljust(width) for cell in cells]
         for cells in columns
-        for width in [max(map(len, cells))]
+        for width in [min(max(map(len, cells)), WIDEST)]
     ]
     return (BETWEEN.join(row).rstrip() for row in zip(*padded, strict=True))
 
