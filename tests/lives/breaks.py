@@ -107,10 +107,8 @@ BREAKS = (
     Break("the cap on acts is inert", GUARDS, "if acts > self.max_acts:", "if False:"),
     Break("a cap for each task", GUARDS, "max_acts=-(-self.max_acts // tasks)", "max_acts=self.max_acts"),
     Break("time left is not asked before an act", CLOCK, ">= self._request_timeout + SETTLING", ">= 0"),
-    Break("a signal stops nothing", CLOCK, "return 0.0 if self._signalled.is_set() else self", "return self"),
-    Break(
-        "Retry-After is not obeyed", CALLING, "while (wait := self._hold_until", "while (wait := 0 * self._hold_until"
-    ),
+    Break("a signal stops nothing", CLOCK, "self._signalled.set()\n            self._close_in(GRACE)", "pass"),
+    Break("Retry-After is not obeyed", CALLING, "self._hold_until = max(", "_ = max("),
     Break("reads are not limited", CALLING, "asyncio.Semaphore(read_concurrency)", "asyncio.Semaphore(99)"),
     Break("the disk goes with its runtime", CLIENT, '{"deleteDisk": "false"}', '{"deleteDisk": "true"}'),
     Break("a list that breaks off is believed", CLIENT, "if begun:", "if begun:\n                        return\n"),

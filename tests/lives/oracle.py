@@ -152,7 +152,9 @@ class Oracle:
         self.expect("dry", f"{process} acts on {path}", holds=not settings.dry_run)
         refused = [e.guard for e in process.said if isinstance(e, events.RunRefused)]
         self.expect("guard", f"{process} acts on {path}, refused by {refused}", holds=not refused)
-        self.expect("signal", f"{process} acts on {path} after a signal", holds=not process.clock.signalled)
+        told = process.signalled_at
+        heard = told is not None and exchange.departed > told + EPSILON and not process.was_suspended
+        self.expect("signal", f"{process} acts on {path} after a signal", holds=not heard)
         needed = settings.request_timeout.total_seconds() + LEAST_LEFT
         left = process.deadline - exchange.departed
         self.expect("deadline", f"{process} acts on {path} with {left:.1f} s left", holds=left >= needed - EPSILON)
@@ -243,6 +245,7 @@ class Oracle:
             return
         self._exit_code(process)
         self._guards(process)
+        self._asks_once(process)
         self._all_accounted_for(process)
         audited = [e for e in process.said if isinstance(e, events.RuntimeAudited)]
         machines = self.world.machines() if audited else {}
@@ -296,6 +299,18 @@ class Oracle:
         must = read > 0 and not (finished.listed or settings.allow_empty or settings.only or process.task[1] > 1)
         refused = "empty_inventory" in finished.refused_by
         self.expect("guard", f"{process} believes an empty inventory", holds=refused or not must)
+
+    def _asks_once(self, process: "Process") -> None:
+        """What a confirmation before it had confirmed is not asked about again."""
+        asked = {e.runtime_id for e in process.said if isinstance(e, events.DeletionConfirmed)}
+        known = {
+            e.runtime_id
+            for other in (self.world.processes if asked and not self.power_failed else ())
+            if other.ended_at < process.born and other.code in (ExitCode.DONE, ExitCode.FAILED)
+            for e in other.said
+            if isinstance(e, events.DeletionConfirmed) and e.outcome is Confirmation.CONFIRMED
+        }
+        self.expect("confirm", f"{process} asks about {asked & known} again", holds=not asked & known)
 
     def _all_accounted_for(self, process: "Process") -> None:
         """Each runtime of the lists that the sweep went by has its one record."""

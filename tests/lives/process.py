@@ -1,6 +1,7 @@
 """One process of the program: a job's main on a loop, clocks, wires and sinks of the world's; killed, put to sleep."""
 
 import asyncio
+import math
 import os
 from argparse import Namespace
 from collections import Counter
@@ -79,7 +80,7 @@ class Process:
         self.run_id = self.run_id or f"run-{self.number:03d}"
         self.world.oracle.sees_clock(self)
         self.loop = Loop(self.loop_time)
-        self._work: Callable[[Running], Awaitable[int]] | None = None
+        self.ended_at = math.inf
         self._task: asyncio.Task[int] | None = None
 
     # its clocks
@@ -168,6 +169,7 @@ class Process:
             self._ended(self._task)
 
     def _ended(self, task: asyncio.Task[int]) -> None:
+        self.ended_at = self.world.now
         try:
             self.code = task.result()
         except OutOfTimeError:
