@@ -43,6 +43,8 @@ FAULTS = (
 USES = ("touch", "touch", "stop", "start", "reset", "delete", "label", "create")
 SINK_FAULTS = ("fails", "fails to sync", "hangs", "is slow", "lies")
 EXEMPT_FOR = 9 * DAY
+OF_A_PLAN = ("projects", "only", "spare_possibly_busy", "delete_errored", "notice_period")
+"""What a run that is held to a plan has from it: its policy must be the same."""
 MOST_STEPS = 160
 MOMENT = 2e-6
 """Seconds between two processes: no two begin at the very same instant."""
@@ -99,6 +101,7 @@ class Run(Event):
             tasks = [p for p in world.processes if p.run_id == plans[-1].run_id]
             audited = [e for p in tasks for e in p.said if isinstance(e, RuntimeAudited)]
             planned = frozenset(int(e.runtime_id or 0) for e in audited if e.outcome in PLANNED)
+            chosen |= {name: getattr(plans[-1].settings, name) for name in OF_A_PLAN}
             chosen |= {"plan": str(world.keep_plan(plans[-1])), "dry_run": False}
         if self.tasks > 1:
             chosen.setdefault("projects", PROJECTS)
@@ -294,7 +297,12 @@ def _bout(random: Random) -> Iterator[Event]:
     yield Use(after=random.choice(GAPS) + random.random(), what=random.choice(USES), place=random.randrange(9))
     for _ in range(random.choice((0, 0, 1, 2, 4))):
         yield _before(random)
-    yield _run(random)
+    if random.random() < 0.1:
+        yield Run(options=(("dry_run", True),))
+        yield Use(after=random.choice((HOUR, 5 * HOUR, 20 * HOUR)), what=random.choice(USES), place=random.randrange(9))
+        yield Run(by_plan=True, options=(("allow_empty", True),))
+    else:
+        yield _run(random)
     for _ in range(random.choice((0, 1, 2, 3, 5))):
         yield _during(random)
     yield Turn(after=random.choice((0.5, 4 * MINUTE, HOUR)) if random.random() < 0.8 else HOUR, what="calm")

@@ -246,6 +246,7 @@ class Oracle:
         self._exit_code(process)
         self._guards(process)
         self._asks_once(process)
+        self._follows_the_newest(process)
         self._all_accounted_for(process)
         audited = [e for e in process.said if isinstance(e, events.RuntimeAudited)]
         machines = self.world.machines() if audited else {}
@@ -299,6 +300,21 @@ class Oracle:
         must = read > 0 and not (finished.listed or settings.allow_empty or settings.only or process.task[1] > 1)
         refused = "empty_inventory" in finished.refused_by
         self.expect("guard", f"{process} believes an empty inventory", holds=refused or not must)
+
+    def _follows_the_newest(self, process: "Process") -> None:
+        """As far as clocks that differ by what is tolerated can tell which that is."""
+        began = next((e for e in process.said if isinstance(e, events.RunStarted)), None)
+        before = [
+            p
+            for p in self.world.processes
+            if p.run_id != process.run_id and p.ended_at < process.born < p.ended_at + REACH and p.is_on_record
+        ]
+        if began is None or not before or self.clocks_differed or self.power_failed:
+            return
+        named = None if began.follows is None else began.follows.run_id
+        ended = max((p.ended_at for p in self.world.processes if p.run_id == named), default=0.0)
+        newest = max(p.ended_at for p in before)
+        self.expect("chain", f"{process} follows {named}", holds=ended >= newest - 2 * HALF_TOLERANCE)
 
     def _asks_once(self, process: "Process") -> None:
         """What a confirmation before it had confirmed is not asked about again."""

@@ -218,6 +218,13 @@ class Process:
     def is_running(self) -> bool:
         return not self.dead and self.code is None
 
+    @property
+    def is_on_record(self) -> bool:
+        """Whether its closing record is surely in the file."""
+        return self.code not in (None, ExitCode.USAGE, ExitCode.UNRECORDED) and any(
+            isinstance(event, events.RunFinished) for event in self.said
+        )
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
