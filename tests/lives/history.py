@@ -177,9 +177,11 @@ class Turn(Event):
                 world.leonardo.deletion_takes = None
             case "role":
                 world.leonardo.roles[self.project] = self.role
+                world.roles_given_at = world.roles_given_at if self.role is Role.NONE else world.now
             case "calm":
                 world.database_is_down, world.slow = False, 0.0
                 world.leonardo.roles.clear()
+                world.roles_given_at = world.now
                 world.faults.clear()
                 world.leonardo.deletion_takes = timedelta(seconds=5)
         world.tell(f"{self.what} {self.project} {self.role if self.what == 'role' else ''}".rstrip())
@@ -304,7 +306,10 @@ def _bout(random: Random) -> Iterator[Event]:
     else:
         yield _run(random)
     for _ in range(random.choice((0, 1, 2, 3, 5))):
-        yield _during(random)
+        event = _during(random)
+        yield event
+        if isinstance(event, Blow) and random.random() < 0.5:  # while what was asked for is still under way
+            yield Run(after=random.choice((0.0, 0.5, 3.0)), options=(("dry_run", False),))
     yield Turn(after=random.choice((0.5, 4 * MINUTE, HOUR)) if random.random() < 0.8 else HOUR, what="calm")
 
 

@@ -365,7 +365,9 @@ class Oracle:
         tries = len(mine) + sum(process.refused[path] for path in _act_paths(record))
         self.expect("untrue", f"{said}, {record.attempts} attempts", holds=record.attempts == tries)
         gone = machine.status in ON_ITS_WAY_OUT
-        weak = record.evidence == Evidence.UNLISTED
+        # Two lists see two instants: a role that comes back between them lets the second prove too much.
+        came_back = self.world.roles_given_at >= process.born
+        weak = record.evidence == Evidence.UNLISTED or (record.evidence == Evidence.PROJECT_SEEN and came_back)
         ours = any(e.process is process for e in self.ours.get(machine.id, ()))
         if record.outcome == Outcome.DELETION_ACCEPTED:
             self.expect("untrue", said, holds=ours or gone or weak)

@@ -102,6 +102,7 @@ class World:
         self.processes: list[Process] = []
         self.faults: list[tuple[str, str]] = []
         """What befalls the next requests of a method (or any), in order."""
+        self.roles_given_at = 0.0
         self.database_is_down = False
         self.slow = 0.0
         """Seconds that the back end takes before it looks at anything."""
