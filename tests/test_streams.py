@@ -76,7 +76,7 @@ def test_a_terminal_shows_what_its_encoding_has_and_the_exit_code_stands(encodin
     fleet = [a_machine(n, creator=NOT_IN_LATIN_1) for n in (1, 2)]
     with serving(Leonardo(fleet)) as server:
         process = subprocess.Popen(
-            [LEO, *delete(server, LIVE, "--max-act-share", "1", "--output", "auto")],
+            [LEO, *delete(server, LIVE, "--yes", "--max-act-share", "1", "--output", "auto")],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -126,7 +126,7 @@ def test_a_terminal_that_hangs_holds_up_no_act() -> None:
     ours, theirs = pty.openpty()
     with serving(Leonardo([a_machine(n) for n in range(1, 31)])) as server:
         termios.tcflow(theirs, termios.TCOOFF)
-        arguments = delete(server, LIVE, "--max-act-share", "1", "--output", "table", "--log-level", "DEBUG")
+        arguments = delete(server, LIVE, "--yes", "--max-act-share", "1", "--output", "table", "--log-level", "DEBUG")
         process = subprocess.Popen(
             [LEO, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"}
         )
