@@ -109,6 +109,11 @@ class RunClock:
         return self._closes + LAST_WORDS + LEAVING - self.monotonic()
 
     @property
+    def waits_twice(self) -> bool:
+        """Whether records that hang leave time to keep one more."""
+        return self.ends_in > 2 * LAST_WORDS + LEAVING
+
+    @property
     def waits_for(self) -> str | None:
         """What a stop waits for; None where that is nothing."""
         kinds = list(self._bounds.values())
@@ -139,9 +144,12 @@ class RunClock:
 
     @asynccontextmanager
     async def for_records(self) -> AsyncIterator[None]:
-        """Raise TimeoutError when the closing time comes, or a stop's; what is kept then gets the last words' time."""
+        """Raise TimeoutError when the closing time comes, or a stop's; what is kept then gets the last words' time.
+
+        And however much of that one sink took that hangs, the closing record gets half of the time to leave.
+        """
         left = self._closes - self.monotonic()
-        async with self._limit(max(left, min(LAST_WORDS, left + LAST_WORDS)), _For.RECORDS):
+        async with self._limit(max(left, min(LAST_WORDS, left + LAST_WORDS), LEAVING / 2), _For.RECORDS):
             yield
 
     @asynccontextmanager

@@ -338,9 +338,18 @@ def test_records_may_be_kept_until_the_closing_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "given"), [(CLOSING + 0.5, LAST_WORDS), (CLOSING, LAST_WORDS), (CLOSING - 0.75, 0.25)]
+    ("left", "given"),
+    [
+        (CLOSING + 0.5, LAST_WORDS),
+        (CLOSING, LAST_WORDS),
+        (CLOSING - 0.25, 0.75),
+        (CLOSING - 0.75, LEAVING / 2),
+        (CLOSING - LAST_WORDS, LEAVING / 2),
+    ],
 )
-def test_near_the_end_records_have_the_time_of_the_last_words(left: float, given: float) -> None:
+def test_near_the_end_records_have_the_time_of_the_last_words_or_half_of_that_to_leave(
+    left: float, given: float
+) -> None:
     async def work(loop: LeapingLoop) -> None:
         watch = Watch()
         clock = a_clock(watch, deadline=60)
@@ -355,16 +364,14 @@ def test_near_the_end_records_have_the_time_of_the_last_words(left: float, given
     run(work)
 
 
-def test_records_have_no_time_when_the_last_words_are_over() -> None:
-    async def work(loop: LeapingLoop) -> None:
-        watch = Watch()
-        clock = a_clock(watch)
-        watch.seconds += 2700 - CLOSING + LAST_WORDS
-        task = asyncio.create_task(keeping(clock))
-        await settle(loop)
-        assert ended(task) is TimeoutError
-
-    run(work)
+@pytest.mark.parametrize(
+    ("left", "twice"), [(2 * LAST_WORDS + LEAVING - 0.125, False), (2 * LAST_WORDS + LEAVING + 0.125, True)]
+)
+def test_records_are_waited_for_twice_where_one_that_hangs_leaves_time_for_another(left: float, *, twice: bool) -> None:
+    watch = Watch()
+    clock = a_clock(watch)
+    watch.seconds += clock.ends_in - left
+    assert clock.waits_twice is twice
 
 
 @pytest.mark.parametrize("before_the_stop", [True, False])
