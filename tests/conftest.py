@@ -144,6 +144,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for name in [*os.environ]:
         if name.upper().startswith(("LIFECYCLE_", "CLOUD_RUN_")):
             monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)  # the runner's own terminal is none of the program's
     monkeypatch.chdir(tmp_path)
 
 

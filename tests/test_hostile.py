@@ -105,7 +105,7 @@ def test_a_hostile_text_stays_where_it_belongs(what: str, run: Run, tmp_path: Pa
     # its table cell
     assert not UNSEEN.search(shown.out)
     assert "all-of-us-2" in shown.out
-    assert len(shown.out) < 4000
+    assert len(shown.out) < 4500
     for question in (("runs",), ("run", "latest"), ("verify",), ("upcoming",), ("why", "terra-2/all-of-us-2")):
         told = run("review-audit-log", *question, "--from", str(audit_file), "--output", "table")
         assert not UNSEEN.search(told.out), question
