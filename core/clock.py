@@ -187,6 +187,8 @@ class RunClock:
         self._closes = min(self._closes, now + seconds)
         for timeout, purpose in self._bounds.items():
             given = 0 if purpose is _For.READ and not self._acted else self._closes - now
+            if purpose is _For.RECORDS:  # a disk that works is not dropped with the reader that hangs beside it
+                given = max(given, LEAVING / 2)
             at = asyncio.get_running_loop().time() + given
             if not timeout.expired():
                 timeout.reschedule(min(timeout.when() or at, at))

@@ -374,6 +374,20 @@ def test_records_are_waited_for_twice_where_one_that_hangs_leaves_time_for_anoth
     assert clock.waits_twice is twice
 
 
+def test_whoever_waits_no_longer_lets_a_record_be_kept_that_is_on_its_way() -> None:
+    async def work(loop: LeapingLoop) -> None:
+        clock = a_clock(Watch())
+        task = asyncio.create_task(keeping(clock))
+        await settle(loop)
+        clock.stop_now()
+        await settle(loop, LEAVING / 2 - 0.125)
+        assert ended(task) is None
+        await settle(loop, 0.25)
+        assert ended(task) is TimeoutError
+
+    run(work)
+
+
 @pytest.mark.parametrize("before_the_stop", [True, False])
 def test_after_a_stop_records_may_be_kept_as_long_as_acts_may_be_answered(*, before_the_stop: bool) -> None:
     async def work(loop: LeapingLoop) -> None:
