@@ -160,7 +160,7 @@ class DeletionPolicy(RuntimePolicy):
         """The first millisecond at which the rule would delete the runtime if nobody touched it again."""
         if created is None or accessed is None:
             return None
-        too_old = self.final_at(created)
+        too_old = _after(created, _longer_than(self.max_age))  # `final_at`, of an instant that is floored already
         old_and_idle = max(
             _after(created, _longer_than(self.max_age_if_idle)), _after(accessed, _as_long_as(self.idle_after))
         )
