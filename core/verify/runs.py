@@ -8,9 +8,9 @@ from core.records.events import MOST_NAMES
 from core.records.reader import Record, ScopeDetail
 from core.rules.decision import CLOCK_TOLERANCE, to_millisecond
 from core.rules.policy import PolicyNotRecordedError
-from core.verify.finding import Finding, Kind
+from core.verify.finding import Finding, Kind, found
 from core.verify.rejudge import POLICIES, Rules, digest_of, rules_of
-from core.verify.task import Task, numbers, where
+from core.verify.task import Task, numbers
 from core.verify.verdict import LONGEST_DEADLINE, Verdict, state_of
 
 SAME_IN_ALL_TASKS = ("version", "policy_digest", "limits", "scope", "plan", "started_by", "approved_by")
@@ -49,16 +49,7 @@ class Run:
             self._found(Kind.IDENTITY, record, f"is of task {record.task_index} of {record.task_count}")
 
     def _found(self, kind: Kind, record: Record, what: str) -> None:
-        self._findings.append(
-            Finding(
-                kind=kind,
-                run_id=record.run_id,
-                task_index=record.task_index,
-                seq=record.seq,
-                runtime=record.path if record.name else None,
-                message=f"{where(record)} {what}",
-            )
-        )
+        self._findings.append(found(kind, record, what))
 
     def _open(self, record: Record) -> None:
         whole = "exemptions" not in (record.truncated or ())

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Collection, Iterator
-from itertools import islice
+from itertools import islice, starmap
 from operator import gt
 
 from msgspec import UNSET
@@ -18,7 +18,7 @@ from core.runtime import RuntimeStatus
 from core.verify.acts import Acts
 from core.verify.closing import Tally, closing_faults
 from core.verify.decisions import Alike, Decisions
-from core.verify.finding import Finding, Kind
+from core.verify.finding import Finding, Kind, found
 from core.verify.rejudge import Rules
 from core.verify.standing import Standing
 
@@ -60,7 +60,7 @@ class Task:
             case "runtime_audited":
                 self._add_audited(record)
             case "deletion_requested" | "stop_requested":
-                self._findings += map(_finding, self._announced.add_intent(record))
+                self._findings += starmap(found, self._announced.add_intent(record))
             case "deletion_confirmed":
                 self._add_confirmation(record)
             case "run_started":
@@ -80,18 +80,18 @@ class Task:
         if not alike.malformed:
             again = self._incarnations.add(record, alike)
             if again is not None:
-                self._findings.append(_finding((Kind.INCARNATION, record, again)))
+                self._findings.append(found(Kind.INCARNATION, record, again))
         if not (alike.kept or record.dry_run):
             self._announced.add_end(record)
         for kind, fault in self._decisions.faults(record, alike):
-            self._findings.append(_finding((kind, record, fault)))
+            self._findings.append(found(kind, record, fault))
 
     def _add_confirmation(self, record: Record) -> None:
         self.tally.confirmations[record.outcome] += 1
         if record.outcome in NEEDS_A_PERSON:
             self.tally.failed[record.path] += 1
         for kind, fault in _confirmation_faults(record):
-            self._findings.append(_finding((kind, record, fault)))
+            self._findings.append(found(kind, record, fault))
 
     def without_outcome(self) -> list[Record]:
         """The intents that have none, one for each runtime."""
@@ -103,8 +103,8 @@ class Task:
         for kind, message in self._lines.faults(self.closing):
             yield self._found(kind, message)
         for record in () if still_open else self._incarnations.of_no_other():
-            yield _finding((Kind.INCARNATION, record, "is a duplicate of no other record"))
-        yield from map(_finding, self._announced.faults())
+            yield found(Kind.INCARNATION, record, "is a duplicate of no other record")
+        yield from starmap(found, self._announced.faults())
         if self.closing is not None:
             announced = self._announced.announced
             for kind, message in closing_faults(self.closing, self.tally, self.started, announced=announced):
@@ -112,7 +112,7 @@ class Task:
             for kind, message in () if self.started is None else self._standing.faults(self.closing, self.started):
                 yield self._found(kind, message, self.closing.seq)
             for intent in self.without_outcome():
-                yield _finding((Kind.ACT, intent, "an act was announced and has no outcome"))
+                yield found(Kind.ACT, intent, "an act was announced and has no outcome")
         elif not still_open:
             cut_off = "run_finished is missing: the run was cut off, or its last records were removed"
             yield self._found(Kind.MISSING_CLOSING, cut_off)
@@ -216,22 +216,6 @@ def _confirmation_faults(record: Record) -> Iterator[tuple[Kind, str]]:
         yield Kind.DISK, f"says that its disk is {record.disk_status}, and had none"
     if record.evidence == Evidence.UNLISTED and record.disk_status == MISSING:
         yield Kind.EVIDENCE, "says that nothing of its project is seen, and that its disk is missing there"
-
-
-def _finding(told: tuple[Kind, Record, str]) -> Finding:
-    kind, record, what = told
-    return Finding(
-        kind=kind,
-        run_id=record.run_id,
-        task_index=record.task_index,
-        seq=record.seq,
-        runtime=record.path if record.name else None,
-        message=f"{where(record)} {what}",
-    )
-
-
-def where(record: Record) -> str:
-    return f"seq {record.seq} ({record.path if record.name else record.event})"
 
 
 def numbers(some: Collection[int]) -> str:
