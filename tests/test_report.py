@@ -193,6 +193,23 @@ def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords,
     assert len(page.rows("failures")) == sum(len(answer.failures) for answer in answers)
 
 
+def test_failures_of_one_cause_are_told_once_for_all_runs_with_the_newest_example(
+    log: AuditRecords, tmp_path: Path
+) -> None:
+    page = reported(log, tmp_path)
+    refused = f"refused, HTTP 400: The runtime name {QUOTED} is not valid."
+    unseen = "not_visible, HTTP 404: The requested resource could not be found."
+    assert [(row["What failed, and the answer"], row["Times"]) for row in page.rows("causes")] == [
+        (f"failed to delete: {refused}", "3"),
+        (f"failed to delete: {unseen}", "3"),
+        (f"failed to check: {refused}", "1"),
+        (f"failed to check: {unseen}", "1"),
+        ("failed to delete: refused, HTTP 400: Bad Request", "1"),
+    ]
+    newest = [r for r in log if r.name == QUOTED and r.job == "delete-old-runtimes"][-1]
+    assert (page.rows("causes")[0]["Such as"], page.rows("causes")[0]["Trace"]) == (newest.path, newest.trace_id)
+
+
 def test_the_charts_say_their_numbers(log: AuditRecords, tmp_path: Path) -> None:
     page = reported(log, tmp_path)
     assert numbers(page, "reasons") == {"max_age": [1, 1], "max_age_if_idle": [2, 0]}, "a runtime counts once"
@@ -512,7 +529,7 @@ document.body.dataset.scripts = document.scripts.length;
 document.body.dataset.ink = getComputedStyle(document.body).color;
 document.body.dataset.bar = getComputedStyle(document.querySelector("#age svg [style*='--acted']")).fill;
 document.body.dataset.lost = getComputedStyle(document.querySelector("#only-A .lost")).color;
-document.body.dataset.edges = ["runs", "failures", "acts"].map(id => {
+document.body.dataset.edges = ["runs", "causes", "failures", "acts"].map(id => {
   const scroll = document.getElementById(id).closest(".scroll");
   return scroll.scrollWidth - scroll.clientWidth;
 });
@@ -562,7 +579,7 @@ def test_in_a_browser_names_stay_text_search_works_lost_data_stands_out_and_a_ph
     assert found["scripts"] == "3"  # the page's own, its list of acts and the probe
     assert (found["shown"], found["found"]) == ("1", f"1 of {len(told_acts(page))} found")
     assert found["phone"] == "390 of 390"
-    assert found["edges"] == "0,0,0", "nothing of these tables is beyond the edge of 1280 pixels"
+    assert found["edges"] == "0,0,0,0", "nothing of these tables is beyond the edge of 1280 pixels"
     runs, acts = (list(csv.reader(sheet.splitlines())) for sheet in json.loads(unquote(found["sheets"])))
     assert [row[:2] for row in runs[1:]] == [[r["run"], r["started"]] for r in page.parts["runs"][1:]]
     assert runs[0] == ["run", *[*page.parts["runs"][1]][1:]]

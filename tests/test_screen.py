@@ -150,7 +150,7 @@ def test_what_went_wrong_is_said_beside_the_table(run: Run) -> None:
         assert "refused by max_act_share: 12 of 13 runtimes are more than max-act-share 0.25" in out
         code, out = table(run, server, "--project", "terra-1", "--project", "terra-99")
         assert code == 1
-        assert "1 x could not list: HTTP 403: Forbidden (terra-99)" in out
+        assert "1 x could not list: denied, HTTP 403: Forbidden (terra-99)" in out
         code, out = table(run, server, "--only", "terra-1/nobody")
         assert (code, "terra-1/nobody is not listed" in out) == (1, True)
 
@@ -387,7 +387,7 @@ def test_failures_of_one_cause_are_told_once_with_an_example(run: Run, monkeypat
     monkeypatch.delenv("COLUMNS")
     fleet = [a_machine(n, days=20 + n) for n in range(1, 12)]
     faults = [
-        Fault(call="delete", status=500, times=99, body='"no zone for all-of-us on node 7"'),
+        Fault(call="delete", status=500, times=99, body='"no zone: node 7"'),
         Fault(call="get", project="terra-3", status=403, times=99),
         Fault(call="project_list", project="terra-99", status=502, times=99),
     ]
@@ -397,14 +397,30 @@ def test_failures_of_one_cause_are_told_once_with_an_example(run: Run, monkeypat
         code, out = table(run, server, *caps, *projects)
     assert code == 3
     causes = [
-        "10 x failed to delete: HTTP 500: no zone for all-of-us on node 7 (such as terra-11/all-of-us-11, trace …)",
-        "1 x could not list: HTTP 502: Bad Gateway (terra-99)",
-        "1 x failed to delete: HTTP 403: Forbidden (terra-3/all-of-us-3, trace …)",
+        "10 x failed to delete: unavailable, HTTP 500: no zone: node 7 (such as terra-11/all-of-us-11, trace …)",
+        "1 x could not list: unavailable, HTTP 502: Bad Gateway (terra-99)",
+        "1 x failed to delete: denied, HTTP 403: Forbidden (terra-3/all-of-us-3, trace …)",
     ]
     for told in (out, run("review-audit-log", "run", "latest", "--from", "log.jsonl", "--output", "table").out):
         shown = [line for line in re.sub("[0-9a-f]{32}", "…", told).splitlines() if re.match(r"\d+ x ", line)]
         assert sorted(shown) == sorted(causes)
         assert shown[0] == causes[0]
+
+
+def test_owners_who_could_not_be_told_and_runtimes_that_could_not_be_checked_have_a_cause_too(run: Run) -> None:
+    kept = ("--audit-file", "log.jsonl")
+    faults = [Fault(call="notice", status=403, times=None), Fault(call="get", status=400, times=None)]
+    with serving(Leonardo([a_machine(1)]), faults=faults) as server:
+        run(*delete(server, *kept))
+        for job, arguments, cause in (
+            ("notify-owners", ("--no-dry-run", "--notice-url", f"{server.url}/notices"), "tell its owner: denied"),
+            ("check-autopause", (), "to check: refused, HTTP 400"),
+        ):
+            shown = run(job, *delete(server, *kept, *arguments, "--output", "table")[1:]).out
+            told = run(
+                "review-audit-log", "run", "latest", "--job", job, "--from", "log.jsonl", "--output", "table"
+            ).out
+            assert all(re.search(rf"^1 x (failed|could not) {cause}: ", text, re.MULTILINE) for text in (shown, told))
 
 
 def test_records_that_go_into_a_file_leave_the_progress_on_the_terminal(tmp_path: Path) -> None:

@@ -16,9 +16,6 @@ class Failed(Protocol):
     def project(self) -> str | None: ...
 
     @property
-    def http_status(self) -> int | None: ...
-
-    @property
     def error(self) -> ErrorDetail | None: ...
 
 
@@ -26,6 +23,7 @@ class Example(NamedTuple):
     """The first of a cause."""
 
     answer: str
+    """What was not done, and what was answered: kind, status and message."""
     whom: str
     trace_id: str | None
 
@@ -34,28 +32,38 @@ class Causes:
     """What failed and why, the most frequent cause first."""
 
     def __init__(self) -> None:
-        self._counts: dict[Cause, int] = {}
-        self._examples: dict[Cause, Example] = {}
+        self.found: dict[Cause, tuple[int, Example]] = {}
+        """How often each, and its first example."""
 
     def add(self, what: str, failed: Failed) -> None:
         """One more, of which `what` says what was not done; without an answer there is nothing to group by."""
         if failed.error is None:
             return
-        name, trace_id = getattr(failed, "name", None), getattr(failed, "trace_id", None)
+        name, http_status, trace_id = (getattr(failed, field, None) for field in ("name", "http_status", "trace_id"))
         whom = f"{failed.project}/{name}" if name else failed.project or ALL_RUNTIMES
         message = failed.error.message
-        cause = (what, failed.http_status, failed.error.kind, _without_particulars(message, failed.project, name))
-        self._counts[cause] = self._counts.get(cause, 0) + 1
-        answer = f"{what}: {'' if failed.http_status is None else f'HTTP {failed.http_status}: '}{message}"
-        self._examples.setdefault(cause, Example(answer, whom, trace_id))
+        cause = (what, http_status, failed.error.kind, _without_particulars(message, failed.project, name))
+        status = "" if http_status is None else f", HTTP {http_status}"
+        self._note(cause, 1, Example(f"{what}: {failed.error.kind}{status}: {message}", whom, trace_id))
+
+    def include(self, others: "Causes") -> None:
+        """Those of another run too."""
+        for cause, (count, example) in others.found.items():
+            self._note(cause, count, example)
+
+    def _note(self, cause: Cause, more: int, example: Example) -> None:
+        count, first = self.found.get(cause, (0, example))
+        self.found[cause] = count + more, first
+
+    def most_frequent_first(self) -> list[tuple[int, Example]]:
+        return sorted(self.found.values(), key=lambda found: -found[0])
 
     def in_words(self) -> list[str]:
         """One line each."""
         return [
             f"{count:,} x {example.answer} ({'such as ' if count > 1 else ''}{example.whom}"
             + (f", trace {example.trace_id})" if example.trace_id else ")")
-            for cause, count in sorted(self._counts.items(), key=lambda item: -item[1])
-            for example in [self._examples[cause]]
+            for count, example in self.most_frequent_first()
         ]
 
 

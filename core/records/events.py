@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, Union
 
 import msgspec
 
-from core.records.outcome import OUTCOMES, Outcome, Severity
+from core.records.outcome import OUTCOMES, Outcome, Severity, in_words
 from core.rules.confirmation import Confirmation
 from core.rules.decision import Action, Decision, Reason
 from core.rules.disks import DiskReason
@@ -428,7 +428,7 @@ def runtime_audited(
     exchanged: Exchanged = NOT_EXCHANGED,
 ) -> RuntimeAudited:
     """The record of one judged runtime."""
-    sentence = f"{_beginning(outcome, decision.action)} {runtime.path}: {explanation}"
+    sentence = f"{in_words(outcome, decision.action)} {runtime.path}: {explanation}"
     threshold = runtime.autopause_threshold
     return RuntimeAudited(  # in the order of the fields: naming them takes eight times as long
         severity_of(outcome, decision.reason),
@@ -462,11 +462,6 @@ def runtime_audited(
         None if threshold is None else threshold // timedelta(minutes=1),
         seconds(decision.overdue),
     )
-
-
-@cache
-def _beginning(outcome: Outcome, action: Action) -> str:
-    return OUTCOMES[outcome].words.format(act="check" if action is Action.KEEP else action)
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
 from core.rules.confirmation import Confirmation
+from core.rules.decision import Action
 
 
 class Outcome(StrEnum):
@@ -96,6 +98,12 @@ CONFIRMATIONS = {
     Confirmation.NEVER_HAPPENED: Meaning("never happened", open=True),
     Confirmation.NOT_VISIBLE: Meaning("not visible", Severity.WARNING, open=True, failed=True, needs_person=True),
 }
+
+
+@cache
+def in_words(outcome: Outcome, action: str) -> str:
+    """What became of what was to be done; where that was nothing, a runtime was looked at."""
+    return OUTCOMES[outcome].words.format(act="check" if action == Action.KEEP else action)
 
 
 def outcomes_that(trait: Callable[[Meaning], bool]) -> frozenset[Outcome]:

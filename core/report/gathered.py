@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from heapq import heappush, heappushpop
 
 from core.exit_code import IN_WORDS, ExitCode
+from core.records.causes import Causes, Example
 from core.records.outcome import LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
@@ -189,7 +190,17 @@ class Gathered:
 
     def lines(self) -> list[RunLine]:
         """Each run in the order of time."""
-        return [run.line(self.now) for run in sorted(self._runs.values(), key=RunSummary.order)]
+        return [run.line(self.now) for run in self._in_time()]
+
+    def causes(self) -> list[tuple[int, Example]]:
+        """How often what failed why, with the newest example, the most frequent first."""
+        together = Causes()
+        for run in reversed(self._in_time()):
+            together.include(run.causes)
+        return together.most_frequent_first()
+
+    def _in_time(self) -> list[RunSummary]:
+        return sorted(self._runs.values(), key=RunSummary.order)
 
 
 def _failed_as_a_whole(record: Record) -> bool:

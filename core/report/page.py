@@ -193,5 +193,6 @@ def _page(gathered: Gathered, verdict: dict[str, Any], *, promised: Promised | N
         charts=list(charts(gathered, lines)),
         disks=gathered.disks.largest_first(),
         most_totals=MOST_TOTALS,
+        causes=gathered.causes(),
     )
     return page.translate(CONTROLS)

@@ -21,9 +21,9 @@ from core.records.outcome import (
     FAILED,
     FAILED_CONFIRMATIONS,
     NEEDS_A_PERSON,
-    OUTCOMES,
     PLANNED,
     Outcome,
+    in_words,
 )
 from core.records.reader import LONG_AGO, Record
 from core.review.about import TOLD, about_whom
@@ -323,9 +323,15 @@ def failed(record: Record) -> bool:
 
 
 def _what_failed(record: Record) -> str:
-    if record.outcome not in FAILED:
-        return "could not list"
-    return OUTCOMES[Outcome(record.outcome)].words.format(act=record.action)
+    match record.event:
+        case "project_unreadable":
+            return "could not list"
+        case "notice_failed":
+            return "could not tell its owner"
+        case _ if record.outcome in FAILED:
+            return in_words(Outcome(record.outcome), record.action)
+        case _:
+            return "could not read"
 
 
 def needs_person(record: Record) -> bool:
@@ -532,8 +538,7 @@ def _told(record: Record, started: Record | None) -> str:
         return record.message.replace(f" {record.path}", "")
     words = record.outcome.replace("_", " ")
     if record.outcome in list(Outcome):
-        act = "check" if record.action == Action.KEEP else record.action
-        words = OUTCOMES[Outcome(record.outcome)].words.format(act=act).removesuffix(":")
+        words = in_words(Outcome(record.outcome), record.action).removesuffix(":")
     if record.job == AUTOPAUSE_JOB and record.outcome == Outcome.KEPT:
         words = "autopause"
     told = f"{words}: {_explained(record, started)}"

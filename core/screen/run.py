@@ -22,7 +22,7 @@ from core.records.events import (
     RuntimeAudited,
     RuntimeMissing,
 )
-from core.records.outcome import FAILED, NEEDS_A_PERSON, OUTCOMES, PLANNED
+from core.records.outcome import FAILED, NEEDS_A_PERSON, PLANNED, in_words
 from core.rules.decision import Reason
 from core.screen.asking import agrees
 from core.screen.columns import TOTALS, View, calls_made, cells_of_total, promise_kept, together
@@ -110,7 +110,7 @@ class TableView(ProgressView):
             case DiskAudited() if self._view.is_row(event):
                 self._rows.append(event)
             case NoticeRequested() | NoticeFailed():
-                self._remarks.append((FAULT if isinstance(event, NoticeFailed) else "", event.message))
+                self._notice(event)
             case RunStarted():
                 self._rule = event.message.partition(": ")[2]
                 self._remarks = [
@@ -135,11 +135,16 @@ class TableView(ProgressView):
         if self._view.is_row(row):
             self._rows.append(row)
         if row.outcome in FAILED:
-            self._causes.add(OUTCOMES[row.outcome].words.format(act=row.action), row)
+            self._causes.add(in_words(row.outcome, row.action), row)
         if row.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
             self._remarks.append((WARNING, row.message))
         if row.failed_before is not None:
             self._remarks.append(("", f"{row.project}/{row.name} {row.failed_before}"))
+
+    def _notice(self, event: NoticeRequested | NoticeFailed) -> None:
+        self._remarks.append((FAULT if isinstance(event, NoticeFailed) else "", event.message))
+        if isinstance(event, NoticeFailed):
+            self._causes.add("could not tell its owner", event)
 
     def _show(self) -> None:
         rule = [Styled(f"The rule: {self._rule}.")] if self._rule else []
