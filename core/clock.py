@@ -124,21 +124,28 @@ class RunClock:
         return "records to be kept" if _For.RECORDS in kinds else None
 
     @asynccontextmanager
-    async def bound(self, seconds: float, *, act: bool = False) -> AsyncIterator[None]:
-        """Raise TimeoutError after `seconds`, or when the closing time comes.
+    async def bound(self, seconds: float) -> AsyncIterator[Callable[[], None]]:
+        """Raise TimeoutError after `seconds`, or when the closing time comes. What it yields is told that an act left.
 
-        A stop cuts it too: an act `GRACE` later, and a read where an act has left, since it may tell what became of
-        that; any other read at once. Raises OutOfTimeError where it cuts a read, and where nothing may start any more.
+        A stop cuts it too: an act that has left `GRACE` later, and a read after one, since it may tell what became of
+        that; anything else at once. Raises OutOfTimeError where it cuts what is no act or has not left, and where
+        nothing may start any more.
         """
         given = 0.0 if self.signalled else self._closes - self.monotonic()
         if given <= 0:
             raise OutOfTimeError
-        self._acted |= act
+        purpose = _For.READ
+
+        def act_left() -> None:
+            nonlocal purpose
+            purpose = self._bounds[timeout] = _For.ACT
+            self._acted = True
+
         try:
-            async with self._limit(min(seconds, given), _For.ACT if act else _For.READ):
-                yield
+            async with self._limit(min(seconds, given), purpose) as timeout:
+                yield act_left
         except TimeoutError:
-            if self.signalled and not act:
+            if self.signalled and purpose is not _For.ACT:
                 raise OutOfTimeError from None
             raise
 
@@ -153,11 +160,11 @@ class RunClock:
             yield
 
     @asynccontextmanager
-    async def _limit(self, seconds: float, purpose: _For) -> AsyncIterator[None]:
+    async def _limit(self, seconds: float, purpose: _For) -> AsyncIterator[asyncio.Timeout]:
         async with asyncio.timeout(seconds) as timeout:
             self._bounds[timeout] = purpose
             try:
-                yield
+                yield timeout
             finally:
                 del self._bounds[timeout]
 

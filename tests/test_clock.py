@@ -73,7 +73,9 @@ async def endless() -> None:
 
 
 async def bounded(clock: RunClock, seconds: float, *, act: bool = False) -> None:
-    async with clock.bound(seconds, act=act):
+    async with clock.bound(seconds) as act_left:
+        if act:
+            act_left()
         await endless()
 
 
@@ -247,8 +249,8 @@ def test_what_is_read_is_cut_at_once_by_a_stop_where_no_act_has_left() -> None:
 def test_what_is_read_after_an_act_gets_its_grace_since_it_may_tell_what_became_of_it() -> None:
     async def work(loop: LeapingLoop) -> None:
         clock = a_clock()
-        async with clock.bound(10, act=True):
-            pass
+        async with clock.bound(10) as act_left:
+            act_left()
         task = asyncio.create_task(bounded(clock, 75))
         await settle(loop)
         clock.stop()
@@ -424,7 +426,8 @@ def test_it_says_when_the_process_must_have_ended() -> None:
 
 def test_a_stop_while_a_bound_is_ending_changes_nothing() -> None:
     async def stopping(clock: RunClock) -> None:
-        async with clock.bound(0, act=True):
+        async with clock.bound(0) as act_left:
+            act_left()
             try:
                 await endless()
             finally:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from core.clock import RunClock
+from core.clock import OutOfTimeError, RunClock
 from core.leonardo.errors import ErrorKind, LeonardoError
 from core.leonardo.exchange import LARGEST_BODY, Answer, Connections, MethodRefusedError, Question
 from tests.conftest import Ended
@@ -71,6 +71,35 @@ def test_an_answer_tells_when_its_question_left_and_not_when_a_connection_was_so
             to = Connections(raw.url, clock=clock, timeout=5, count=1, methods={"GET"})
             async with to.exchange(question(leaving=leave), whole=True) as answer:
                 assert (answer.sent, answer.took) == (7.0, timedelta(0))
+            await to.aclose()
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("scheme", "left"), [("https", False), ("http", True)])
+def test_an_act_that_a_stop_cuts_is_an_act_only_where_it_has_left(*, scheme: str, left: bool) -> None:
+    async def ask() -> None:
+        over = asyncio.Event()
+
+        async def say_nothing(_: StreamWriter) -> None:
+            await over.wait()
+
+        clock = RunClock(deadline=timedelta(1), request_timeout=timedelta(seconds=5))
+        async with saying(say_nothing) as raw, asyncio.timeout(20):
+            to = Connections(raw.url.replace("http", scheme), clock=clock, timeout=10, count=1, methods={"DELETE"})
+
+            async def act() -> None:
+                async with to.exchange(question("DELETE"), whole=True):
+                    pass
+
+            task = asyncio.create_task(act())
+            while not (raw.requests if left else raw.connections):  # noqa: ASYNC110 - the other end of the same loop
+                await asyncio.sleep(0)
+            assert clock.waits_for == ("the answer to 1 act" if left else None)
+            clock.stop_now()
+            with pytest.raises(LeonardoError if left else OutOfTimeError):
+                await task
+            over.set()
             await to.aclose()
 
     asyncio.run(ask())

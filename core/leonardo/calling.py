@@ -252,8 +252,6 @@ class Calling:
             async with self._clock.bound(self._request_timeout):
                 token = await self._credentials.token(refused=refused)
         except TimeoutError:
-            if self._clock.signalled:
-                raise OutOfTimeError from None
             raise LeonardoError(ErrorKind.UNAVAILABLE, "no access token in time") from None
         except CredentialsError as error:
             raise LeonardoError(ErrorKind.DENIED, str(error)) from None

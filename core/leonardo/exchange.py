@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from core.clock import OutOfTimeError, RunClock
+from core.clock import RunClock
 from core.leonardo.errors import ErrorKind, LeonardoError
 
 LARGEST_BODY = 4 * 2**20
@@ -91,10 +91,13 @@ class Answer:
 class _Departure:
     """What httpcore tells of a request until its first byte is about to leave."""
 
-    def __init__(self, request: httpx.Request, leaving: Callable[[], Awaitable[None]], clock: RunClock) -> None:
+    def __init__(
+        self, request: httpx.Request, question: Question, clock: RunClock, act_left: Callable[[], None]
+    ) -> None:
         self._request = request
-        self._leaving = leaving
+        self._question = question
         self._clock = clock
+        self._act_left = act_left
         self._socket: Any = None
         self.sent = clock.monotonic()
         request.extensions["trace"] = self.trace
@@ -105,8 +108,10 @@ class _Departure:
         elif event == FIRST_BYTE:
             self._socket = None  # a connection's by now
             self._request.extensions.pop("trace")  # what follows need not be told
-            await self._leaving()
+            await self._question.leaving()
             self.sent = self._clock.monotonic()
+            if self._question.method != "GET":
+                self._act_left()
 
     async def hang_up(self) -> None:
         """Close what httpcore leaves open where a TLS handshake is cut short."""
@@ -151,9 +156,9 @@ class Connections:
         """
         connection = await self._idle.get()
         try:
-            with self._translated(question.method):
-                async with self._clock.bound(self._timeout, act=question.method != "GET"):
-                    answer, response = await self._answer(connection, question, whole=whole)
+            with _translated():
+                async with self._clock.bound(self._timeout) as act_left:
+                    answer, response = await self._answer(connection, question, act_left, whole=whole)
             try:
                 yield answer
             finally:
@@ -162,7 +167,7 @@ class Connections:
             self._idle.put_nowait(connection)
 
     async def _answer(
-        self, connection: NarrowTransport, question: Question, *, whole: bool
+        self, connection: NarrowTransport, question: Question, act_left: Callable[[], None], *, whole: bool
     ) -> tuple[Answer, httpx.Response]:
         request = httpx.Request(
             question.method,
@@ -172,7 +177,7 @@ class Connections:
             content=question.content or None,
             extensions={"timeout": {}},  # `RunClock.bound` cuts the exchange as a whole
         )
-        departure = _Departure(request, question.leaving, self._clock)
+        departure = _Departure(request, question, self._clock, act_left)
         try:
             response = await connection.handle_async_request(request)
         except BaseException:
@@ -181,35 +186,34 @@ class Connections:
         sent = departure.sent
         took, received = timedelta(seconds=self._clock.monotonic() - sent), self._clock.wall()
         body = await _body(response) if whole or not response.is_success else b""
-        chunks = self._chunks(response, question.method)
+        chunks = self._chunks(response)
         return Answer(response.status_code, response.headers, sent, took, received, body, chunks), response
 
-    async def _chunks(self, response: httpx.Response, method: str) -> AsyncIterator[bytes]:
+    async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
         """The rest of the answer as it comes, each part of it within the time for one answer."""
         chunks = aiter(response.aiter_bytes())
         while True:
-            with self._translated(method):
+            with _translated():
                 async with self._clock.bound(self._timeout):
                     chunk = await anext(chunks, None)
             if chunk is None:
                 return
             yield chunk
 
-    @contextmanager
-    def _translated(self, method: str) -> Iterator[None]:
-        """The HTTP library's failures in our words."""
-        try:
-            yield
-        except TimeoutError:
-            if self._clock.signalled and method == "GET":
-                raise OutOfTimeError from None
-            raise LeonardoError(ErrorKind.UNAVAILABLE, "no answer in time") from None
-        except httpx.DecodingError as error:
-            raise LeonardoError(ErrorKind.UNREADABLE, f"the body cannot be decoded: {error}") from None
-        except httpx.TransportError as error:
-            # What is no HTTP is quoted behind the reason, at any length and with whatever it hands back to us.
-            reason = QUOTED.split(str(error), maxsplit=1)[0] or "the connection broke"
-            raise LeonardoError(ErrorKind.UNAVAILABLE, f"{type(error).__name__}: {reason}") from None
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The HTTP library's failures in our words."""
+    try:
+        yield
+    except TimeoutError:
+        raise LeonardoError(ErrorKind.UNAVAILABLE, "no answer in time") from None
+    except httpx.DecodingError as error:
+        raise LeonardoError(ErrorKind.UNREADABLE, f"the body cannot be decoded: {error}") from None
+    except httpx.TransportError as error:
+        # What is no HTTP is quoted behind the reason, at any length and with whatever it hands back to us.
+        reason = QUOTED.split(str(error), maxsplit=1)[0] or "the connection broke"
+        raise LeonardoError(ErrorKind.UNAVAILABLE, f"{type(error).__name__}: {reason}") from None
 
 
 @cache  # the same for each of many clients
