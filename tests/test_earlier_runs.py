@@ -318,3 +318,13 @@ def test_a_runtime_of_another_project_in_the_list_of_one_is_not_touched(run: Run
     assert ended.outcome("terra-9/all-of-us-9") == ("keep", "foreign_project", "kept")
     assert ended.outcome("terra-1/all-of-us-1") == ("delete", "max_age", "deletion_accepted")
     assert ended.finished["failed"] == ["terra-9/all-of-us-9"]
+
+
+def test_a_runtime_that_another_projects_list_holds_too_is_decided_once_for_verify(run: Run) -> None:
+    machine = a_machine(9, project="terra-9")
+    other = json.dumps(machine.list_item()).encode()
+    with serving(Leonardo([machine], raw_rows=[("terra-1", other)])) as server:
+        projects = ("--project", "terra-1", "--project", "terra-9")
+        ended = run(*delete(server, LIVE, *projects, "--audit-file", "audit.jsonl"))
+    assert ended.finished["reasons"] == {"foreign_project": 1, "max_age": 1}
+    assert run("review-audit-log", "verify", "--from", "audit.jsonl").code == 0

@@ -77,7 +77,7 @@ class Task:
         self._standing.add(record, alike)
         if alike.failed:
             self.tally.failed[record.path] += 1
-        if not alike.malformed:
+        if alike.judged:
             again = self._incarnations.add(record, alike)
             if again is not None:
                 self._findings.append(found(Kind.INCARNATION, record, again))
