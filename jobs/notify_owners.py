@@ -106,6 +106,7 @@ async def _receiver(running: Running) -> AsyncIterator[Receiver | None]:
         credentials=credentials,
         timeout=settings.request_timeout.total_seconds(),
         count=settings.write_concurrency,
+        connect=running.connect,
     )
     try:
         yield receiver

@@ -1,10 +1,12 @@
 """The site's receiver of notices: posts what it takes, again where that may help; what is told lives in `notices`."""
 
+from collections.abc import Callable
+
 from core import __version__
 from core.clock import RunClock
 from core.leonardo.calling import Credentials
 from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError, asked_to_wait, error_from_answer
-from core.leonardo.exchange import Connections, Question
+from core.leonardo.exchange import Connections, Question, Wire
 
 MAY_PASS = (ErrorKind.UNAVAILABLE, ErrorKind.THROTTLED)
 TRIES = 5
@@ -21,14 +23,23 @@ class Receiver:
     """Behind one URL; close it in the end."""
 
     def __init__(
-        self, url: str, *, clock: RunClock, credentials: Credentials | None, timeout: float, count: int
+        self,
+        url: str,
+        *,
+        clock: RunClock,
+        credentials: Credentials | None,
+        timeout: float,
+        count: int,
+        connect: Callable[[], Wire] | None = None,
     ) -> None:
-        """Raises ValueError where the URL cannot be asked."""
+        """Without `connect`, over TCP. Raises ValueError where the URL cannot be asked."""
         self._clock = clock
         self._credentials = credentials
         self._timeout = timeout
         self._path = "/" if url.endswith("/") else ""
-        self._connections = Connections(url, clock=clock, timeout=timeout, count=count, methods={"POST"})
+        self._connections = Connections(
+            url, clock=clock, timeout=timeout, count=count, methods={"POST"}, connect=connect
+        )
 
     async def aclose(self) -> None:
         await self._connections.aclose()

@@ -8,6 +8,7 @@ from typing import Protocol
 from core.background import Background, in_background
 from core.clock import RunClock, utc_now
 from core.leonardo.client import Leonardo
+from core.leonardo.exchange import Wire
 from core.records import events
 from core.records.writer import AuditLog
 from core.rules.policy import Policy
@@ -75,6 +76,8 @@ class Running:
     leonardo: Leonardo
     watcher: Watcher
     background: Background = in_background
+    connect: Callable[[], Wire] | None = None
+    """What carries requests to others than Leonardo; None is TCP."""
 
     @property
     def names_creators(self) -> bool:
