@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tests.lives.history import DAY, HOUR, Life, Run
 from tests.lives.living import quietly
 from tests.lives.process import Process
+from tests.lives.remains import Remains
 from tests.lives.wire import Exchange
 from tests.lives.world import World
 
@@ -70,7 +71,7 @@ class Orderly(World):
             super().on_the_way(exchange, seconds, what)
             return
         answered = exchange.served_at is not None
-        word = f"{'answer' if answered else 'request'} {exchange.method} {exchange.path}"
+        word = f"{'answer' if answered else 'request'} {exchange.target.kind} {exchange.path}"
         self.pending.append(Pending(exchange.process, word, what, may_be_lost=answered))
 
     def disk_works(self, process: Process, seconds: float, what: Callable[[], None]) -> None:
@@ -129,8 +130,9 @@ class Orderly(World):
         if self.log.size:
             Run(job="confirm-deletions").come(self)
             self.pass_time(HOUR)
-            self.oracle.confirmed(self.processes[-1])
-            self.oracle.log_is_whole()
+            remains = Remains(self)
+            remains.confirmed(self.processes[-1])
+            remains.log_is_whole()
 
 
 class Explored(NamedTuple):

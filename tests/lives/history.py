@@ -1,6 +1,6 @@
 """What a life is made of, drawn from one number: a fleet, and what happens one after the other, as plain values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.roles import Role
 from core.settings.fields import Settings
 from tests.lives.process import Process
+from tests.lives.rule import SWEEPS
 
 if TYPE_CHECKING:
     from tests.lives.world import World
@@ -40,11 +41,33 @@ FAULTS = (
     *("429", "401"),
     *("404", "404 by Sam", "garbage", "garbage after all", "breaks off", "clock is wrong", "refused", "slow connect"),
 )
-USES = ("touch", "touch", "stop", "start", "reset", "delete", "label", "create")
+USES = (
+    *(
+        "touch",
+        "touch",
+        "touch",
+        "stop",
+        "stop",
+        "start",
+        "start",
+        "reset",
+        "reset",
+        "delete",
+        "delete",
+        "label",
+        "label",
+    ),
+    *("create", "create", "create in vain", "delete_disk"),
+)
 SINK_FAULTS = ("fails", "fails to sync", "hangs", "is slow", "lies")
 EXEMPT_FOR = 9 * DAY
-OF_A_PLAN = ("projects", "only", "spare_possibly_busy", "delete_errored", "notice_period")
+OF_A_POLICY = ("spare_possibly_busy", "delete_errored", "notice_period")
+OF_A_PLAN = ("projects", "only", *OF_A_POLICY)
 """What a run that is held to a plan has from it: its policy must be the same."""
+OWNERS = ("ada@example.org", "ben@example.org", "researcher@example.org")
+NOTICES_URL = "http://localhost:1/notices"
+LARGE = 0.08
+"""How many fleets are larger than what caps and guards let pass in any case."""
 MOST_STEPS = 160
 MOMENT = 2e-6
 """Seconds between two processes: no two begin at the very same instant."""
@@ -57,7 +80,9 @@ def settings_of(begin: datetime) -> Settings:
         Exemption(until=begin + timedelta(seconds=EXEMPT_FOR), reason="a course", project="terra-exempt"),
         Exemption(until=begin + timedelta(days=60), reason="needed", label=("needed=yes",)),
     )
-    base = Settings(leonardo_url="http://localhost:1", auth="none", environment="prod", output="json")
+    base = Settings(
+        leonardo_url="http://localhost:1", auth="none", environment="prod", output="json", notice_url=NOTICES_URL
+    )
     return base.model_copy(update={"exemptions": exemptions})
 
 
@@ -103,6 +128,11 @@ class Run(Event):
             planned = frozenset(int(e.runtime_id or 0) for e in audited if e.outcome in PLANNED)
             chosen |= {name: getattr(plans[-1].settings, name) for name in OF_A_PLAN}
             chosen |= {"plan": str(world.keep_plan(plans[-1])), "dry_run": False}
+        if self.job == "notify-owners":
+            sweeps = [
+                p.settings for p in world.processes if p.job == "delete-old-runtimes" and p.settings.swept is None
+            ]
+            chosen |= {name: getattr(sweeps[-1], name) for name in OF_A_POLICY if sweeps}
         if self.tasks > 1:
             chosen.setdefault("projects", PROJECTS)
         settings = settings_of(world.at(0)).model_copy(update=chosen)
@@ -134,10 +164,16 @@ class Use(Event):
 
     def happen(self, world: "World") -> None:
         with suppress(RefusedError):
-            if self.what == "create":
-                name = f"all-of-us-{self.place % 8}"
-                world.users.create(PROJECTS[self.place % len(PROJECTS)], name)
-                world.tell(f"a user creates {name}")
+            if self.what.startswith("create"):
+                name, project = f"all-of-us-{self.place % 8}", PROJECTS[self.place % len(PROJECTS)]
+                owner = OWNERS[self.place % len(OWNERS)]
+                world.users.create(project, name, creator=owner, comes_to_be=self.what == "create")
+                world.tell(f"a user does {self.what} {project}/{name}")
+                return
+            if self.what == "delete_disk":
+                numbers = list(world.leonardo.disks)
+                world.users.delete_disk(numbers[self.place % len(numbers)] if numbers else 0)
+                world.tell(f"a user deletes disk {numbers[self.place % len(numbers)]}")
                 return
             living = world.living()
             if living:
@@ -175,15 +211,18 @@ class Turn(Event):
                 world.slow = 20.0
             case "deletions hang":
                 world.leonardo.deletion_takes = None
+            case "moves hang":
+                world.leonardo.move_takes = None
+            case "odd rows":
+                world.odd_rows = True
             case "role":
                 world.leonardo.roles[self.project] = self.role
-                world.roles_given_at = world.roles_given_at if self.role is Role.NONE else world.now
             case "calm":
-                world.database_is_down, world.slow = False, 0.0
+                world.database_is_down = world.odd_rows = False
+                world.slow = 0.0
                 world.leonardo.roles.clear()
-                world.roles_given_at = world.now
                 world.faults.clear()
-                world.leonardo.deletion_takes = timedelta(seconds=5)
+                world.leonardo.deletion_takes = world.leonardo.move_takes = timedelta(seconds=5)
         world.tell(f"{self.what} {self.project} {self.role if self.what == 'role' else ''}".rstrip())
 
 
@@ -242,6 +281,8 @@ class Life:
     history: tuple[Event, ...]
     has_cloud: bool = False
     pauses_idle: bool = True
+    tells: bool = False
+    """Whether in the end owners are told before anything goes."""
     raw_rows: tuple[tuple[str | None, bytes], ...] = field(default=())
 
     def machines(self, begin: datetime) -> Iterator[Machine]:
@@ -259,18 +300,21 @@ class Life:
 def life_of(seed: int) -> Life:
     """The life of this number."""
     random = Random(seed)  # noqa: S311 - the same life for the same seed is the point
-    fleet = tuple(_machine(random, number) for number in range(random.randint(2, 9)))
+    size = random.randint(12, 26) if random.random() < LARGE else random.randint(2, 9)
+    projects = PROJECTS if size < 10 else random.choice((PROJECTS, PROJECTS[:2], PROJECTS[:1]))
+    fleet = tuple(_machine(random, number, projects) for number in range(size))
     history: list[Event] = []
     for _ in range(random.randint(3, 6)):
         history += _bout(random)
     raw = ((random.choice(PROJECTS), b'{"id":"nobody"}'),) if random.random() < 0.05 else ()
-    return Life(seed, fleet, tuple(history), random.random() < 0.4, random.random() < 0.7, raw)
+    return Life(seed, fleet, tuple(history), random.random() < 0.4, random.random() < 0.7, random.random() < 0.1, raw)
 
 
-def _machine(random: Random, number: int) -> tuple[tuple[str, Any], ...]:
+def _machine(random: Random, number: int, projects: Sequence[str]) -> tuple[tuple[str, Any], ...]:
     about: dict[str, Any] = {
-        "project": random.choice(PROJECTS),
+        "project": random.choice(projects),
         "name": f"all-of-us-{number}",
+        "creator": random.choice(OWNERS),
         "age": random.choice(AGES) + random.random(),
         "idle": random.choice(IDLE) + random.random(),
         "status": random.choice((TrueStatus.RUNNING, TrueStatus.STOPPED, TrueStatus.STOPPED)),
@@ -299,7 +343,10 @@ def _bout(random: Random) -> Iterator[Event]:
     yield Use(after=random.choice(GAPS) + random.random(), what=random.choice(USES), place=random.randrange(9))
     for _ in range(random.choice((0, 0, 1, 2, 4))):
         yield _before(random)
-    if random.random() < 0.1:
+    chance = random.random()
+    if chance < 0.07:
+        yield from _with_notices(random)
+    elif chance < 0.17:
         yield Run(options=(("dry_run", True),))
         yield Use(after=random.choice((HOUR, 5 * HOUR, 20 * HOUR)), what=random.choice(USES), place=random.randrange(9))
         yield Run(by_plan=True, options=(("allow_empty", True),))
@@ -313,6 +360,21 @@ def _bout(random: Random) -> Iterator[Event]:
     yield Turn(after=random.choice((0.5, 4 * MINUTE, HOUR)) if random.random() < 0.8 else HOUR, what="calm")
 
 
+def _with_notices(random: Random) -> Iterator[Event]:
+    """A run that finds what is due, owners who are told, and a run that acts once they have had their time."""
+    period = random.choice((timedelta(hours=1), timedelta(days=1)))
+    policy = (("notice_period", period), ("allow_empty", True))
+    yield Run(options=(*policy, ("dry_run", random.random() < 0.5)))
+    for _ in range(random.choice((0, 0, 1))):
+        yield _before(random)
+    yield Run(after=random.choice((0.0, 60.0, 5 * HOUR)), job="notify-owners", options=(("dry_run", False),))
+    for _ in range(random.choice((0, 0, 1))):
+        yield _during(random)
+    later = period.total_seconds() + random.choice((-30.0, 5.0, HOUR))
+    yield Use(after=later, what=random.choice(USES), place=random.randrange(9))
+    yield Run(options=(*policy, ("dry_run", False)))
+
+
 def _before(random: Random) -> Event:
     chance = random.random()
     if chance < 0.35:
@@ -321,7 +383,7 @@ def _before(random: Random) -> Event:
         return _weather(random, 0)
     if chance < 0.9:
         return Turn(what="role", project=random.choice(PROJECTS), role=random.choice(tuple(Role)))
-    return Turn(what=random.choice(("database fails", "slow", "deletions hang")))
+    return Turn(what=random.choice(("database fails", "slow", "deletions hang", "moves hang", "odd rows", "odd rows")))
 
 
 def _weather(random: Random, steps: int) -> Event:
@@ -338,7 +400,12 @@ def _run(random: Random, steps: int = 0) -> Event:
         job, options = "confirm-deletions", {}
     elif chance < 0.2:
         job, options["stop_overdue"] = "check-autopause", random.random() < 0.7
-    tasks = 2 if job != "confirm-deletions" and "only" not in options and random.random() < 0.08 else 1
+    elif chance < 0.23:
+        job, options = "check-disks", {}
+    elif chance < 0.25:
+        job, options = "notify-owners", {"dry_run": random.random() < 0.2}
+    shared = job in SWEEPS and "only" not in options and random.random() < 0.08
+    tasks = random.choice((2, 2, 3)) if shared else 1
     if tasks > 1 and random.random() < 0.5:
         options["max_acts"] = tasks
     clock = random.choice((0.0,) * 50 + (140.0, -140.0, 290.0, -290.0, 400.0, -4000.0))
@@ -367,13 +434,16 @@ def _options(random: Random) -> dict[str, Any]:
         "max_acts": random.choice((1, 2)),
         "at_most": random.choice((1, 2)),
         "except": tuple(f"terra-{number}/all-of-us-{random.randrange(9)}" for number in (1, 2, 3)),
-        "notice_period": timedelta(days=random.choice((1, 2))),
+        "max_act_share": 1.0,
+        "allow_shrunken": True,
         "allow_empty": True,
         "write_concurrency": 1,
         "read_concurrency": 1,
         "deadline": timedelta(seconds=random.choice((91, 100, 150))),
     }
     rare = {name: value for name, value in others.items() if random.random() < 0.1}
+    if random.random() < 0.02:
+        rare["notice_period"] = timedelta(days=1)
     return {"dry_run": random.random() < 0.25, **scope, **rare}
 
 

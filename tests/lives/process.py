@@ -5,11 +5,11 @@ import math
 import os
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
-from urllib.parse import unquote
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from core.clock import GRACE, LAST_WORDS, LEAVING, OutOfTimeError, RunClock
 from core.exit_code import ExitCode
@@ -20,20 +20,22 @@ from core.run.running import Job, Nobody, Running
 from core.run.task import Task
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
-from jobs import check_autopause, confirm_deletions, delete_old_runtimes
+from jobs import check_autopause, check_disks, confirm_deletions, delete_old_runtimes, notify_owners
 from tests.lives.loop import Loop
 from tests.lives.sinks import VirtualCloud, VirtualFile, VirtualSink
-from tests.lives.wire import Delivered, Exchange, VirtualWire
+from tests.lives.wire import Delivered, Exchange, Target, VirtualWire
 
 if TYPE_CHECKING:
     from tests.lives.world import World
 
 P = ParamSpec("P")
 T = TypeVar("T")
-JOBS = {job.NAME: job.main for job in (delete_old_runtimes, check_autopause, confirm_deletions)}
+JOBS = {
+    job.NAME: job.main for job in (delete_old_runtimes, check_autopause, confirm_deletions, check_disks, notify_owners)
+}
 BOOTED = 1000.0
-MILLISECOND = timedelta(milliseconds=1)
 """What the clock that nobody sets shows as the world begins."""
+MILLISECOND = timedelta(milliseconds=1)
 
 
 async def at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -65,8 +67,8 @@ class Process:
     sinks: list[VirtualSink] = field(default_factory=list)
     planned: frozenset[int] | None = None
     """The ids that its plan allows."""
-    refused: Counter[str] = field(default_factory=Counter)
-    """Requests by path for which there was no connection."""
+    refused: Counter[Target] = field(default_factory=Counter)
+    """Requests for which there was no connection."""
     failed_before: frozenset[str] = frozenset()
     """What live runs of the last days have named as failed."""
     hold_until: float = 0.0
@@ -142,6 +144,7 @@ class Process:
         self.sinks = [VirtualFile(self, "file"), *([VirtualCloud(self, "cloud")] if self.world.has_cloud else [])]
         audit = AuditLog(identity, self.sinks, now=self.clock.wall, seen_by=self._seen, in_time=self.clock.for_records)
         methods = {"GET"} if settings.dry_run or job.method is None else {"GET", job.method}
+        wire = partial(VirtualWire, self)
         leonardo = Leonardo(
             settings.leonardo_url or "",
             clock=self.clock,
@@ -151,13 +154,13 @@ class Process:
             write_concurrency=settings.write_concurrency,
             methods=methods,
             user_agent="lives",
-            connect=lambda: VirtualWire(self),
+            connect=wire,
             new_trace_id=self._new_trace_id,
         )
 
         async def live() -> int:
             async with leonardo:
-                return await work(Running(settings, task, self.clock, audit, leonardo, Nobody(), at_once))
+                return await work(Running(settings, task, self.clock, audit, leonardo, Nobody(), at_once, wire))
 
         self._task = self.loop.create_task(live())
         self.world.later(settings.deadline.total_seconds(), self._end_in_time)
@@ -237,21 +240,16 @@ class Process:
     def _new_trace_id(self) -> str:
         return f"{self.number:016x}{len(self.exchanges):016x}"
 
-    def departs(self, method: str, target: bytes, fault: str) -> Exchange:
+    def departs(self, target: Target, query: bytes, notices: Sequence[dict[str, Any]], fault: str) -> Exchange:
         """The first byte of a request leaves."""
-        path, _, query = target.partition(b"?")
-        segments = [unquote(part) for part in path.decode().split("/")[4:]]
         exchange = Exchange(
             process=self,
             number=len(self.exchanges),
-            method=method,
-            project=segments[1] if len(segments) > 1 else None,
-            name=segments[2] if len(segments) > 2 else None,
-            disks=segments[0] == "disks",
-            stop=segments[-1] == "stop",
+            target=target,
             query=query,
             departed=self.monotonic(),
             answer=self.loop.create_future(),
+            notices=notices,
             fault=fault,
         )
         self.exchanges.append(exchange)
@@ -267,7 +265,7 @@ class Process:
             exchange.delivered, exchange.delivered_at = answer, self.monotonic()
             exchange.offset = self.ahead
             exchange.wall_at = (self.wall() - self.world.at(0)) // MILLISECOND
-            if answer.status in (429, 503) and "retry-after" in answer.headers:
+            if exchange.asks_to_wait and not exchange.notices:
                 wait = max(1.0, float(answer.headers["retry-after"]))
                 self.hold_until = max(self.hold_until, self.monotonic() + wait)
         exchange.answer.set_result(answer)

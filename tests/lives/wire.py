@@ -1,10 +1,12 @@
 """Carries a process's requests to Leonardo and the answers back, without a socket; what befalls them is the world's."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 import httpx
+import msgspec
 
 from core.leonardo.exchange import FIRST_BYTE
 
@@ -40,23 +42,52 @@ class Delivered(NamedTuple):
     """The connection breaks before the end of the body."""
 
 
+class Target(NamedTuple):
+    """What a request is about."""
+
+    kind: str
+    """As the closing record counts it, or `notice`."""
+    project: str | None = None
+    name: str | None = None
+
+    @property
+    def path(self) -> str:
+        return f"{self.project}/{self.name}"
+
+
+NOTICES = "/notices"
+"""Where owners are told, on the same host."""
+KINDS = {"GET": "get", "DELETE": "delete", "POST": "stop"}
+
+
+def target_of(method: str, path: str) -> Target:
+    if path == NOTICES:
+        return Target("notice")
+    things, *rest = [unquote(part) for part in path.split("/")[4:]]
+    project, name = [*rest[:2], None, None][:2]
+    listed = "disks" if things == "disks" else "list"
+    return Target(listed if name is None else KINDS[method], project, name)
+
+
 @dataclass(slots=True)
 class Exchange:
     """One request of one process, what Leonardo did about it, and what the process was told."""
 
     process: "Process"
     number: int
-    method: str
-    project: str | None
-    name: str | None
-    disks: bool
-    stop: bool
+    target: Target
     query: bytes
     departed: float
     """By the process's own clock, as the first byte left."""
     answer: "Future[Delivered | Exception]"
+    notices: Sequence[dict[str, Any]] = ()
+    """What owners are told."""
     shown: tuple[State, ...] = ()
     """What Leonardo's own answer shows."""
+    disk_ids: tuple[int, ...] = ()
+    """The disks that it lists, or of the runtimes that it lists."""
+    blind: bool = False
+    """Whether the caller had no role on the project as Leonardo looked."""
     meant: int = 0
     """The id of the runtime that an act is to befall: its name may be another's once it arrives."""
     served_at: float | None = None
@@ -73,11 +104,33 @@ class Exchange:
 
     @property
     def path(self) -> str:
-        return f"{self.project}/{self.name}"
+        return self.target.path
+
+    @property
+    def project(self) -> str | None:
+        return self.target.project
 
     @property
     def is_act(self) -> bool:
-        return self.method != "GET"
+        return self.target.kind in ("delete", "stop")
+
+    @property
+    def is_list(self) -> bool:
+        return self.target.kind in ("list", "disks")
+
+    @property
+    def is_look(self) -> bool:
+        return self.target.kind == "get"
+
+    @property
+    def asks_to_wait(self) -> bool:
+        return self.delivered is not None and "retry-after" in self.delivered.headers
+
+    @property
+    def failed(self) -> bool:
+        """Whether an act's answer is neither a yes nor that it cannot be just now."""
+        answer = self.delivered
+        return answer is not None and (answer.status not in (202, 409) or answer.breaks_off)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -101,14 +154,16 @@ class VirtualWire(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         process = self.process
-        fault = process.world.weather(process, request.method)
+        target = target_of(request.method, request.url.path)
+        fault = process.world.weather(request.method)
         if fault == "refused":
-            process.refused[f"{request.method} {request.url.path}"] += 1
+            process.refused[target] += 1
             raise httpx.ConnectError("connection refused")
         if fault == "slow connect":
             await process.sleep(process.world.random.choice((2.0, 9.9, 10.1, 30.0)))
         await request.extensions["trace"](FIRST_BYTE, {})
-        exchange = process.departs(request.method, request.url.raw_path, fault)
+        notices = msgspec.json.decode(request.content) if target.kind == "notice" else ()
+        exchange = process.departs(target, request.url.query, notices, fault)
         answer = await exchange.answer
         if isinstance(answer, Exception):
             raise answer

@@ -3,7 +3,8 @@
 import math
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,13 +18,15 @@ from typing import TYPE_CHECKING
 import httpx
 import msgspec
 
+from core.sandbox.disk import Disk
 from core.sandbox.installation import RefusedError
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import Machine, TrueStatus
-from core.sandbox.roles import GRANTED, Role
+from core.sandbox.roles import Role
 from core.sandbox.users import Users
-from tests.lives.oracle import MILLISECOND, Oracle
+from tests.lives.oracle import Oracle
 from tests.lives.process import Process
+from tests.lives.rule import MILLISECOND
 from tests.lives.wire import Delivered, Exchange, State
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ HOUR, DAY = 3600.0, 86400.0
 LATENCIES = (0.004, 0.012, 0.02, 0.03, 0.05, 0.08, 0.011, 0.4, 0.025, 0.9, 0.007, 0.06, 2.5)
 """Seconds on the way to Leonardo or back; so many that they are no measure of anything else."""
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+ODD = 0.4
+"""How often a list holds an odd row while lists do."""
 SAM = "org.broadinstitute.dsde.workbench.leonardo.auth.SamException"
 TEXT, JSON, HTML = "text/plain; charset=UTF-8", "application/json", "text/html"
 BROKEN = b'"There was an internal server error."'
@@ -98,12 +103,15 @@ class World:
             list(life.machines(BEGIN)), now=self.instant, pauses_idle=life.pauses_idle, raw_rows=life.raw_rows
         )
         self.users = Users(self.leonardo)
+        self.told: defaultdict[int, list[tuple[datetime, float]]] = defaultdict(list)
+        """By runtime, from when on its owner was told that it may go, and when."""
         self.log = LogFile(log)
         self.processes: list[Process] = []
         self.faults: list[tuple[str, str]] = []
         """What befalls the next requests of a method (or any), in order."""
-        self.roles_given_at = 0.0
         self.database_is_down = False
+        self.odd_rows = False
+        """Whether lists hold rows twice, and those of other projects."""
         self.slow = 0.0
         """Seconds that the back end takes before it looks at anything."""
         self.oracle = Oracle(self)
@@ -202,7 +210,7 @@ class World:
 
     # the network
 
-    def weather(self, _: Process, method: str) -> str:
+    def weather(self, method: str) -> str:
         """What befalls a request of this method that is about to leave."""
         for number, (of, fault) in enumerate(self.faults):
             if of in ("any", method):
@@ -215,9 +223,9 @@ class World:
 
     def carry(self, exchange: Exchange) -> None:
         """A request is on its way."""
-        if exchange.is_act or exchange.fault:
+        if exchange.is_act or exchange.notices or exchange.fault:
             befalls = f", {exchange.fault}" if exchange.fault else ""
-            self.tell(f"{exchange.process.run_id}: {exchange.method} {exchange.path}{befalls}")
+            self.tell(f"{exchange.process.run_id}: {exchange.target.kind} {exchange.path}{befalls}")
         delay = self._latency() + self.slow
         match exchange.fault:
             case "request is lost":
@@ -250,7 +258,7 @@ class World:
 
     def _serve_twin(self, exchange: Exchange) -> None:
         """A proxy on the way repeats what it deems harmless; its own answer to that nobody reads."""
-        if exchange.is_act:
+        if exchange.is_act or exchange.notices:
             with suppress(RefusedError):
                 self._own_answer(exchange)
 
@@ -259,7 +267,8 @@ class World:
         fault = exchange.fault
         delay = self._latency()
         answer = self._instead(fault)
-        if answer is None or fault.endswith("after all"):
+        says_yes = answer is not None and answer.status == 200
+        if answer is None or fault.endswith("after all") or (exchange.notices and says_yes):
             own = self._answer(exchange)
             if answer is None:
                 answer, exchange.true = own, fault != "breaks off"
@@ -306,31 +315,60 @@ class World:
 
     def _own_answer(self, exchange: Exchange) -> bytes:
         """By its own rules. Raises RefusedError."""
-        leonardo, project, name = self.leonardo, exchange.project, exchange.name
-        if exchange.disks:
-            return b"[" + b",".join(leonardo.disk_rows(project, {})) + b"]"
-        if name is None or project is None:
-            body = b"[" + b",".join(leonardo.rows(project, {})) + b"]"
-            exchange.shown = tuple(self.states(project))
-            return body
-        if not exchange.is_act:
+        leonardo, (kind, project, name) = self.leonardo, exchange.target
+        exchange.blind = leonardo.roles.get(project or "") is Role.NONE
+        match kind, project, name:
+            case "notice", _, _:
+                for notice in exchange.notices:
+                    about = notice["data"]
+                    self.told[int(about["runtime_id"])].append((datetime.fromisoformat(about["not_before"]), self.now))
+                return b"taken"
+            case "disks", _, _:
+                rows = list(leonardo.disk_rows(project, {}))
+                exchange.disk_ids = tuple(
+                    disk.id
+                    for disk in leonardo.disks.values()
+                    if project in (None, disk.project) and self._is_seen(disk)
+                )
+                return b"[" + b",".join(rows) + b"]"
+            case "list", _, _:
+                return self._list(exchange, project)
+        assert project is not None and name is not None  # noqa: PT018
+        if kind == "get":
             body = leonardo.get(project, name)
             exchange.shown = (self.state(leonardo.machine(project, name)),)
             return body
         machine = leonardo.machine(project, name)
-        if exchange.stop:
+        if kind == "stop":
             leonardo.stop(project, name)
         else:
             leonardo.delete(project, name, delete_disk="false")
         self.oracle.obeyed(exchange, machine)
         return b"accepted"
 
-    def states(self, project: str | None) -> Iterator[State]:
-        """What the caller may see."""
-        roles = self.leonardo.roles
-        for machine in self.leonardo.living(project):
-            if "status" in GRANTED[roles.get(machine.project, Role.OWNER)]:
-                yield self.state(machine)
+    def _list(self, exchange: Exchange, project: str | None) -> bytes:
+        """Leonardo's own list, and perhaps a row twice, or one of another project."""
+        leonardo = self.leonardo
+        rows = list(leonardo.rows(project, {}))
+        seen = [machine for machine in leonardo.living(project) if self._is_seen(machine)]
+        elsewhere = [machine for machine in leonardo.living() if project not in (None, machine.project)]
+        for machines in (seen, elsewhere) if self.odd_rows else ():
+            if machines and self.random.random() < ODD:
+                odd = self.random.choice(machines)
+                seen.append(odd)
+                rows.append(odd.row(keep=True))
+        exchange.shown = tuple(map(self.state, seen))
+        exchange.disk_ids = tuple(
+            number
+            for machine in seen
+            if (number := machine.persistent_disk_id) is not None and project in (None, machine.project)
+        )
+        return b"[" + b",".join(rows) + b"]"
+
+    def _is_seen(self, thing: Machine | Disk) -> bool:
+        """Whether the caller may see it."""
+        role = self.leonardo.roles.get(thing.project, Role.OWNER)
+        return role is not Role.NONE or thing.creator == self.leonardo.caller
 
     def state(self, machine: Machine) -> State:
         return State(
