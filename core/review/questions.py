@@ -170,7 +170,7 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
     failures: list[str]
     """Whom, and why, in words."""
     remarks: list[str]
-    """What guards said, which exemptions match nothing, and which newer runs have not finished."""
+    """What guards said, which exemptions match nothing, which acts have no outcome, and which newer runs go on."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -392,8 +392,13 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
     left_standing: list[ActLine] = []
     confirmations: list[Confirmed] = []
     spared: Counter[str] = Counter()
+    announced: dict[str | None, str] = {}
     for record in chosen:
         seen.add(record)
+        if record.event in ("deletion_requested", "stop_requested"):
+            announced[record.runtime_id] = f"announced to {record.action} {record.path}, and no outcome is on record"
+        elif record.event == "runtime_audited":
+            announced.pop(record.runtime_id, None)
         if record.exemption is not None and _is_spared(record):
             spared[exemption_in_words(record.exemption)] += 1
         if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
@@ -412,18 +417,22 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
             f"{exemption} (spares {spared[exemption]:,})"
             for exemption in map(exemption_in_words, started.exemptions if started else [])
         ],
-        counts=[
-            CountLine(outcome=outcome, reason=reason, count=count)
-            for (outcome, reason), count in sorted(seen.counts.items(), key=lambda item: (-item[1], item[0]))
-        ],
+        counts=_count_lines(seen.counts),
         acts=acts,
         confirmations=confirmations,
         left_standing=left_standing,
         needs_person=list(seen.needs_person.values()),
         causes=seen.causes.in_words(),
         failures=list(seen.failed.values()),
-        remarks=[*newer, *seen.remarks],
+        remarks=[*newer, *seen.remarks, *announced.values()],
     )
+
+
+def _count_lines(counts: Counter[tuple[str, str]]) -> list[CountLine]:
+    return [
+        CountLine(outcome=outcome, reason=reason, count=count)
+        for (outcome, reason), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
 
 
 def _is_spared(record: Record) -> bool:

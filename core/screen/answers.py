@@ -90,7 +90,7 @@ def _(answer: RunAnswer) -> Iterable[Part]:
     yield _lines([f"Needs a person: {whom}" for whom in answer.needs_person], FAULT)
     yield _lines(answer.causes, FAULT)
     rest = [failure for failure in answer.failures if failure not in answer.needs_person]
-    yield _lines([f"Failed: {failure}" for failure in rest], FAULT)
+    yield _lines(rest, FAULT)
     yield [Styled(_verdict(answer.run), "bold")]
 
 
@@ -480,6 +480,8 @@ def _verdict(line: RunLine) -> str:
 
 
 def _looked_at(line: RunLine) -> str:
+    if told := line.outcomes.get("notice_requested"):
+        return f"{counted(told, 'owner')} to be told"
     return f"{counted(line.asked, 'deletion')} asked about" if line.asked else f"{line.listed:,} listed"
 
 
