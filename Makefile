@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What is compiled is kept: the tests start hundreds of processes, which otherwise compile the program each.
 CLEAN_ENV := env -u PYTHONDONTWRITEBYTECODE $$(env | sed -n 's/^\(LIFECYCLE_[A-Za-z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: help demo test simulate chaos mutants bench lint types contracts unit format schema settings constraints provider image pictures clean
+.PHONY: help demo drills test simulate chaos mutants bench lint types contracts unit format schema settings constraints provider image pictures clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,6 +40,9 @@ demo: $(VENV)/.installed  ## notices, a live run held to its plan, what became o
 	leo review-audit-log promise --from audit --output table && \
 	leo review-audit-log verify --from audit --output table && \
 	leo review-audit-log report --html report.html --from audit
+
+drills: $(VENV)/.installed  ## lay out ten alerts for practice, each with its text and the audit log behind it (deploy/RUNBOOK.md)
+	@$(CLEAN_ENV) $(BIN)/python -m tests.drills
 
 test: lint types contracts unit  ## lint, types, import contracts and tests
 
@@ -104,4 +107,4 @@ pictures: $(VENV)/.installed  ## draw the README's pictures anew (needs chromium
 	@$(CLEAN_ENV) $(BIN)/python .readme/pictures.py
 
 clean:  ## remove everything that make made
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit dist mutants benchmarks/.peers
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage audit drills dist mutants benchmarks/.peers

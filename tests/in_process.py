@@ -94,7 +94,7 @@ class InProcess:
         self.runs += 1
         identity = RunIdentity(
             job=job.name,
-            run_id=f"{job.wall():%Y%m%dT%H%M%S}-{self.runs}",
+            run_id=task.execution or f"{job.wall():%Y%m%dT%H%M%S}-{self.runs}",
             environment=settings.environment,
             dry_run=settings.dry_run,
         )

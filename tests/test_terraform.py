@@ -25,6 +25,7 @@ from core.settings.exemptions import read_exemptions
 from core.settings.fields import Settings
 from core.settings.yaml_text import load_yaml
 from tests.conftest import Ended, a_machine, delete, start
+from tests.drills import alert_text
 from tests.terraform import ENVIRONMENTS, ROOT, SCHEMA, copied, initialised, needs_terraform
 
 RUNBOOK = (ROOT / "deploy/RUNBOOK.md").read_text()
@@ -237,7 +238,7 @@ def test_every_alert_is_a_section_of_the_runbook_and_carries_it_with_commands_th
     assert {guard for guard in Guard if f"`{guard}`" not in sections()["Refused by a guard"]} == set()
     for name, policy in alerts(deployed).items():
         (text,) = [documentation["content"] for documentation in policy["documentation"]]
-        assert text.startswith(f"{name}\n")
+        assert text == alert_text(name, "prod", "${condition.display_name}")
         assert set(re.findall(r"\$\{([^}]*)\}", text)) <= {"condition.display_name"}
         assert re.search(r"\b(ENV|REGION|P|JOB)\b|\]\(#|\n## ", text) is None
         assert len(text) < MOST_IN_AN_ALERT

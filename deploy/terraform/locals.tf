@@ -66,11 +66,11 @@ locals {
   max_age_s = tonumber(trimsuffix(try(local.environment.settings.max_age, "14d"), "d")) * 24 * 60 * 60
 
   # What an alert says is the section of the runbook with its name, for this environment: its commands can be pasted. It
-  # links to no other section, since an alert has none.
+  # links to no other section, since an alert has none, and has no drill.
   runbook = {
     for section in split("\n### ", file("${local.root}/deploy/RUNBOOK.md")) :
     split("\n", section)[0] => replace(replace(replace(replace(
-      trimspace(split("\n## ", section)[0]),
+      trimspace(replace(split("\n## ", section)[0], "/(?s)\n<details>.*?</details>\n/", "")),
       "/\\bENV\\b/", var.environment),
       "/\\bREGION\\b/", local.environment.region),
       "/\\bP\\b/", local.environment.project),
