@@ -12,7 +12,7 @@ import pytest
 
 from core.records.files import AuditFiles
 from core.records.reader import AuditRecords, Fault, Record
-from core.records.selection import EVERYTHING, Only
+from core.records.selection import EVERYTHING, Match, Only
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
 from core.verify import verify
@@ -133,6 +133,16 @@ def test_what_opens_and_closes_a_large_run_takes_no_memory_for_what_is_between(
         assert tracemalloc.get_traced_memory()[1] < 2**21
         tracemalloc.stop()
         assert (log.records, log.repeated) == (2, 0)
+
+
+def test_who_asks_for_one_event_alone_is_told_nothing_of_others(lines: list[Line], tmp_path: Path) -> None:
+    garbled = b"".join(b'{"event":"%b",, nonsense}\n' % event for event in (b"notice_sent", b"run_refused"))
+    (tmp_path / "a.jsonl").write_bytes(written(lines) + garbled + written(lines[:2]))
+    for event, count, unread in (("runtime_audited", 3, 0), ("notice_sent", 0, 1), ("run_refused", 0, 1)):
+        files = AuditRecords(AuditFiles([tmp_path]))
+        found = [record.event for record in files.alone((Match(events=(event,)),))]
+        assert (found, len(files.faults)) == ([event] * count, unread)
+        assert files.repeated == (event == "runtime_audited")
 
 
 def test_a_torn_opening_is_told_to_who_asks_for_runs_alone(lines: list[Line], tmp_path: Path) -> None:

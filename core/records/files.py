@@ -18,7 +18,7 @@ from typing import Any
 
 from core.records.lines import Place, Stream, is_over_lines, lines, values
 from core.records.reader import Fault, Faults, Line
-from core.records.selection import RUNS, Wanted, is_of_runs
+from core.records.selection import Wanted, events_of
 
 COMPRESSED: dict[bytes, Callable[[BufferedReader], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
@@ -48,8 +48,8 @@ class AuditFiles:
         self.files = list(dict.fromkeys(file for place in places for file in self._files(place)))
 
     def lines(self, wanted: Wanted) -> Iterator[Line]:
-        """The text of each record, or of what opens and closes runs where no others are wanted."""
-        marks = [f'"{event}"'.encode() for event in RUNS[0].events] if is_of_runs(wanted) else []
+        """The text of each record, or of those events alone that are wanted alone."""
+        marks = [f'"{event}"'.encode() for event in events_of(wanted)] if all(of.alone for of in wanted) else []
         for file in self.files:
             try:
                 with file.open("rb") as plain, _unpacked(plain) as stream:

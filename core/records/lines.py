@@ -15,7 +15,7 @@ BLOCK = 2**16
 AS_WRITTEN = b'{"event":"'
 """How a line begins as the writer makes it; others have been through some tool."""
 MOST = AS_WRITTEN + b'runtime_audited"'
-"""How most begin; marks are never of these."""
+"""How most begin."""
 EVENT = b'"event"'
 
 Place = int | str
@@ -50,10 +50,10 @@ def is_over_lines(head: bytes) -> bool:
 
 def lines(stream: Stream, marks: Sequence[bytes], report: Report) -> Iterator[tuple[Place, bytes]]:
     """Each line that is not blank and its number; where there are marks, none that names another event than these."""
-    number = 1
+    number, most = 1, MOST if MOST[len(AS_WRITTEN) - 1 :] not in marks else b"\n"
     for block in _whole_lines(stream):
         for number, raw in enumerate(block.split(b"\n"), number):  # noqa: B020 - behind the last end is the next line
-            if marks and (raw.startswith(MOST) or not _may_be(raw, marks)):
+            if marks and (raw.startswith(most) or not _may_be(raw, marks)):
                 continue
             if len(raw) > LARGEST:
                 report(number, f"the line is longer than {LARGEST:,} bytes")

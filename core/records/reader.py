@@ -14,7 +14,7 @@ from core.records.digest import UNTOLD, Digests, without_digest
 from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
 from core.records.lines import AS_WRITTEN
 from core.records.restoring import LABELS, UnknownFieldError, restored
-from core.records.selection import EVERYTHING, RUNS, Only, Wanted, is_creator, of_environment
+from core.records.selection import EVERYTHING, RUNS, Only, Wanted, alone, events_of, is_creator, of_environment
 
 CUT = "Input data was truncated"
 """How msgspec names JSON that is right as far as it goes."""
@@ -294,7 +294,7 @@ class _Met:
     """Which records were met, each by its task and `seq`, and what they say against each other or themselves."""
 
     def __init__(self, *, sparse: bool) -> None:
-        """`sparse`: only what opens and closes runs is to be known again."""
+        """`sparse`: few are to be known again."""
         self._sparse = sparse
         self.records = 0
         self.repeated = 0
@@ -402,7 +402,7 @@ class AuditRecords:
         self._only = only if environment is None else replace(only, environment=environment)
         self._begin()
 
-    def _begin(self, *, only_frames: bool = False) -> None:
+    def _begin(self, *, sparse: bool = False) -> None:
         self.frames: list[Record] = []
         """Those that open runs, and behind them those that close them."""
         self.elsewhere: set[str] = set()
@@ -411,7 +411,7 @@ class AuditRecords:
         """Lines that are no records of this schema."""
         self._torn: list[Fault] = []
         self._unread = Faults()
-        self._met = _Met(sparse=only_frames or self._may_repeat)
+        self._met = _Met(sparse=sparse or self._may_repeat)
         self.outside: set[str] = set()
         """Runs that began at another time than was asked for."""
         self.unnamed = 0
@@ -455,11 +455,20 @@ class AuditRecords:
         return self._source.passed_over
 
     def runs(self, since: datetime = LONG_AGO) -> list[Record]:
-        """The records since then that open and close runs; those of other events are not looked at. Raises OSError."""
-        self._begin(only_frames=True)
-        found = [record for record in self._given(RUNS, FRAMES) if (record.time or LONG_AGO) >= since]
+        """The records since then that open and close runs. Raises OSError."""
+        return list(self.alone(RUNS, since))
+
+    def alone(self, wanted: Wanted, since: datetime = LONG_AGO) -> Iterator[Record]:
+        """The wanted records since then, perhaps with others of their events; no other event is looked at.
+
+        Raises OSError.
+        """
+        events = frozenset(events_of(wanted))
+        self._begin(sparse="runtime_audited" not in events)
+        for record in self._given(alone(wanted), events):
+            if (record.time or LONG_AGO) >= since:
+                yield record
         self._met.forget()
-        return found
 
     def __iter__(self) -> Iterator[Record]:
         """Raises OSError where the source cannot be read any more."""

@@ -19,6 +19,8 @@ class Match:
     actions: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     severities: tuple[str, ...] = ()
+    alone: bool = False
+    """Lines of a file that name another event are passed over undecoded, whatever may be wrong with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,8 @@ Wanted = tuple[Match, ...]
 """Records that match any of these."""
 
 EVERYTHING: Wanted = (Match(),)
-RUNS: Wanted = (Match(events=("run_started", "run_finished")),)
-"""What opens and closes runs: lines of a file that name another event are passed over undecoded."""
+RUNS: Wanted = (Match(events=("run_started", "run_finished"), alone=True),)
+"""What opens and closes runs."""
 
 
 def of_environment(wanted: Wanted, environment: str | None) -> Wanted:
@@ -58,6 +60,10 @@ def of_environment(wanted: Wanted, environment: str | None) -> Wanted:
     return wanted if environment is None else tuple(replace(match, environments=(environment,)) for match in wanted)
 
 
-def is_of_runs(wanted: Wanted) -> bool:
-    """Whether nothing but what opens and closes runs is wanted."""
-    return all(match.events == RUNS[0].events for match in wanted)
+def alone(wanted: Wanted) -> Wanted:
+    """The same for who does not ask whether the log is whole."""
+    return tuple(replace(match, alone=True) for match in wanted)
+
+
+def events_of(wanted: Wanted) -> list[str]:
+    return [event for match in wanted for event in match.events]

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from core.records.outcome import LEAVING, NOT_OURS
 from core.records.reader import LONG_AGO, Record
-from core.records.selection import Match, Wanted
+from core.records.selection import RUNS, Match, Wanted
 from core.review.which import finished_runs, of_the_fleet
 from core.rules.deletion import DeletionPolicy
 from core.rules.notices import Notice
@@ -13,7 +13,8 @@ from core.verify.rejudge import exemption_of
 
 OLDEST = timedelta(hours=6)
 """Owners are told what a run has found at most so long ago."""
-SENT: Wanted = (Match(events=("notice_sent",)),)
+SENT: Wanted = (*RUNS, Match(events=("notice_sent",)))
+"""With what opens and closes runs: a log that holds these was read, though nobody was told yet."""
 
 
 def newest_run(frames: Sequence[Record], digest: str, now: datetime) -> Record | None:

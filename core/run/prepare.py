@@ -13,7 +13,7 @@ from core.exit_code import ExitCode
 from core.leonardo.client import Leonardo
 from core.leonardo.saved_list import SavedList
 from core.records import events
-from core.records.reader import LONG_AGO, AuditRecords, Record
+from core.records.reader import AuditRecords, Record
 from core.records.selection import RUNS, Match, Wanted
 from core.review.notices import SENT, allowed_from
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
@@ -168,9 +168,10 @@ def _on_record(
     if place is None:
         return [], []
     source = open_places([place], since, settings)
-    records = AuditRecords(source, lambda _: wanted, environment=settings.environment)
-    found = records.runs(since) if wanted is RUNS else (of for of in records if (of.time or LONG_AGO) >= since)
-    return [record for record in found if keep(record)], [f"{fault.place}: {fault.what}" for fault in records.faults]
+    records = AuditRecords(source, environment=settings.environment)
+    return [record for record in records.alone(wanted, since) if keep(record)], [
+        f"{fault.place}: {fault.what}" for fault in records.faults
+    ]
 
 
 def _log_of_earlier_runs(settings: Settings) -> str | None:
