@@ -98,6 +98,8 @@ class Year:
         """Runs whose closing record does not count what is above the maximum age."""
         self.wrong_days: set[int] = set()
         """On which a deletion of ours had ended badly when it was asked about."""
+        self._disks: dict[int, int | None] = {}
+        """Which disk each user had last, and takes again."""
         self._to_delete_again: list[str] = []
         self._settings = Settings(
             leonardo_url=URL,
@@ -123,7 +125,7 @@ class Year:
             self.host.acts = ACTS / f"month-{self.day // 30:02d}.jsonl"
             if self.day not in self.pauses:
                 self._run_what_is_scheduled()
-            self._live_until(self.now + BETWEEN_RUNS)
+            self._live_until(self.begin + (slot + 1) * BETWEEN_RUNS)
 
     def _weather(self) -> None:
         hour = self.now.hour
@@ -180,7 +182,8 @@ class Year:
         try:
             machine = self.leonardo.machine(project, name)
         except RefusedError:
-            users.create(project, name, creator=f"user-{user}@example.org").deletion_ends_in = self._fate()
+            machine = users.create(project, name, creator=f"user-{user}@example.org", disk=self._disks.get(user))
+            machine.deletion_ends_in, self._disks[user] = self._fate(), machine.persistent_disk_id
             return
         chance = self.random.random()
         try:

@@ -75,6 +75,8 @@ class Installation:
     """How long creating, stopping and starting take; None is for ever."""
     pauses_idle: bool = False
     """Whether autopause works: what is idle is stopped once its threshold is reached."""
+    newest_id: int = field(default=0, init=False)
+    """The highest that any incarnation has had."""
     deleted_disks: set[int] = field(default_factory=set)
     """Those that were to go with their runtime."""
     _active: dict[str, dict[str, Machine]] = field(default_factory=dict, init=False, repr=False)
@@ -89,6 +91,7 @@ class Installation:
 
     def add(self, machine: Machine) -> None:
         """Have it as it is; a runtime that is to be created goes through `create`."""
+        self.newest_id = max(self.newest_id, machine.id)
         if machine.status is TrueStatus.DELETED:
             self._past.setdefault(machine.project, []).append(machine)
             return
@@ -110,10 +113,13 @@ class Installation:
 
     def machine(self, project: str, name: str) -> Machine:
         """The incarnation that the name stands for now."""
-        self.settle()
+        now = self.now()
+        self._catch_up(now)
         found = self._active.get(project, {}).get(name)
         if found is None or found.status is TrueStatus.DELETED:
             raise not_found(project, name)
+        if self.pauses_idle:
+            _pause_if_idle(found, now)
         return found
 
     # What can be done to a runtime, by whoever may.
@@ -163,8 +169,14 @@ class Installation:
 
     # What the service does by itself.
 
-    def settle(self) -> None:
+    def settle(self, project: str | None = None) -> None:
         now = self.now()
+        self._catch_up(now)
+        for machine in self.living(project) if self.pauses_idle else ():
+            _pause_if_idle(machine, now)
+
+    def _catch_up(self, now: datetime) -> None:
+        """All but the pauses, of which each is dated whenever it is asked about."""
         while self._unpublished:
             machine = self._unpublished.pop()
             machine.status = machine.status.shown
@@ -174,8 +186,6 @@ class Installation:
         if self.move_takes is not None:
             while self._moves and (done := self._moves[0].since + self.move_takes) <= now:
                 self._arrive(self._moves.popleft(), done)
-        if self.pauses_idle:
-            self._pause_the_idle(now)
 
     def _end(self, deletion: Deletion, done: datetime) -> None:
         machine = deletion.machine
@@ -198,13 +208,6 @@ class Installation:
         else:
             machine.status, machine.accessed = move.end, done
 
-    def _pause_the_idle(self, now: datetime) -> None:
-        for machine in self.living():
-            if machine.status is TrueStatus.RUNNING and machine.autopause_threshold and not machine.kernel_busy:
-                due = machine.accessed + timedelta(minutes=max(0, machine.autopause_threshold))
-                if due <= now:
-                    machine.status, machine.accessed = TrueStatus.STOPPED, due
-
     def _move(self, machine: Machine, hidden: TrueStatus, end: TrueStatus) -> None:
         self._change(machine, hidden)
         self._moves.append(Move(machine.accessed, machine, hidden.shown, end))
@@ -213,6 +216,13 @@ class Installation:
         machine.status = status
         machine.accessed = self.now()
         self._unpublished.append(machine)
+
+
+def _pause_if_idle(machine: Machine, now: datetime) -> None:
+    if machine.status is TrueStatus.RUNNING and machine.autopause_threshold and not machine.kernel_busy:
+        due = machine.accessed + timedelta(minutes=max(0, machine.autopause_threshold))
+        if due <= now:
+            machine.status, machine.accessed = TrueStatus.STOPPED, due
 
 
 def _fail(machine: Machine, message: str, instant: datetime) -> None:

@@ -45,13 +45,13 @@ class Leonardo(Installation):
 
     def rows(self, project: str | None, parameters: Mapping[str, str]) -> Iterator[bytes]:
         """The list, row by row as JSON; refusals are raised at once, not with the first row."""
-        self.settle()
+        self.settle(project)
         wanted = self._wanted(parameters)
         return self._rows(project, self.living(project), wanted)
 
     def disk_rows(self, project: str | None, parameters: Mapping[str, str]) -> Iterator[bytes]:
         """The list of disks, as that of runtimes, with the labels that were asked for by name."""
-        self.settle()
+        self.settle(project)
         wanted = self._wanted(parameters)
         labels = parameters.get("includeLabels", "").split(",")
         disks = [disk for disk in list(self.disks.values()) if project in (None, disk.project)]

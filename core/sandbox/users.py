@@ -26,7 +26,7 @@ class Users:
             self._require_free(disk)
         now = self.installation.now()
         machine = Machine(
-            id=self._next_id(),
+            id=self.installation.newest_id + 1,
             project=project,
             name=name,
             creator=creator,
@@ -64,7 +64,7 @@ class Users:
         now = self.installation.now()
         self.installation.bury(old, now)
         new = Machine(
-            id=self._next_id(),
+            id=self.installation.newest_id + 1,
             project=project,
             name=name,
             creator=old.creator,
@@ -93,6 +93,3 @@ class Users:
             machine.persistent_disk_id == number for machine in self.installation.living()
         ):
             raise RefusedError(409, "DiskAlreadyAttachedException", f"Persistent disk {number} is not free")
-
-    def _next_id(self) -> int:
-        return 1 + max((machine.id for machine in self.installation.everything()), default=0)
