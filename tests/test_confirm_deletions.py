@@ -572,3 +572,17 @@ def test_a_file_without_one_readable_record_beside_one_that_has_some_is_said(run
         ended = run(*confirming(server, "--from", "empty.jsonl"))
     assert (ended.code, ended.finished["outcomes"]) == (1, {"confirmed": 1})
     assert ended.finished["warnings"] == ["the log was not read whole: there is no audit record in empty.jsonl"]
+
+
+def test_what_was_confirmed_while_the_role_was_lost_is_asked_about_once_it_is_deleted_again(run: Run) -> None:
+    machine = a_machine(1, deletion_ends_in="error")
+    with serving(Leonardo([machine], deletion_takes=timedelta(0))) as server:
+        run(*live(server))
+        server.leonardo.roles["terra-1"] = Role.NONE
+        assert confirmed(run(*confirming(server))) == [("all-of-us-1", "confirmed", None)]
+        server.leonardo.roles.clear()
+        machine.deletion_ends_in = "never"
+        for log in (LIVE_LOG, CONFIRMATIONS):
+            aged(log, HOUR)
+        assert run(*live(server, "--delete-errored", "--max-age-if-idle", "1d", "--idle-after", "PT0.001S")).code == 0
+        assert confirmed(run(*confirming(server))) == [("all-of-us-1", "pending", "Deleting")]

@@ -8,7 +8,7 @@ from core.records.outcome import CONFIRMATIONS, OPEN, OUTCOMES, Outcome
 from core.records.reader import LONG_AGO, Record
 from core.records.selection import Match, Wanted
 from core.rules.confirmation import Confirmation
-from core.rules.decision import Action, Reason
+from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
 
 KEPT_BY_THE_RULE = frozenset({Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.KERNEL_MAY_BE_BUSY})
 """Reasons after which a runtime that survived its deletion is to live on."""
@@ -86,12 +86,14 @@ def kept_since(cases: Iterable[Unconfirmed], records: Iterable[Record]) -> set[s
 
 def _open_case(identity: str, of: _Known) -> Unconfirmed | None:
     confirmations = sorted(of.confirmations, key=_time)
-    if any(record.outcome in ENDS for record in confirmations):
-        return None
+    newest = max(of.intents.values(), key=_time, default=None)
+    for record in [record for record in confirmations if record.outcome in ENDS]:
+        if newest is None or _time(newest) - _time(record) <= CLOCK_TOLERANCE:
+            return None
+        confirmations.remove(record)  # a later run has found it living after all
     last = confirmations[-1] if confirmations else None
     never_happened = last is not None and last.outcome == Confirmation.NEVER_HAPPENED
     accepted = [end for end in of.ends.values() if end.outcome == Outcome.DELETION_ACCEPTED]
-    newest = max(of.intents.values(), key=_time, default=None)
     in_doubt = _in_doubt(of)
     if accepted:  # whatever later runs say of it
         told = max(accepted, key=_time)
