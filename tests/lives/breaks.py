@@ -40,6 +40,7 @@ CALLING = "core/leonardo/calling.py"
 DELETION, LISTING, GUARDS = "core/rules/deletion.py", "core/run/listing.py", "core/rules/guards.py"
 UNCONFIRMED, WRITER, CLOCK = "core/review/unconfirmed.py", "core/records/writer.py", "core/clock.py"
 PREVIOUS, SWEEP, TURNS = "core/run/previous.py", "core/run/sweep.py", "core/run/turns.py"
+EVIDENCE, TELLING = "core/rules/evidence.py", "core/run/notices.py"
 EXIT_CODE, CONFIRMING = "core/exit_code.py", "core/run/confirmation.py"
 BREAKS = (
     Break(
@@ -171,6 +172,77 @@ BREAKS = (
         "if any(record.outcome in ENDS for",
         "if any(False for",
     ),
+    Break("a streak of failures stops nothing", GUARDS, "FAILURES_IN_A_ROW = 10", "FAILURES_IN_A_ROW = 10**6"),
+    Break(
+        "a shrunken inventory is believed",
+        GUARDS,
+        "if not self.allow_shrunken and self.expected is not None:",
+        "if False:",
+    ),
+    Break("the cap on the share is inert", GUARDS, "if acts > self.small_run and", "if False and"),
+    Break("acts wait for no notice", DELETION, "return self.notices.get(runtime.id, FAR_AHEAD) <= at", "return True"),
+    Break(
+        "an owner is told before it is on record",
+        TELLING,
+        "await self._running.audit.commit()\n            await self._receiver",
+        "await self._receiver",
+    ),
+    Break(
+        "owners are told again",
+        "core/review/notices.py",
+        "        and record.runtime_id not in told\n",
+        "",
+    ),
+    Break(
+        "an owner who could not be told counts as told",
+        TELLING,
+        "except LeonardoError as failed:\n            error = failed",
+        "except LeonardoError:\n            self._note(events.NoticeSent, told)\n            return",
+    ),
+    Break("what is listed twice is judged twice", LISTING, "not self._seen.add(int(runtime.id))", "False"),
+    Break("a row of another project is acted on", LISTING, "runtime.project != project:", "False:"),
+    Break(
+        "a row of another project shows the project",
+        EVIDENCE,
+        "isinstance(item, Runtime) and item.project == self.project",
+        "isinstance(item, Runtime)",
+    ),
+    Break(
+        "many are believed gone without evidence", EVIDENCE, "return unlisted > MOST_UNLISTED and", "return False and"
+    ),
+    Break(
+        "many are confirmed without evidence",
+        "core/rules/confirmation.py",
+        "return unlisted >= fewest and",
+        "return False and",
+    ),
+    Break(
+        "a rehearsal looks at nothing again",
+        TREATMENT,
+        "                return self._given_up(case, stopped)\n            look =",
+        "                return self._given_up(case, stopped)\n            if self._dry_run:\n"
+        "                return self._act.would\n            look =",
+    ),
+    Break(
+        "the promise counts what is going",
+        "core/review/promise.py",
+        "or record.outcome in ENDED or",
+        "or",
+    ),
+    Break(
+        "the promise forgets what no rule condemned",
+        "core/review/promise.py",
+        "breaks=not exempt and",
+        'breaks=record.action != "keep" and',
+    ),
+    Break(
+        "what was confirmed is never asked about again",
+        UNCONFIRMED,
+        "if newest is None or _time(newest) - _time(record) <= CLOCK_TOLERANCE:",
+        "if True:",
+    ),
+    Break("lists are asked for as often as they fail", CALLING, "call.tries >= TRIES", "call.tries >= 99"),
+    Break("an unattached disk is attached", "core/run/disks.py", "attached=int(disk.id) in attached", "attached=True"),
     Break(
         "disks are not asked for",
         CONFIRMING,

@@ -27,7 +27,7 @@ LAST_PASSES = 2
 """So often at most is what is unsettled asked of the lists of its project."""
 STREAK = 10
 """So many failures in a row end all acts."""
-SMALL_RUN = 10
+SMALL_RUN, SMALL_RUN_OF_DISKS = 10, 2
 
 
 def hold_to_the_truth(oracle: "Oracle", process: "Process") -> None:
@@ -247,6 +247,11 @@ class End:
             self.expect("failing", f"{process} goes on after {in_a_row} failures in a row", holds=fine)
 
     def records_are_true(self) -> None:
+        """Without evidence few are gone: of many, a lost role is the better reason."""
+        unlisted = sum(e.evidence == Evidence.UNLISTED for e in self.audited)
+        held = sum(e.outcome is not Outcome.KEPT for e in self.audited)
+        few = unlisted <= max(SMALL_RUN, 0.25 * held)
+        self.expect("untrue", f"{self.process} believes that {unlisted} of {held} are gone", holds=few)
         machines = self.world.machines() if self.audited else {}
         for record in self.audited:
             machine = None if record.runtime_id is None else machines.get(int(record.runtime_id))
@@ -310,12 +315,14 @@ class End:
         """What is confirmed is gone; what a confirmation before this one had confirmed is not asked about again."""
         process, machines = self.process, self.world.machines()
         confirmed = self.said(events.DeletionConfirmed)
+        self._believes_few(confirmed)
         for e in confirmed:
             machine = machines[int(e.runtime_id)]
             fine = machine.status is TrueStatus.DELETED or self._is_weak(e.evidence, e.project)
             said = f"{process}: {e.project}/{e.name} ({e.runtime_id}) is confirmed, {e.evidence}"
             self.expect("confirm", said, holds=fine or e.outcome is not Confirmation.CONFIRMED)
-            there = e.disk_status == MISSING and int(e.persistent_disk_id or 0) in self.world.leonardo.disks
+            seen = not any(list_.blind for list_ in self.lists(disks=True) if list_.project == e.project)
+            there = e.disk_status == MISSING and int(e.persistent_disk_id or 0) in self.world.leonardo.disks and seen
             self.expect("confirm", f"{process}: disk {e.persistent_disk_id} is missing, and is there", holds=not there)
         asked = {e.runtime_id for e in confirmed}
         known = {
@@ -324,8 +331,33 @@ class End:
             if other.ended_at < process.born and other.code in (ExitCode.DONE, ExitCode.FAILED)
             for e in other.said
             if isinstance(e, events.DeletionConfirmed) and e.outcome is Confirmation.CONFIRMED
+            if not self._is_announced_since(other, e.runtime_id)
         }
         self.expect("confirm", f"{process} asks about {asked & known} again", holds=not asked & known)
+
+    def _believes_few(self, confirmed: list[events.DeletionConfirmed]) -> None:
+        """Without evidence, but for what was out of sight before."""
+        known = {
+            e.runtime_id
+            for p in self.world.processes
+            for e in p.said
+            if p is not self.process and isinstance(e, events.DeletionConfirmed)
+            if e.outcome is Confirmation.NOT_VISIBLE
+        }
+        with_disk = [e for e in confirmed if e.persistent_disk_id is not None]
+        asked = with_disk or confirmed
+        unlisted = sum(e.evidence == Evidence.UNLISTED and e.runtime_id not in known for e in asked)
+        few = unlisted <= max(SMALL_RUN_OF_DISKS if with_disk else SMALL_RUN, 0.25 * len(asked))
+        self.expect("confirm", f"{self.process} believes that {unlisted} of {len(asked)} are gone", holds=few)
+
+    def _is_announced_since(self, earlier: "Process", identity: str) -> bool:
+        """Whether a run that went on after this one has said that it was about to delete the runtime."""
+        return any(
+            isinstance(e, events.DeletionRequested) and e.runtime_id == identity
+            for p in self.world.processes
+            if p.is_running or p.dead or p.ended_at > earlier.born
+            for e in p.said
+        )
 
     def notices_are_true(self) -> None:
         """Whoever is said to be told was told, and the other way round."""

@@ -112,7 +112,7 @@ class Remains:
                 continue  # its own answer may be that it is being deleted already
             machine, record = machines[identity], told.get(identity)
             if record is None:
-                ended = self._confirmed_before(identity)
+                ended = self._confirmed_before(identity) and machine.status is TrueStatus.DELETED
                 lost = self.oracle.power_failed or self.world.leonardo.raw_rows
                 self.expect("confirm", f"nothing is said of {machine.name} ({identity})", holds=ended or bool(lost))
             elif record.outcome is Confirmation.CONFIRMED:
