@@ -169,8 +169,8 @@ BREAKS = (
     Break(
         "a confirmed deletion is asked about for ever",
         UNCONFIRMED,
-        "if any(record.outcome in ENDS for",
-        "if any(False for",
+        "if record.outcome in ENDS]:",
+        "if False]:",
     ),
     Break("a streak of failures stops nothing", GUARDS, "FAILURES_IN_A_ROW = 10", "FAILURES_IN_A_ROW = 10**6"),
     Break(
@@ -241,7 +241,12 @@ BREAKS = (
         "if newest is None or _time(newest) - _time(record) <= CLOCK_TOLERANCE:",
         "if True:",
     ),
-    Break("lists are asked for as often as they fail", CALLING, "call.tries >= TRIES", "call.tries >= 99"),
+    Break(
+        "lists are asked for as often as they fail",
+        CALLING,
+        "stop=lambda _: call.tries >= TRIES",
+        "stop=lambda _: call.tries >= 99",
+    ),
     Break("an unattached disk is attached", "core/run/disks.py", "attached=int(disk.id) in attached", "attached=True"),
     Break(
         "disks are not asked for",

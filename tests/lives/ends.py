@@ -13,7 +13,7 @@ from core.rules.confirmation import Confirmation
 from core.rules.decision import Reason
 from core.rules.evidence import MISSING, Evidence
 from core.sandbox.machine import Machine, TrueStatus
-from tests.lives.rule import HALF_TOLERANCE, LEAST_LEFT, MILLISECOND, REACH, SWEEPS
+from tests.lives.rule import HALF_TOLERANCE, LEAST_LEFT, MILLISECOND, REACH, SMALL_RUN, SWEEPS
 from tests.lives.wire import Exchange
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ LAST_PASSES = 2
 """So often at most is what is unsettled asked of the lists of its project."""
 STREAK = 10
 """So many failures in a row end all acts."""
-SMALL_RUN, SMALL_RUN_OF_DISKS = 10, 2
+SMALL_RUN_OF_DISKS = 2
 
 
 def hold_to_the_truth(oracle: "Oracle", process: "Process") -> None:

@@ -300,22 +300,25 @@ class Life:
 def life_of(seed: int) -> Life:
     """The life of this number."""
     random = Random(seed)  # noqa: S311 - the same life for the same seed is the point
-    size = random.randint(12, 26) if random.random() < LARGE else random.randint(2, 9)
-    projects = PROJECTS if size < 10 else random.choice((PROJECTS, PROJECTS[:2], PROJECTS[:1]))
-    fleet = tuple(_machine(random, number, projects) for number in range(size))
-    history: list[Event] = []
-    for _ in range(random.randint(3, 6)):
+    large = random.random() < LARGE
+    size = random.randint(14, 26) if large else random.randint(2, 9)
+    projects = random.choice((PROJECTS[:3], PROJECTS[:2], PROJECTS[:1])) if large else PROJECTS
+    fleet = tuple(_machine(random, number, projects, AGES[6:] if large else AGES) for number in range(size))
+    history: list[Event] = list(_many(random, projects)) if large else []
+    for _ in range(random.randint(3, 6) - 2 * large):
         history += _bout(random)
     raw = ((random.choice(PROJECTS), b'{"id":"nobody"}'),) if random.random() < 0.05 else ()
     return Life(seed, fleet, tuple(history), random.random() < 0.4, random.random() < 0.7, random.random() < 0.1, raw)
 
 
-def _machine(random: Random, number: int, projects: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+def _machine(
+    random: Random, number: int, projects: Sequence[str], ages: Sequence[float]
+) -> tuple[tuple[str, Any], ...]:
     about: dict[str, Any] = {
         "project": random.choice(projects),
         "name": f"all-of-us-{number}",
         "creator": random.choice(OWNERS),
-        "age": random.choice(AGES) + random.random(),
+        "age": random.choice(ages) + random.random(),
         "idle": random.choice(IDLE) + random.random(),
         "status": random.choice((TrueStatus.RUNNING, TrueStatus.STOPPED, TrueStatus.STOPPED)),
     }
@@ -358,6 +361,30 @@ def _bout(random: Random) -> Iterator[Event]:
         if isinstance(event, Blow) and random.random() < 0.5:  # while what was asked for is still under way
             yield Run(after=random.choice((0.0, 0.5, 3.0)), options=(("dry_run", False),))
     yield Turn(after=random.choice((0.5, 4 * MINUTE, HOUR)) if random.random() < 0.8 else HOUR, what="calm")
+
+
+def _many(random: Random, projects: Sequence[str]) -> Iterator[Event]:
+    """What only a large fleet meets: too much at once, all that fails, a role that is lost on many."""
+    live = Run(options=(("dry_run", False), ("max_act_share", 1.0)))
+    lost = Turn(after=MINUTE, what="role", project=projects[0], role=Role.NONE)
+    match random.randrange(5):
+        case 0:
+            yield Run(options=(("dry_run", False),))
+        case 1:
+            yield Weather(fault=random.choice(("500", "502", "401", "404", "breaks off")), method="DELETE", times=40)
+            yield live
+        case 2:
+            yield live
+            yield replace(lost, steps=random.randint(10, 150))
+        case 3:
+            yield Run(options=(("dry_run", random.random() < 0.5),))
+            yield lost
+            yield Run(options=(("dry_run", False), ("allow_empty", True)))
+        case 4:
+            yield live
+            yield lost
+            yield Run(job="confirm-deletions")
+    yield Turn(after=HOUR, what="calm")
 
 
 def _with_notices(random: Random) -> Iterator[Event]:

@@ -18,6 +18,7 @@ from tests.lives.rule import (
     LEAST_LEFT,
     MILLISECOND,
     REACH,
+    SMALL_RUN,
     TOLERANCE,
     is_due,
     is_overdue,
@@ -106,6 +107,9 @@ class Oracle:
         acted = {e.path for e in process.exchanges if e.is_act}
         cap = -(-settings.max_acts // process.task[1])
         self.expect("cap", f"{process} acts on {len(acted)}, max-acts {cap}", holds=len(acted) <= cap)
+        listed = sum(len(e.shown) for e in process.exchanges if e.target.kind == "list" and e.delivered is not None)
+        share = max(-(-SMALL_RUN // process.task[1]), settings.max_act_share * listed)
+        self.expect("cap", f"{process} acts on {len(acted)} of {listed}", holds=len(acted) <= share)
         budget = settings.at_most is None or len(acted) <= settings.at_most
         self.expect("cap", f"{process} acts on {len(acted)}, at-most {settings.at_most}", holds=budget)
         self.expect("except", f"{process} acts on {path}", holds=path not in settings.excepted)

@@ -15,6 +15,8 @@ REACH = 6.9 * 86400.0
 FRESH = 10.0
 LEAST_LEFT = 15.0
 EPSILON = 1e-6
+SMALL_RUN = 10
+"""So many acts are not too many for any fleet, nor so many that are gone without evidence."""
 SWEEPS = ("delete-old-runtimes", "check-autopause")
 
 
