@@ -954,6 +954,14 @@ def test_how_the_fleet_changed_is_told_in_words() -> None:
     assert in_its_place.fleet_in_words == "the fleet is as large: 1 new, 0 gone by our act, 0 gone without our act"
 
 
+def test_projects_of_which_nothing_is_listed_any_more_are_named_unless_that_is_by_our_act() -> None:
+    before = [kept("a", 1), kept("a", 2, project="terra-1"), record("a", number=3), kept("a", 4)]
+    still_seen = kept("a", 5, project="terra-9"), kept("b", 6, project="terra-9")
+    ours = record("c", number=4, outcome="deletion_accepted", dry_run=False)
+    diff = differ([A, *before, still_seen[0]], [B, still_seen[1]], opening("c"), ours)
+    assert diff.projects_gone == {"terra-1": 2, "terra-3": 1}
+
+
 def test_the_latest_two_runs_are_set_side_by_side_if_they_are_rehearsals_that_differ() -> None:
     changes: list[tuple[dict[str, Any], list[str]]] = [
         ({}, ["b", "a"]),

@@ -89,6 +89,8 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="l
     new: int
     gone_by_our_act: int
     gone_without_our_act: int
+    projects_gone: dict[str, int]
+    """Of which the later run lists nothing, with how many runtimes went without our act: was a role lost?"""
     condemned_in_both: int
     other_reasons: list[OtherReason]
     differences: list[Difference]
@@ -135,6 +137,7 @@ class _Seen(msgspec.Struct, gc=False):
     reason: str
     status: str | None
     date_accessed: datetime | None
+    project: str | None
 
 
 class _Side:
@@ -145,6 +148,7 @@ class _Side:
         self.condemned: dict[str, Condemned | None] = {}
         """None where the other run condemned it too, and nothing is left to ask."""
         self.others: dict[str, _Seen] = {}
+        self.projects: set[str | None] = set()
 
     def __contains__(self, runtime_id: str) -> bool:
         return runtime_id in self.condemned or runtime_id in self.others
@@ -216,11 +220,13 @@ class Comparison:
         side.run.add(record)
         if record.event != "runtime_audited" or record.runtime_id is None or record.reason == Reason.DUPLICATE:
             return
+        side.projects.add(record.project)
         if record.action != Action.KEEP and record.outcome not in NOT_OURS:
             self._condemn(record.runtime_id, record, side)
         else:
             status = None if record.status is None else intern(record.status)
-            side.others[record.runtime_id] = _Seen(intern(record.reason), status, record.date_accessed)
+            project = None if record.project is None else intern(record.project)
+            side.others[record.runtime_id] = _Seen(intern(record.reason), status, record.date_accessed, project)
 
     def _condemn(self, runtime_id: str, record: Record, side: _Side) -> None:
         a, b = self._ids
@@ -244,6 +250,7 @@ class Comparison:
         only_environment(side.run.first.environment for side in (a, b))
         earlier, later = sorted((a, b), key=lambda side: side.run.order())
         gone = [runtime_id for runtime_id in earlier if runtime_id not in later]
+        not_by_us = [runtime_id for runtime_id in gone if not self._was_deleted(runtime_id)]
         return Diff(
             run_a=a.run.line(now),
             run_b=b.run.line(now),
@@ -252,8 +259,9 @@ class Comparison:
             counts=_counts(a.run.counts, b.run.counts),
             grew_by=later.run.listed - earlier.run.listed,
             new=sum(runtime_id not in earlier for runtime_id in later),
-            gone_by_our_act=sum(map(self._was_deleted, gone)),
-            gone_without_our_act=sum(not self._was_deleted(runtime_id) for runtime_id in gone),
+            gone_by_our_act=len(gone) - len(not_by_us),
+            gone_without_our_act=len(not_by_us),
+            projects_gone=_projects_gone(not_by_us, earlier, later),
             condemned_in_both=self._in_both.total(),
             other_reasons=[
                 OtherReason(reason_a=in_a, reason_b=in_b, count=count)
@@ -379,3 +387,9 @@ def _counts(a: Counter[tuple[str, str]], b: Counter[tuple[str, str]]) -> list[Co
     """What was kept last, and else the largest first."""
     kinds = sorted({*a, *b}, key=lambda kind: (kind[0] == Outcome.KEPT, -max(a[kind], b[kind]), kind))
     return [CountOfBoth(outcome=kind[0], reason=kind[1], a=a[kind], b=b[kind]) for kind in kinds]
+
+
+def _projects_gone(gone: Iterable[str], earlier: _Side, later: _Side) -> dict[str, int]:
+    seen = (earlier.condemned.get(runtime_id) or earlier.others.get(runtime_id) for runtime_id in gone)
+    of_projects = Counter(one.project for one in seen if one and one.project not in later.projects)
+    return {project: of_projects[project] for project in sorted(filter(None, of_projects))}

@@ -150,6 +150,9 @@ def _(answer: Diff) -> Iterable[Part]:
             (("runtime", "creator"), ("in", "disk"), ("age", "idle"), ("reason", "outcome"), ("why not in the other",)),
             [_difference_cells(difference, sides) for difference in answer.differences],
         )
+    if answer.projects_gone:
+        gone = [[project, f"{count:,}"] for project, count in answer.projects_gone.items()]
+        yield Table("Projects of which nothing is listed any more", (("project",), ("gone without our act",)), gone)
     yield _lines(
         [f"Judged by {'the same policy' if answer.same_policy else 'different policies'}; {answer.fleet_in_words}."]
     )
