@@ -9,7 +9,7 @@ import pytest
 
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
-from tests.conftest import Ended, a_machine, delete, paths
+from tests.conftest import Ended, TrueStatus, a_machine, delete, paths
 
 Run = Callable[..., Ended]
 
@@ -38,11 +38,18 @@ def test_deletions_that_are_stuck_are_seen_in_every_answer_about_the_run_that_fo
         assert words in told
     assert told.count("Needs a person: stuck terra-") == 2
     assert "Failed:" not in told
-    assert " ".join(told.split()).endswith(
+    assert (
         "2 deletions asked about, 2 failed, 2 in need of a person;"
-        " exit code 1 (done, but something failed or is in doubt)."
-    )
+        " exit code 1 (done, but something failed or is in doubt) after "
+    ) in " ".join(told.split())
     assert "2 stuck" in shown(run, "runs", "--from", stuck)
+
+
+def test_what_a_run_warns_of_is_seen_in_the_answer_about_it(run: Run, tmp_path: Path) -> None:
+    log = str(tmp_path / "log.jsonl")
+    with serving(Leonardo([a_machine(1, status=TrueStatus.UNKNOWN)])) as server:
+        (warning,) = run(*delete(server, "--audit-file", log)).finished["warnings"]
+    assert warning in shown(run, "run", "latest", "--from", log).splitlines()
 
 
 def test_who_started_a_run_and_who_approved_it_stand_apart_and_are_said_to_be_typed(run: Run, stuck: str) -> None:

@@ -110,6 +110,7 @@ def line(run_id: str, **fields: Any) -> RunLine:
         "as_of": None,
         "state": "open",
         "exit_code": None,
+        "duration_s": None,
         "refused_by": [],
     }
     return RunLine(run_id=run_id, **(told | fields))

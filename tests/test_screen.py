@@ -293,7 +293,7 @@ def test_however_many_are_due_all_are_listed_and_the_verdict_is_on_the_last_scre
     seen = in_a_terminal("review-audit-log", "run", "latest", "--from", "log.jsonl", lines=30, columns=200)
     lines = seen[seen.index("Acts") :].splitlines()
     assert len([line for line in lines if line.startswith("terra-")]) == 300
-    assert "300 listed; exit code 0 (done)." in lines[-1]
+    assert "300 listed; exit code 0 (done) after " in lines[-1]
 
 
 def test_what_the_program_says_of_itself_does_not_run_into_the_progress() -> None:

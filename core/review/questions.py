@@ -89,6 +89,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     """`finished`, `open` or `cut_off`."""
     exit_code: int | None
+    duration_s: float | None
+    """Of its longest task; null where that has no closing record."""
     refused_by: list[str]
     would_be_refused_by: list[str]
     as_of: datetime | None
@@ -170,7 +172,7 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
     failures: list[str]
     """Whom, and why, in words."""
     remarks: list[str]
-    """What guards said, which exemptions match nothing, which acts have no outcome, and which newer runs go on."""
+    """Warnings, what guards said, exemptions that match nothing, acts without an outcome, newer runs that go on."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +244,7 @@ class RunSummary:
                 self.started = self.started or record
             case "run_finished":
                 self.closings[record.task_index] = record
+                self.remarks += record.warnings
             case "runtime_audited":
                 self.listed += 1
                 self.counts[record.outcome, record.reason] += 1
@@ -269,6 +272,7 @@ class RunSummary:
 
     def line(self, now: datetime) -> RunLine:
         started = self.started or Record()
+        durations = [closing.duration_s for closing in self.closings.values() if closing.duration_s is not None]
         codes = [closing.exit_code for closing in self.closings.values() if closing.exit_code is not None]
         listed, outcomes, reasons = self._counted()
         return RunLine(
@@ -291,6 +295,7 @@ class RunSummary:
             + sum(reasons[reason] for reason in LEFT_STANDING if self.first.job == AUTOPAUSE_JOB),
             state=state_of(self.started, finished=self.finished, now=now),
             exit_code=max(codes) if self.finished and codes else None,
+            duration_s=max(durations) if self.finished and durations else None,
             refused_by=sorted(self.refused_by),
             would_be_refused_by=sorted({g for c in self.closings.values() for g in c.would_be_refused_by or ()}),
             as_of=None if started.scope is None else started.scope.as_of,

@@ -420,7 +420,7 @@ RUN_HEADERS = (
     ("job", "environment", "how"),
     ("listed", "outcomes"),
     ("failed", "needs a person"),
-    ("exit code", "refused by"),
+    ("exit code", "took", "refused by"),
     ("who", "plan"),
 )
 
@@ -437,6 +437,7 @@ def _run_cells(line: RunLine) -> list[str]:
         f"{line.failed:,}",
         f"{line.needs_person:,}",
         STATES[line.state] or str(line.exit_code),
+        NOTHING if line.duration_s is None else duration(line.duration_s),
         ", ".join(line.refused_by) or NOTHING,
         ", ".join(_who_in_short(line)) or NOTHING,
         f"plan {line.plan_run_id}" if line.plan_run_id else NOTHING,
@@ -479,7 +480,8 @@ def _who(line: RunLine) -> Iterator[str]:
 def _verdict(line: RunLine) -> str:
     failed = [f"{line.failed:,} failed"] if line.failed else []
     needs = [f"{line.needs_person:,} in need of a person"] if line.needs_person else []
-    return f"{', '.join([_looked_at(line), *failed, *needs])}; {_describe_end(line)}."
+    after = "" if line.duration_s is None else f" after {duration(line.duration_s)}"
+    return f"{', '.join([_looked_at(line), *failed, *needs])}; {_describe_end(line)}{after}."
 
 
 def _looked_at(line: RunLine) -> str:
