@@ -8,7 +8,8 @@ confirmed end yet, it asks for the project's lists:
 * Deleting for less than stuck-after (2 h): pending; for longer: stuck, and a person must see to it;
 * Error: errored, Leonardo failed to delete it and its machine may still cost money;
 * any other status: survived where the deletion had been accepted, else never_happened;
-* many gone without any evidence: not_visible, the caller may have lost its role; asked about for 3 days.
+* many gone without any evidence: not_visible, the caller may have lost its role; asked about for 3 days;
+* one that was confirmed without any, and that a later run has listed: asked about again.
 
 Nothing is changed in Leonardo. Anything stuck, errored, survived or not_visible makes the exit code 1. Nothing is
 confirmed by a clock that is more than 5 minutes ahead of Leonardo's or behind: the exit code is 3.
@@ -24,13 +25,13 @@ from core.records.events import RunFinished
 from core.records.reader import AuditRecords
 from core.records.selection import Match
 from core.review.sources import cannot_be_read, not_read, open_places
-from core.review.unconfirmed import ABOUT_DELETIONS, Unconfirmed, kept_since, unconfirmed
+from core.review.unconfirmed import ABOUT_DELETIONS, Unconfirmed, settled_since, unconfirmed
 from core.rules.confirmation import ConfirmationPolicy
 from core.run.account import Account, opening_record
 from core.run.confirmation import Confirming
 from core.run.opening import run, task_of_environment
 from core.run.prepare import runs_on_record
-from core.run.previous import predecessor
+from core.run.previous import REACH, predecessor
 from core.run.running import Host, Job, Running
 from core.screen.columns import View
 from core.settings.durations import parse_duration
@@ -92,20 +93,24 @@ def _read(settings: Settings, places: list[str], since: str, now: datetime) -> _
     try:
         source = open_places(places, begin, settings)
         records = AuditRecords(source, lambda _: ABOUT_DELETIONS, environment=settings.environment)
-        open_cases = unconfirmed(records, begin)
+        cases = unconfirmed(records, begin)
+        again = tuple(Match(path=case.path) for case in cases if _is_read_again(case, now))
+        later = AuditRecords(source, lambda _: again, environment=settings.environment) if again else ()
+        ended = settled_since(cases, later)
+        open_cases = [case for case in cases if case.runtime_id not in ended]
         damage = not_read(records)
         if not damage:
             damage = [f"there is no audit record in {place}" for place in places if _is_empty(place, begin, settings)]
         if damage and not open_cases:
             raise UsageError(*(f"--from: {what}" for what in damage))
-        survived = tuple(Match(path=case.path) for case in open_cases if case.survived_at is not None)
-        if survived:
-            judged = AuditRecords(source, lambda _: survived, environment=settings.environment)
-            ended = kept_since(open_cases, judged)
-            open_cases = [case for case in open_cases if case.runtime_id not in ended]
     except OSError as error:
         raise UsageError(f"--from: {cannot_be_read(error)}") from None
     return _Read(open_cases, damage)
+
+
+def _is_read_again(case: Unconfirmed, now: datetime) -> bool:
+    """Whether what runs have recorded of it since may end it, or open it again."""
+    return case.survived_at is not None or (case.gone_at is not None and now - case.gone_at <= REACH)
 
 
 def _is_empty(place: str, begin: datetime, settings: Settings) -> bool:

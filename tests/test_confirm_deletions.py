@@ -586,3 +586,18 @@ def test_what_was_confirmed_while_the_role_was_lost_is_asked_about_once_it_is_de
             aged(log, HOUR)
         assert run(*live(server, "--delete-errored", "--max-age-if-idle", "1d", "--idle-after", "PT0.001S")).code == 0
         assert confirmed(run(*confirming(server))) == [("all-of-us-1", "pending", "Deleting")]
+
+
+def test_what_was_confirmed_while_the_role_was_lost_is_asked_about_once_a_run_lists_it(run: Run) -> None:
+    with serving(Leonardo([a_machine(1, deletion_ends_in="error")], deletion_takes=timedelta(0))) as server:
+        run(*live(server))
+        server.leonardo.roles["terra-1"] = Role.NONE
+        assert confirmed(run(*confirming(server))) == [("all-of-us-1", "confirmed", None)]
+        assert confirmed(run(*confirming(server))) == []
+        server.leonardo.roles.clear()
+        for log in (LIVE_LOG, CONFIRMATIONS):
+            aged(log, HOUR)
+        assert confirmed(run(*confirming(server))) == []
+        assert run(*live(server)).finished["reasons"] == {"status_not_eligible": 1}
+        again = run(*confirming(server))
+        assert (again.code, confirmed(again)) == (1, [("all-of-us-1", "errored", "Error")])

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from core.records.outcome import CONFIRMATIONS, OPEN, OUTCOMES, Outcome
 from core.records.reader import LONG_AGO, Record
 from core.records.selection import Match, Wanted
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
+from core.rules.evidence import Evidence
 
 KEPT_BY_THE_RULE = frozenset({Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.KERNEL_MAY_BE_BUSY})
 """Reasons after which a runtime that survived its deletion is to live on."""
+NEVER = datetime.max.replace(tzinfo=UTC)
 ENDS = frozenset[str](word for word, meaning in CONFIRMATIONS.items() if not meaning.open)
 """What is confirmed so is not asked about again; a word that is not known is no end."""
 ABOUT_DELETIONS: Wanted = (
@@ -37,6 +39,8 @@ class Unconfirmed:
     """When it was found to have survived, if that is the newest that is known."""
     not_visible_since: datetime | None = None
     """When it was first found to be out of sight, if it has been since."""
+    gone_at: datetime | None = None
+    """When it was confirmed without evidence: then it is asked about only where a later run has listed it."""
 
     @property
     def path(self) -> str:
@@ -71,26 +75,35 @@ def unconfirmed(records: Iterable[Record], since: datetime) -> list[Unconfirmed]
     return [case for case in found if case is not None]
 
 
-def kept_since(cases: Iterable[Unconfirmed], records: Iterable[Record]) -> set[str]:
-    """The ids of those that survived and that a later run has judged, and its rule kept."""
-    since = {case.runtime_id: case.survived_at for case in cases if case.survived_at is not None}
-    return {
-        record.runtime_id
-        for record in records
-        if record.event == "runtime_audited"
-        and record.runtime_id in since
-        and record.reason in KEPT_BY_THE_RULE
-        and (record.time or LONG_AGO) > since[record.runtime_id]
-    }
+def settled_since(cases: Iterable[Unconfirmed], records: Iterable[Record]) -> set[str]:
+    """The ids of those that need not be asked about, by what runs have recorded since.
+
+    They survived and a rule has kept them, or were confirmed without evidence and no run has listed them.
+    """
+    survived = {case.runtime_id: case.survived_at for case in cases if case.survived_at is not None}
+    gone = {case.runtime_id: case.gone_at for case in cases if case.gone_at is not None}
+    kept, listed = set[str](), set[str]()
+    for record in records:
+        if record.event != "runtime_audited" or record.runtime_id is None:
+            continue
+        if record.reason in KEPT_BY_THE_RULE and _time(record) > survived.get(record.runtime_id, NEVER):
+            kept.add(record.runtime_id)
+        if _time(record) - CLOCK_TOLERANCE > gone.get(record.runtime_id, NEVER):
+            listed.add(record.runtime_id)
+    return kept | (gone.keys() - listed)
 
 
 def _open_case(identity: str, of: _Known) -> Unconfirmed | None:
     confirmations = sorted(of.confirmations, key=_time)
     newest = max(of.intents.values(), key=_time, default=None)
-    for record in [record for record in confirmations if record.outcome in ENDS]:
-        if newest is None or _time(newest) - _time(record) <= CLOCK_TOLERANCE:
+    end = next((record for record in reversed(confirmations) if record.outcome in ENDS), None)
+    gone_at = None
+    if end is not None:
+        announced = newest is not None and _time(newest) - _time(end) > CLOCK_TOLERANCE
+        if not announced and end.evidence != Evidence.UNLISTED:
             return None
-        confirmations.remove(record)  # a later run has found it living after all
+        confirmations = confirmations[confirmations.index(end) + 1 :]
+        gone_at = None if announced or confirmations else end.time
     last = confirmations[-1] if confirmations else None
     never_happened = last is not None and last.outcome == Confirmation.NEVER_HAPPENED
     accepted = [end for end in of.ends.values() if end.outcome == Outcome.DELETION_ACCEPTED]
@@ -112,6 +125,7 @@ def _open_case(identity: str, of: _Known) -> Unconfirmed | None:
         persistent_disk_id=_disk(of),
         survived_at=last.time if last is not None and last.outcome == Confirmation.SURVIVED else None,
         not_visible_since=_not_visible_since(confirmations),
+        gone_at=gone_at,
     )
 
 

@@ -169,8 +169,8 @@ BREAKS = (
     Break(
         "a confirmed deletion is asked about for ever",
         UNCONFIRMED,
-        "if record.outcome in ENDS]:",
-        "if False]:",
+        "reversed(confirmations) if record.outcome in ENDS)",
+        "reversed(confirmations) if False)",
     ),
     Break("a streak of failures stops nothing", GUARDS, "FAILURES_IN_A_ROW = 10", "FAILURES_IN_A_ROW = 10**6"),
     Break(
@@ -238,7 +238,7 @@ BREAKS = (
     Break(
         "what was confirmed is never asked about again",
         UNCONFIRMED,
-        "if newest is None or _time(newest) - _time(record) <= CLOCK_TOLERANCE:",
+        "if not announced and end.evidence != Evidence.UNLISTED:",
         "if True:",
     ),
     Break(

@@ -277,7 +277,7 @@ class End:
         tries = 0 if record.reason == Reason.DUPLICATE else tries
         self.expect("untrue", f"{said}, {record.attempts} attempts", holds=record.attempts == tries)
         gone = machine.status in ON_ITS_WAY_OUT
-        weak = self._is_weak(record.evidence, record.project)
+        weak = self.is_weak(record.evidence, record.project)
         ours = any(e.process is process for e in self.oracle.ours.get(machine.id, ()))
         if record.outcome == Outcome.DELETION_ACCEPTED:
             self.expect("untrue", said, holds=ours or gone or weak)
@@ -285,7 +285,7 @@ class End:
             self.expect("untrue", said, holds=machine.status is TrueStatus.DELETED or weak)
         self._what_was_obeyed_is_said(record, machine, said)
 
-    def _is_weak(self, evidence: str | None, project: str | None) -> bool:
+    def is_weak(self, evidence: str | None, project: str | None) -> bool:
         """Two lists see two instants: where the role comes back between them, the second proves too much."""
         if evidence != Evidence.PROJECT_SEEN:
             return evidence == Evidence.UNLISTED
@@ -318,7 +318,7 @@ class End:
         self._believes_few(confirmed)
         for e in confirmed:
             machine = machines[int(e.runtime_id)]
-            fine = machine.status is TrueStatus.DELETED or self._is_weak(e.evidence, e.project)
+            fine = machine.status is TrueStatus.DELETED or self.is_weak(e.evidence, e.project)
             said = f"{process}: {e.project}/{e.name} ({e.runtime_id}) is confirmed, {e.evidence}"
             self.expect("confirm", said, holds=fine or e.outcome is not Confirmation.CONFIRMED)
             seen = not any(list_.blind for list_ in self.lists(disks=True) if list_.project == e.project)
@@ -331,7 +331,7 @@ class End:
             if other.ended_at < process.born and other.code in (ExitCode.DONE, ExitCode.FAILED)
             for e in other.said
             if isinstance(e, events.DeletionConfirmed) and e.outcome is Confirmation.CONFIRMED
-            if not self._is_announced_since(other, e.runtime_id)
+            if not self._is_listed_since(other, e.runtime_id)
         }
         self.expect("confirm", f"{process} asks about {asked & known} again", holds=not asked & known)
 
@@ -350,10 +350,10 @@ class End:
         few = unlisted <= max(SMALL_RUN_OF_DISKS if with_disk else SMALL_RUN, 0.25 * len(asked))
         self.expect("confirm", f"{self.process} believes that {unlisted} of {len(asked)} are gone", holds=few)
 
-    def _is_announced_since(self, earlier: "Process", identity: str) -> bool:
-        """Whether a run that went on after this one has said that it was about to delete the runtime."""
+    def _is_listed_since(self, earlier: "Process", identity: str) -> bool:
+        """Whether a run that went on after this one has judged the runtime, or said that it was about to delete it."""
         return any(
-            isinstance(e, events.DeletionRequested) and e.runtime_id == identity
+            isinstance(e, events.DeletionRequested | events.RuntimeAudited) and e.runtime_id == identity
             for p in self.world.processes
             if p.is_running or p.dead or p.ended_at > earlier.born
             for e in p.said
