@@ -38,13 +38,16 @@ Part = Table | list[Styled]
 
 def draw(answer: object) -> None:
     """Show one answer of `core.records` on standard output."""
-    drawing = open_drawing()
+    drawing, below_lines = open_drawing(), False
     for part in parts_of(answer):
         if isinstance(part, Table):
+            if below_lines:
+                drawing.blank()
             drawing.table(part.title, part.headers, part.rows)
             drawing.blank()
         else:
             drawing.lines(part)
+        below_lines = (below_lines or bool(part)) and not isinstance(part, Table)
 
 
 @singledispatch
@@ -469,10 +472,12 @@ def _who_in_short(line: RunLine) -> Iterator[str]:
 
 def _who(line: RunLine) -> Iterator[str]:
     """Who started the run and who approved it: words of whoever typed them, which nothing vouches for."""
-    yield (
-        f"Started by {line.started_by or 'somebody not named'}, approved by {line.approved_by or 'nobody named'}"
-        f" (both as whoever started it typed); it called Leonardo as {line.actor or 'somebody not on record'}."
-    )
+    if line.started_by or line.approved_by:
+        starter, approver = line.started_by or "somebody not named", line.approved_by or "nobody named"
+        named = f"Started by {starter}, approved by {approver} (both as whoever started it typed)"
+    else:
+        named = "No starter or approver is named, as in scheduled runs"
+    yield f"{named}; it called Leonardo as {line.actor or 'somebody not on record'}."
     if line.plan_run_id:
         yield f"Held to the plan of run {line.plan_run_id}."
 
