@@ -143,6 +143,12 @@ def test_who_asks_for_one_event_alone_is_told_nothing_of_others(lines: list[Line
         found = [record.event for record in files.alone((Match(events=(event,)),))]
         assert (found, len(files.faults)) == ([event] * count, unread)
         assert files.repeated == (event == "runtime_audited")
+    garbled = b'{"event":"runtime_audited","run_id":"%b",, nonsense}\n'
+    (tmp_path / "a.jsonl").write_bytes(written(lines) + garbled % b"another" + garbled % lines[0]["run_id"].encode())
+    files = AuditRecords(AuditFiles([tmp_path]))
+    of_run = Match(events=("runtime_audited",), run_ids=(lines[0]["run_id"],))
+    assert len([record.seq for record in files.alone((of_run,))]) == 3
+    assert [fault.place for fault in files.faults] == [f"{tmp_path / 'a.jsonl'}:7"]
 
 
 def test_a_torn_opening_is_told_to_who_asks_for_runs_alone(lines: list[Line], tmp_path: Path) -> None:

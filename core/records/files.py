@@ -16,9 +16,11 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from core.records.lines import Place, Stream, is_over_lines, lines, values
+import msgspec
+
+from core.records.lines import Marks, Place, Stream, is_over_lines, lines, values
 from core.records.reader import Fault, Faults, Line
-from core.records.selection import Wanted, events_of
+from core.records.selection import Wanted
 
 COMPRESSED: dict[bytes, Callable[[BufferedReader], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
@@ -49,7 +51,12 @@ class AuditFiles:
 
     def lines(self, wanted: Wanted) -> Iterator[Line]:
         """The text of each record, or of those events alone that are wanted alone."""
-        marks = [f'"{event}"'.encode() for event in events_of(wanted)] if all(of.alone for of in wanted) else []
+        marks: Marks = {}
+        if all(of.alone for of in wanted):
+            for of in wanted:
+                of_runs = [msgspec.json.encode(run_id) for run_id in of.run_ids] or [b""]
+                for event in of.events:
+                    marks.setdefault(msgspec.json.encode(event), []).extend(of_runs)
         for file in self.files:
             try:
                 with file.open("rb") as plain, _unpacked(plain) as stream:
@@ -59,7 +66,7 @@ class AuditFiles:
             except (OSError, zlib.error, lzma.LZMAError) as error:
                 self.faults.add(str(file), str(file), f"the file is not readable: {error}")
 
-    def _lines(self, file: str, stream: Stream, marks: list[bytes]) -> Iterator[Line]:
+    def _lines(self, file: str, stream: Stream, marks: Marks) -> Iterator[Line]:
         def report(at: Place, what: str) -> None:
             self.faults.add(file, Line(file, at, b"").place, what)
 

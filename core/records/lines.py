@@ -6,7 +6,7 @@ A log is JSON Lines, or JSON over several lines: the array of entries that Logs 
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 LARGEST = 2**20
@@ -22,6 +22,8 @@ Place = int | str
 """The number of a line, or an entry in words."""
 Report = Callable[[Place, str], None]
 """Is told where in the log something cannot be read, and what."""
+Marks = dict[bytes, list[bytes]]
+"""Of each event that is wanted, what one of its lines holds any of; as JSON."""
 
 _OVER_LINES = re.compile(rb"\s*(\[\s*([{\]]|$)|\{\s*\n\s+\")")
 """How JSON begins that is not one value a line."""
@@ -48,8 +50,8 @@ def is_over_lines(head: bytes) -> bool:
     return _OVER_LINES.match(head) is not None
 
 
-def lines(stream: Stream, marks: Sequence[bytes], report: Report) -> Iterator[tuple[Place, bytes]]:
-    """Each line that is not blank and its number; where there are marks, none that names another event than these."""
+def lines(stream: Stream, marks: Marks, report: Report) -> Iterator[tuple[Place, bytes]]:
+    """Each line that is not blank and its number; where there are marks, none that is of no use by them."""
     number, most = 1, MOST if MOST[len(AS_WRITTEN) - 1 :] not in marks else b"\n"
     for block in _whole_lines(stream):
         for number, raw in enumerate(block.split(b"\n"), number):  # noqa: B020 - behind the last end is the next line
@@ -66,11 +68,11 @@ def _end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
     return at if found is None else found.end()
 
 
-def _may_be(text: bytes, marks: Sequence[bytes]) -> bool:
+def _may_be(text: bytes, marks: Marks) -> bool:
     """As it was written a line's event comes first, and need not be looked for."""
     if text.startswith(AS_WRITTEN):
         event = text[len(AS_WRITTEN) - 1 : text.find(b'"', len(AS_WRITTEN)) + 1]
-        return not event or event in marks
+        return not event or any(mark in text for mark in marks.get(event, ()))
     return any(mark in text for mark in marks) or EVENT not in text
 
 

@@ -20,7 +20,7 @@ class Match:
     outcomes: tuple[str, ...] = ()
     severities: tuple[str, ...] = ()
     alone: bool = False
-    """Lines of a file that name another event are passed over undecoded, whatever may be wrong with them."""
+    """Lines of a file that name another event, or none of these runs, are passed over undecoded, right or wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
