@@ -86,7 +86,8 @@ class InProcess:
 
     app: Starlette
     acts: Path
-    """Beside the run's own file, where everything is kept but what says that a runtime is kept."""
+    """Beside the log, where everything is kept but what says that a runtime is kept."""
+    log: Path = Path("audit/log.jsonl")
     runs: int = 0
 
     def __call__(self, job: Job, settings: Settings, task: Task, work: Callable[[Running], Awaitable[int]]) -> int:
@@ -99,8 +100,7 @@ class InProcess:
             dry_run=settings.dry_run,
         )
         clock = RunClock(deadline=settings.deadline, request_timeout=settings.request_timeout, wall=job.wall)
-        assert settings.audit_file is not None
-        sinks = [_Appended(settings.audit_file), _Appended(self.acts, KEPT)]
+        sinks = [_Appended(self.log), _Appended(self.acts, KEPT)]
         audit = AuditLog(identity, sinks, now=clock.wall)
 
         async def live() -> int:

@@ -4,16 +4,20 @@ import json
 from argparse import Namespace
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any
 
 import msgspec
 
 from core.exit_code import ExitCode
 from core.records.reader import Record
+from core.rules.exemptions import Exemption
 from core.sandbox.app import RequestLog, make_app
 from core.sandbox.faults import Fault, FaultScript
 from core.sandbox.installation import RefusedError
@@ -22,15 +26,23 @@ from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.roles import Role
 from core.sandbox.users import Users
 from core.settings.fields import Settings
-from jobs import check_autopause, confirm_deletions, delete_old_runtimes
+from jobs import check_autopause, confirm_deletions, delete_old_runtimes, notify_owners
 from tests.in_process import URL, InProcess
 
 BEGIN = datetime(2026, 1, 1, 0, 0, 7, 531_000, tzinfo=UTC)
 HOUR, DAY, MINUTE = timedelta(hours=1), timedelta(days=1), timedelta(minutes=1)
 MAX_AGE, MAX_AGE_IF_IDLE, IDLE_AFTER = 14 * DAY, 7 * DAY, 4 * HOUR
+SOONER, SOONER_IF_IDLE = 7 * DAY, 3 * DAY
+"""As the environments have it that tell owners."""
+NOTICE_PERIOD = DAY
+A_WEEK = 7
+FEW = 40
+"""Of so few users no guard can tell that the half has left."""
 BETWEEN_RUNS = 3 * HOUR
 STUCK_AFTER = 2 * HOUR
 DELETIONS, OTHERS, ACTS = Path("audit/deletions"), Path("audit/others"), Path("acts")
+LOG, ROTATED = Path("audit"), Path("rotated")
+"""Where owners are told, a day's log of all jobs, and those that no job reads any more."""
 LOST_AT, GIVEN_BACK_AT = 9, 21
 """Hours between which the caller has no role on half of the projects."""
 CHECKED_EVERY = 30
@@ -44,6 +56,8 @@ class Watched(Leonardo):
     """A service that holds each deletion of the jobs against the rule, by what it alone knows."""
 
     against_the_rule: list[str] = field(default_factory=list)
+    max_age: timedelta = MAX_AGE
+    max_age_if_idle: timedelta = MAX_AGE_IF_IDLE
     errored_may_go: bool = False
     ours: set[int] = field(default_factory=set)
     """What the jobs have asked to delete."""
@@ -51,7 +65,7 @@ class Watched(Leonardo):
     def delete(self, project: str, name: str, *, delete_disk: str | None = None) -> None:
         machine, now = self.machine(project, name), self.now()
         age, idle = now - machine.created, now - machine.accessed
-        due = age > MAX_AGE or (age > MAX_AGE_IF_IDLE and idle >= IDLE_AFTER)
+        due = age > self.max_age or (age > self.max_age_if_idle and idle >= IDLE_AFTER)
         eligible = {TrueStatus.RUNNING, TrueStatus.STOPPED} | ({TrueStatus.ERROR} if self.errored_may_go else set())
         if not due or machine.status not in eligible or delete_disk != "false":
             self.against_the_rule.append(f"{project}/{name} ({machine.status}, {age} old, idle for {idle})")
@@ -69,24 +83,71 @@ class Watched(Leonardo):
         )
 
 
+class Mailer:
+    """The site's receiver of notices; what it has taken, each id once."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, dict[str, Any]] = {}
+        self.dead = False
+        self.url = ""
+
+    def take(self, batch: bytes) -> int:
+        """The status of the answer."""
+        if self.dead:
+            return 403
+        for event in json.loads(batch):
+            self.told.setdefault(event["id"], event)
+        return 204
+
+
+@contextmanager
+def receiving() -> Iterator[Mailer]:
+    """On loopback."""
+    mailer = Mailer()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(mailer.take(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        mailer.url = f"http://127.0.0.1:{server.server_port}/"
+        yield mailer
+        server.shutdown()
+
+
 class Year:
     """The clock, the users, and who is on call."""
 
-    def __init__(self, days: int, users: int, seed: int, begin: datetime = BEGIN) -> None:
-        self.days, self.users, self.begin = days, users, begin
+    def __init__(
+        self, days: int, users: int, seed: int, begin: datetime = BEGIN, *, mailer: Mailer | None = None
+    ) -> None:
+        """With a mailer nothing is deleted unannounced, and the limits are those of environments that have one."""
+        self.days, self.users, self.begin, self.mailer = days, users, begin, mailer
         self.outages = {days // 6, days * 2 // 3}
         """Days on which Leonardo does not answer."""
         self.pauses = {days // 3, days // 3 + 1, days * 5 // 6}
         """Days on which the scheduler starts nothing."""
-        self.role_lost = days // 2
+        self.role_lost = days // 2 if users > FEW else days
+        self.mailer_dead = range(days // 3 + 2, days // 3 + 2 + A_WEEK)
+        self.exemption = Exemption(project="terra-1?", until=begin + days // 2 * DAY, reason="a course")
+        """Where owners are told."""
         self.random = Random(seed)  # noqa: S311 - the same year each time is the point
         self.now = begin
+        max_age, max_age_if_idle = (MAX_AGE, MAX_AGE_IF_IDLE) if mailer is None else (SOONER, SOONER_IF_IDLE)
         self.leonardo = Watched(
-            list(self._first_machines()),
+            list(self._first_machines(max_age_if_idle)),
             now=lambda: self.now,
             deletion_takes=10 * MINUTE,
             move_takes=5 * MINUTE,
             pauses_idle=True,
+            max_age=max_age,
+            max_age_if_idle=max_age_if_idle,
         )
         self.faults, self.requests = FaultScript(()), RequestLog()
         self.host = InProcess(make_app(self.leonardo, self.faults, requests=self.requests), ACTS)
@@ -106,11 +167,14 @@ class Year:
             auth="none",
             environment="prod",
             output="json",
-            audit_file=DELETIONS / "day-000.jsonl",
             request_timeout=timedelta(seconds=1),
             log_level="ERROR",
             max_acts=max(500, users),
         )
+        if mailer is not None:  # a table's runs go by all that the folder of logs holds
+            told = {"notice_url": mailer.url, "notice_period": NOTICE_PERIOD, "exemptions": (self.exemption,)}
+            limits = {"max_age": max_age, "max_age_if_idle": max_age_if_idle}
+            self._settings = self._settings.model_copy(update={"output": "table"} | limits | told)
         self._loosened = False
         """Whether whoever is on call lets the next run act on more than a quarter of the fleet."""
 
@@ -122,6 +186,7 @@ class Year:
         for slot in range(self.days * DAY // BETWEEN_RUNS):
             self.now = self.begin + slot * BETWEEN_RUNS
             self._weather()
+            self._rotate()
             self.host.acts = ACTS / f"month-{self.day // 30:02d}.jsonl"
             if self.day not in self.pauses:
                 self._run_what_is_scheduled()
@@ -139,19 +204,33 @@ class Year:
             self.leonardo.roles.clear()
         self.requests.reset()
 
+    def _rotate(self) -> None:
+        """Put away each log that is older than the notices and runs that a job looks for."""
+        for log in sorted(LOG.glob("*.jsonl"))[: -A_WEEK - 1]:
+            ROTATED.mkdir(exist_ok=True)
+            log.rename(ROTATED / log.name)
+
+    def _log(self, otherwise: Path) -> Path:
+        return otherwise if self.mailer is None else LOG / f"day-{self.day:03d}.jsonl"
+
     def _run_what_is_scheduled(self) -> None:
-        self._delete(DELETIONS / f"day-{self.day:03d}.jsonl")
+        self._delete()
         if self.now.hour == 6:
             self.now += 30 * MINUTE
             self._confirm()
             self._delete_again()
+        if self.mailer is not None:
+            self.now += 20 * MINUTE
+            self.mailer.dead = self.day in self.mailer_dead
+            settings = self._with(self._log(OTHERS), dry_run=False)
+            self._ended("notify", notify_owners.main(settings, Namespace(typed=()), wall=self._wall, host=self.host))
         if self.now.hour == 12 and self.day % CHECKED_EVERY == CHECKED_EVERY - 1:
-            settings = self._with(OTHERS / "checks.jsonl")
+            settings = self._with(self._log(OTHERS / "checks.jsonl"))
             self._ended("check", check_autopause.main(settings, Namespace(typed=()), wall=self._wall, host=self.host))
 
-    def _first_machines(self) -> Iterator[Machine]:
+    def _first_machines(self, up_to: timedelta) -> Iterator[Machine]:
         for user in range(self.users):
-            age = self.random.random() * 7 * DAY
+            age = self.random.random() * up_to
             yield Machine(
                 id=user + 1,
                 project=f"terra-{user}",
@@ -205,13 +284,16 @@ class Year:
 
     def _with(self, log: Path, **more: Any) -> Settings:
         """Made once: reading settings takes longer than a run."""
-        return self._settings.model_copy(update={"audit_file": log, "dry_run": True} | more)
+        self.host.log = log
+        update = {"audit_file": None if self.mailer else log, "dry_run": True} | more
+        return self._settings.model_copy(update=update)
 
     def _ended(self, job: str, code: int) -> None:
         if code:
             self.ends[job].setdefault(self.day, Counter())[code] += 1
 
-    def _delete(self, log: Path, job: str = "delete", **more: Any) -> None:
+    def _delete(self, job: str = "delete", **more: Any) -> None:
+        log = self._log(DELETIONS / f"day-{self.day:03d}.jsonl")
         if self._loosened:
             more["max_act_share"] = 1.0
         settings = self._with(log, dry_run=False, **more)
@@ -229,32 +311,39 @@ class Year:
         if closing.late_s is not None:
             self.late[self.day] = max(closing.late_s.max, self.late.get(self.day, 0.0))
         above = Counter(
-            str(machine.status)
+            self._kept_by(machine)
             for machine in self.leonardo.living()
-            if self.now - machine.created > MAX_AGE and machine.id not in accepted
+            if self.now - machine.created > self.leonardo.max_age and machine.id not in accepted
         )
         if closing.over_age != above:
             self.unnamed.append(
                 f"day {self.day}, {self.now.hour} h: {dict(above)} are above, {closing.over_age} is told"
             )
 
+    def _kept_by(self, machine: Machine) -> str:
+        """What lives on above the maximum age and could be deleted was not announced, or is exempt."""
+        if machine.status not in (TrueStatus.RUNNING, TrueStatus.STOPPED):
+            return str(machine.status)
+        spared = machine.project.startswith("terra-1") and len(machine.project) == len("terra-1?")
+        return "exempt" if spared and self.now < self.exemption.until else "not_noticed"
+
     def _confirm(self) -> None:
         """By what was done this month and the last, and do what is advised."""
         if self.leonardo.ended_badly() and self.day not in self.outages:
             self.wrong_days.add(self.day)
-        log = OTHERS / f"confirmed-{self.day:03d}.jsonl"
+        log = self._log(OTHERS / f"confirmed-{self.day:03d}.jsonl")
         months = (ACTS / f"month-{month:02d}.jsonl" for month in (self.day // 30 - 1, self.day // 30))
         arguments = Namespace(places=[str(path) for path in months if path.exists()], since="30d", typed=())
         self._ended("confirm", confirm_deletions.main(self._with(log), arguments, wall=self._wall, host=self.host))
         for line in log.read_bytes().splitlines():
-            if b'"errored"' in line or b'"stuck"' in line:
+            if line.startswith(b'{"event":"deletion_confirmed"') and (b'"errored"' in line or b'"stuck"' in line):
                 self._note(json.loads(line))
 
     # who is on call
 
     def _note(self, record: dict[str, Any]) -> None:
         """Leonardo's operators end what is stuck; what is in Error is to be deleted again."""
-        if record["event"] != "deletion_confirmed" or record["outcome"] not in ("errored", "stuck"):
+        if record["outcome"] not in ("errored", "stuck"):
             return
         machine = self.leonardo.machine(record["project"], record["name"])
         if machine.id != int(record["runtime_id"]):
@@ -270,7 +359,6 @@ class Year:
         self.leonardo.errored_may_go = True
         for path in self._to_delete_again:
             self.now += MINUTE
-            log = DELETIONS / f"day-{self.day:03d}.jsonl"
-            self._delete(log, "delete again", delete_errored=True, only=(path,))
+            self._delete("delete again", delete_errored=True, only=(path,))
         self.leonardo.errored_may_go = False
         self._to_delete_again.clear()

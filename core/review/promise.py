@@ -44,6 +44,7 @@ WHAT_TO_DO: dict[str, str] = {
     Reason.FUTURE_DATED: DATES,
     Reason.MALFORMED: "its list item cannot be read: its record says what is wrong with it",
     Reason.FOREIGN_PROJECT: "it was listed under another project: ask Leonardo's operators",
+    Reason.NOT_NOTICED: "its owner was not told in time: does notify-owners run, and does its receiver take notices?",
     Reason.EXEMPT: "it goes when its exemption ends; nothing is to be done",
     Outcome.WOULD_DELETE: "a dry run deletes nothing: run live, with this run as the plan",
     Outcome.WITHHELD: "a guard stopped the run: run_refused says which, and why",
