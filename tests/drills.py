@@ -41,7 +41,7 @@ def alert_text(alert: str, environment: str, job: str) -> str:
     text = re.sub(r"\n<details>.*?</details>\n", "", section, flags=re.DOTALL).strip()
     for word, becomes in {"ENV": environment, "REGION": of.region, "P": of.project, "JOB": job}.items():
         text = re.sub(rf"\b{word}\b", becomes, text)
-    return re.sub(r"\[([^]]*)\]\(#[^)]*\)", r'"\1"', text)
+    return re.sub(r"\[([^]]*)\]\(#[^)]*\)", r'"\1"', text) + "\n\nQuoted titles are sections of deploy/RUNBOOK.md."
 
 
 @dataclass
@@ -218,7 +218,7 @@ class Drill:
     job: str
     play: Callable[[], Shift]
     gcloud: str = ""
-    """What Google Cloud would print, which no drill can ask."""
+    """What Google Cloud would print, written by hand: no drill can ask it."""
 
 
 PAUSED = """\
@@ -235,10 +235,10 @@ methodName: google.cloud.scheduler.v1.CloudScheduler.PauseJob
 """
 KILLED = """\
 $ gcloud run jobs executions list --job delete-old-runtimes
-   JOB                  EXECUTION  REGION       RUNNING  COMPLETE
-X  delete-old-runtimes  EXECUTION  us-central1  0        0 / 1
+   JOB                  EXECUTION                  REGION       RUNNING  COMPLETE
+X  delete-old-runtimes  RUN_ID  us-central1  0        0 / 1
 
-$ gcloud run jobs executions describe EXECUTION
+$ gcloud run jobs executions describe RUN_ID
 conditions:
 - message: 'Task failed with exit code: 137 and message: Memory limit of 512 MiB exceeded with 523 MiB used.'
   status: 'False'
@@ -269,7 +269,7 @@ def lay_out(drill: Drill, folder: Path) -> Path:
         text = f"Subject: {shift.environment}: {drill.alert}\nCondition: {drill.job}\n\n"
         Path("alert.md").write_text(text + alert_text(drill.alert, shift.environment, drill.job) + "\n")
         if drill.gcloud:
-            Path("gcloud.txt").write_text(drill.gcloud.replace("EXECUTION", shift.execution))
+            Path("gcloud.txt").write_text(drill.gcloud.replace("RUN_ID", shift.execution))
     finally:
         os.chdir(before)
     return folder

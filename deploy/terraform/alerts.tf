@@ -50,7 +50,10 @@ locals {
   metric_types = { for name, metric in google_logging_metric.count : name => "logging.googleapis.com/user/${metric.name}" }
 
   # A condition has the name of its job: Cloud Monitoring fills it in.
-  texts = { for name, section in local.runbook : name => replace(section, "/\\bJOB\\b/", "$${condition.display_name}") }
+  texts = {
+    for name, section in local.runbook :
+    name => "${replace(section, "/\\bJOB\\b/", "$${condition.display_name}")}\n\nQuoted titles are sections of deploy/RUNBOOK.md."
+  }
 }
 
 resource "google_monitoring_alert_policy" "runs" {
