@@ -60,7 +60,8 @@ class Shift:
         self._end = datetime.now(UTC)
         self.leonardo = Leonardo(self.machines, now=self.now, deletion_takes=timedelta(minutes=10))
         self.faults = FaultScript(())
-        self._host = InProcess(make_app(self.leonardo, self.faults, requests=RequestLog()), Path(os.devnull))
+        app = make_app(self.leonardo, self.faults, requests=RequestLog())
+        self._host = InProcess(app, Path(os.devnull), LOG)
         self._executions = Random(self.name)  # noqa: S311 - the same names each time is the point
         self._settings = Settings(
             leonardo_url=URL,
