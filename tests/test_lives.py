@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import count
@@ -19,6 +20,8 @@ from tests.lives.story import shrunk, told
 ROOT = Path(__file__).parents[1]
 RUNS = 1000
 """Of each half, so that two workers share them."""
+HALF_AN_HOUR = 1800.0
+"""Seconds, likewise: together an hour's share."""
 FAR_APART = 2**40
 
 
@@ -35,16 +38,22 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.unmeasured
-@pytest.mark.parametrize(("part", "least"), [(0, RUNS), (1, RUNS), pytest.param(2, 50 * RUNS, marks=pytest.mark.chaos)])
-def test_nothing_goes_wrong_in_the_lives_of_this_commit(part: int, least: int, folder: Path) -> None:
-    runs = 0
-    for seed in count(seed_of_this_commit() + part * FAR_APART):
-        life = life_of(seed)
+@pytest.mark.parametrize(
+    ("part", "least", "seconds"),
+    [
+        (0, RUNS, 0.0),
+        (1, RUNS, 0.0),
+        pytest.param(2, 0, HALF_AN_HOUR, marks=pytest.mark.chaos),
+        pytest.param(3, 0, HALF_AN_HOUR, marks=pytest.mark.chaos),
+    ],
+)
+def test_nothing_goes_wrong_in_the_lives_of_this_commit(part: int, least: int, seconds: float, folder: Path) -> None:
+    runs, began, seeds = 0, time.monotonic(), count(seed_of_this_commit() + part * FAR_APART)
+    while runs < least or time.monotonic() - began < seconds:
+        life = life_of(seed := next(seeds))
         lived = live(life, folder)
         assert lived.violation is None, "\n".join([f"make simulate SEED={seed}", *told(life, lived, folder)])
         runs += lived.runs
-        if runs >= least:
-            break
 
 
 def test_the_same_seed_gives_the_same_log_byte_for_byte(folder: Path) -> None:

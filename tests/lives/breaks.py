@@ -1,7 +1,7 @@
 """Known breaks of the program, each put into a copy of the tree: how many runs are lived until it is found.
 
-`python -m tests.lives.breaks` prints the table, and ends in 1 where one is not found; with words, those whose name
-holds one. Within a copy `--in-this-tree` lives until something goes wrong.
+`python -m tests.lives.breaks` writes the table into benchmarks/README.md, and ends in 1 where one is not found; with
+words, it only says of those whose name holds one. Within a copy `--in-this-tree` lives until something goes wrong.
 """
 
 import os
@@ -23,6 +23,7 @@ TIMES = int(os.environ.get("TIMES") or "3")
 """How often each is looked for, from seeds far apart."""
 FAR_APART = 10**7
 HERE = "--in-this-tree"
+PAGE, HEADING = ROOT / "benchmarks/README.md", "### Known breaks\n"
 
 
 class Break(NamedTuple):
@@ -257,6 +258,22 @@ BREAKS = (
 )
 
 
+class Row(NamedTuple):
+    """After how many runs a break was found, each time."""
+
+    name: str
+    times: list[int | None]
+
+    @property
+    def median(self) -> float:
+        """Not found is later than everything."""
+        return median(WITHIN if time is None else time for time in self.times)
+
+    def __str__(self) -> str:
+        most = "not found" if None in self.times else f"{max(time or 0 for time in self.times):,}"
+        return f"| {self.name} | {self.median:,.0f} | {most} |"
+
+
 def lived(start: int) -> int | None:
     """The runs that were lived until something went wrong."""
     runs, seed = 0, start
@@ -292,15 +309,30 @@ def main(words: list[str]) -> int:
             runs = lived(1 + time * FAR_APART)
             say("never" if runs is None else str(runs))
         return 0
-    missed = 0
+    rows = []
     for broken in BREAKS:
-        if words and not any(word in broken.name for word in words):
-            continue
-        times = found(broken)
-        missed += None in times
-        at = "not found" if None in times else f"{median(number for number in times if number is not None):,.0f}"
-        say(f"| {broken.name} | {at} |")
-    return int(missed > 0)
+        if not words or any(word in broken.name for word in words):
+            rows.append(Row(broken.name, found(broken)))
+            say(str(rows[-1]))
+    if not words:
+        PAGE.write_text(PAGE.read_text().partition(HEADING)[0] + page_of(rows))
+    return int(any(None in row.times for row in rows))
+
+
+def page_of(rows: list[Row]) -> str:
+    """What is said of all."""
+    medians = sorted(row.median for row in rows)
+    most = max((time for row in rows for time in row.times if time is not None), default=0)
+    missed = sum(None in row.times for row in rows)
+    half, last = f"{medians[len(medians) // 2]:,.0f}", f"{most:,}"
+    return f"""{HEADING}
+`TIMES={TIMES} python -m tests.lives.breaks` puts each into a copy of the tree and lives there until something goes
+wrong, {TIMES} times from seeds far apart; it has written this page from here on. Of {len(rows)} breaks {missed} were
+not found within {WITHIN:,} runs. Half of them were found within {half} runs, the last after {last}.
+
+| break | runs until it is found, median | most |
+|---|---|---|
+""" + "".join(f"{row}\n" for row in rows)
 
 
 def say(line: str) -> None:
