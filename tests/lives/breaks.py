@@ -142,6 +142,12 @@ BREAKS = (
     Break("only is for show", LISTING, "if path in only]", "if path or only]"),
     Break("kept runtimes go unrecorded", LISTING, "if kept:\n", "if len(kept) < 4:\n"),
     Break("failures do not come last", TURNS, "if case.failed_before is None)\n", ")\n"),
+    Break(
+        "the most overdue go last",
+        SWEEP,
+        "sorted(self._narrow(condemned), key=in_turn)",
+        "sorted(self._narrow(condemned), key=in_turn, reverse=True)",
+    ),
     Break("failures of acts are no failures", ACCOUNT, "failed=any(self._failed.values())", "failed=False"),
     Break("a lost record is not told", EXIT_CODE, "if unrecorded:", "if False:"),
     Break("stopped early is not told", EXIT_CODE, "if stopped and (signalled or not nothing_read):", "if False:"),

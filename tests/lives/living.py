@@ -104,7 +104,7 @@ def _in_the_end(world: World, *, tells: bool) -> None:
     since = (world.instant() - world.at(0)) // MILLISECOND
     options = (*UNDISTURBED, ("notice_period", timedelta(hours=2) if tells else None))
     Run(options=(*options, ("dry_run", True))).come(world)
-    Run(after=HOUR, options=options).come(world)
+    Run(after=5 * MINUTE, options=options).come(world)
     rehearsed, lived = world.processes[-2:]
     if tells:
         Run(after=MINUTE, job="notify-owners", options=(("dry_run", False),)).come(world)

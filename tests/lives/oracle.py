@@ -20,6 +20,7 @@ from tests.lives.rule import (
     REACH,
     SMALL_RUN,
     TOLERANCE,
+    due_at,
     is_due,
     is_overdue,
 )
@@ -156,6 +157,31 @@ class Oracle:
         tried = {e.path for e in process.exchanges if e.is_act and e is not exchange}
         late = tried & process.failed_before and path not in tried | process.failed_before
         self.expect("order", f"{process} acts on {path} after {tried}, which failed before", holds=not late)
+        if path not in tried | process.failed_before and not any(e.fault for e in process.exchanges):
+            sooner = self._more_overdue(process, path)
+            self.expect("order", f"{process} acts on {path} before it looks at {sooner}", holds=not sooner)
+
+    def _more_overdue(self, process: "Process", path: str) -> set[str]:
+        """What was due before this one as the run began, and was not looked at yet; nothing where it cannot be told."""
+        settings, begin = process.settings, self.world.at(0)
+        began = next((e for e in process.said if isinstance(e, events.RunStarted)), None)
+        aside = settings.notice_period or settings.spare_possibly_busy or settings.stop_overdue or self.world.odd_rows
+        if began is None or aside:
+            return set()
+        at = (began.now - begin) // MILLISECOND
+        listed = {
+            f"{s.project}/{s.name}": (due_at(s, settings), f"{s.project}/{s.name}")
+            for e in process.exchanges
+            if e.target.kind == "list" and e.delivered is not None
+            for s in e.shown
+            if is_due(s, at, settings, begin) and (process.planned is None or s.id in process.planned)
+            if settings.only is None or f"{s.project}/{s.name}" in settings.only
+        }
+        looked = {e.path for e in process.exchanges if e.is_look}
+        ended = [e for p in self.world.processes for e in p.said[-1:] if isinstance(e, events.RunFinished)]
+        left = listed.keys() - looked - {*settings.excepted} - {of for e in ended for of in e.failed}
+        exempt = {of for of in listed if of.startswith("terra-exempt/")} | ({path} - listed.keys())
+        return {of for of in left - exempt if path not in exempt and listed[of] < listed[path]}
 
     def failed_before(self, job: str) -> frozenset[str]:
         """By the closing records that a run of this job which begins now can read."""

@@ -62,3 +62,12 @@ def is_overdue(state: State, at: int, settings: Settings, begin: datetime) -> bo
         and idle >= max(threshold, milliseconds(settings.kernel_busy_limit)) + milliseconds(settings.autopause_margin)
         and not is_exempt(state, at, settings, begin)
     )
+
+
+def due_at(state: State, settings: Settings) -> int:
+    """The first millisecond at which it is due if nobody uses it, exemptions apart."""
+    idle = max(
+        state.created + milliseconds(settings.max_age_if_idle) + 1,
+        state.accessed + milliseconds(settings.idle_after),
+    )
+    return min(state.created + milliseconds(settings.max_age) + 1, idle)
