@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
@@ -24,6 +24,7 @@ from core.sandbox.google_cloud import Google
 from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.server import SandboxServer
 from jobs.__main__ import main
+from tests.forked import DRY, LEO, Program
 
 for profile, examples in {"quick": 40, "thorough": 100, "chaos": 1000}.items():
     hypothesis.settings.register_profile(  # a slow machine is no fault of the program
@@ -31,8 +32,6 @@ for profile, examples in {"quick": 40, "thorough": 100, "chaos": 1000}.items():
     )
 hypothesis.settings.load_profile("quick")
 
-LEO = str(Path(sys.executable).with_name("leo-lifecycle"))
-DRY = LEO + "-dry-run"
 MEASURED = 3
 """So many cells of a test are; what more of them reach counts as not covered."""
 
@@ -179,11 +178,28 @@ def delete(server: SandboxServer, *arguments: str) -> tuple[str, ...]:
     return ("delete-old-runtimes", "--leonardo-url", server.url, "--auth", "none", "--output", "json", *arguments)
 
 
-def start(*arguments: str, **how: Any) -> subprocess.Popen[str]:
-    """The program as a process of its own."""
-    return subprocess.Popen(  # the caller waits for it
-        [LEO, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
-    )
+def start(*arguments: str, program: tuple[str, ...] = (LEO,), **how: Any) -> subprocess.Popen[str]:
+    """The program, or another, as a process of its own; the caller waits for it."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return Program([*program, *arguments], text=True, **streams | how)
+
+
+class QuickGoogle(Google):
+    """One that forks the processes of its tasks."""
+
+    start_process = Program
+
+
+def script(text: str) -> tuple[str, ...]:
+    """A program that begins with lines of Python of a test."""
+    return (sys.executable, "-c", text)
+
+
+def wait_until(holds: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    """As long as it runs, and leaving it the time to."""
+    while not holds():
+        with suppress(subprocess.TimeoutExpired):
+            raise AssertionError(process.wait(0.005))
 
 
 def on_google(url: str, home: Path, *, tokens: str | None = None) -> dict[str, str]:
@@ -262,6 +278,7 @@ __all__ = [
     "DRY",
     "LEO",
     "Ended",
+    "QuickGoogle",
     "TrueStatus",
     "a_machine",
     "aged",
@@ -276,6 +293,8 @@ __all__ = [
     "payloads",
     "read_records",
     "rewritten",
+    "script",
     "start",
     "variables_alone",
+    "wait_until",
 ]

@@ -32,7 +32,7 @@ from core.sandbox.google_cloud import Google, GoogleFault, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse
 from core.sandbox.server import serving
-from tests.conftest import Ended, a_machine, calls, delete, finish, start
+from tests.conftest import Ended, a_machine, calls, delete, finish, start, wait_until
 
 Run = Callable[..., Ended]
 LOG = "projects/p/logs/leo-lifecycle-audit"
@@ -420,8 +420,7 @@ def test_killing_the_log_in_the_middle_of_a_run_leaves_no_act_without_its_acknow
     with serving(Leonardo([a_machine(n) for n in range(1, 201)]), latency=0.005) as server:
         log = ("--audit-cloud-log", LOG, "--google-emulator", address)
         process = start(*delete(server, LIVE, "--max-act-share", "1", *log), cwd=tmp_path)
-        while sum(request.call == "delete" for request in list(server.requests)) < 20:
-            assert process.poll() is None
+        wait_until(lambda: sum(request.call == "delete" for request in list(server.requests)) >= 20, process)
         google.kill()
         google.communicate()
         if comes_back:

@@ -9,7 +9,7 @@ import pytest
 from core.settings.faults import flag_of
 from jobs.__main__ import JOBS
 from jobs.start import FLAGS, STARTED
-from tests.conftest import LEO
+from tests.conftest import finish, start
 
 SWITCHES = ["dry-run", "sandbox", "spare-possibly-busy", "delete-errored", "allow-empty", "allow-shrunken"]
 ASK = """\
@@ -29,7 +29,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def printed(shell: str) -> str:
-    return subprocess.run([LEO, "completion", shell], capture_output=True, text=True, check=True).stdout
+    return finish(start("completion", shell)).out
 
 
 def completed(script: Path, *words: str) -> list[str]:

@@ -15,7 +15,7 @@ from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import Ended, a_machine, aged, calls, delete, finish, rewritten, start
+from tests.conftest import Ended, a_machine, aged, calls, delete, finish, rewritten, start, wait_until
 
 Run = Callable[..., Ended]
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
@@ -131,8 +131,7 @@ def test_a_run_killed_between_intent_and_outcome_is_settled(run: Run, tmp_path: 
     with serving(Leonardo([a_machine(1)], deletion_takes=timedelta(0))) as server:
         server.faults.add(Fault(call="delete", act_first=True, hang=True))
         process = start(*live(server), cwd=tmp_path)
-        while "delete" not in [r.call for r in list(server.requests)]:
-            assert process.poll() is None
+        wait_until(lambda: "delete" in [r.call for r in list(server.requests)], process)
         process.kill()
         finish(process)
         verified = run("review-audit-log", "verify", "--from", "audit", "--output", "json")

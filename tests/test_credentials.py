@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,7 +17,7 @@ import pytest
 
 from core.leonardo.credentials import SCOPES, GoogleCredentials
 from core.leonardo.errors import CredentialsError
-from tests.conftest import one_of_each
+from tests.conftest import finish, one_of_each, script, start
 
 JOB = "job@example.iam.gserviceaccount.com"
 EMAIL, PROFILE = (f"https://www.googleapis.com/auth/userinfo.{part}" for part in ("email", "profile"))
@@ -95,10 +93,11 @@ def metadata() -> Iterator[MetadataServer]:
 
 
 BEGINNING = """
-import asyncio, json
+import asyncio, json, warnings
 from core.leonardo.credentials import google_credentials
 from core.leonardo.errors import CredentialsError
-from tests.conftest import one_of_each
+
+warnings.simplefilter("error")
 
 def said(make):
     try:
@@ -114,7 +113,7 @@ async def token(credentials, refused=None):
 """
 
 
-def outcome(script: str, tmp_path: Path, **environment: str) -> Any:
+def outcome(lines: str, tmp_path: Path, **environment: str) -> Any:
     """What a process prints that finds these credentials, and no others, where google-auth looks for them."""
     outside = ("GOOGLE_", "GCE_", "CLOUDSDK_", "NO_GCE_CHECK")
     inherited = {
@@ -122,17 +121,10 @@ def outcome(script: str, tmp_path: Path, **environment: str) -> Any:
         for name, value in os.environ.items()
         if not name.startswith(outside) and not name.upper().endswith("_PROXY")
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BEGINNING + script],
-        env=inherited | {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return json.loads(done.stdout)
+    of_home = {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path)}
+    done = finish(start(program=script(BEGINNING + lines), env=inherited | of_home | environment))
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
 
 
 def on_google(metadata: MetadataServer) -> dict[str, str]:
@@ -145,7 +137,7 @@ def on_google(metadata: MetadataServer) -> dict[str, str]:
 
 
 def test_a_job_gets_tokens_of_its_own_account(metadata: MetadataServer, tmp_path: Path) -> None:
-    script = """
+    lines = """
 async def main():
     credentials = google_credentials(None)
     before = credentials.actor
@@ -156,7 +148,7 @@ async def main():
     return [before, at_once, later, renewed, told_late, credentials.actor]
 print(json.dumps(asyncio.run(main())))
 """
-    assert outcome(script, tmp_path, **on_google(metadata)) == [
+    assert outcome(lines, tmp_path, **on_google(metadata)) == [
         None,
         ["token-1"] * 100,
         "token-1",
@@ -169,8 +161,8 @@ print(json.dumps(asyncio.run(main())))
 
 def test_a_proxy_of_the_environment_is_not_asked(metadata: MetadataServer, tmp_path: Path) -> None:
     nobody = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
-    script = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
-    assert outcome(script, tmp_path, **on_google(metadata), **nobody) == "token-1"
+    lines = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
+    assert outcome(lines, tmp_path, **on_google(metadata), **nobody) == "token-1"
 
 
 SECRET = "ya29.c.b0Aaek-a-token-of-somebody"  # noqa: S105 - nobody's
@@ -183,8 +175,8 @@ def test_a_token_that_cannot_be_had_is_told_in_words_and_not_in_those_of_the_ans
     answer: str, metadata: MetadataServer, tmp_path: Path
 ) -> None:
     metadata.broken = answer
-    script = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
-    sentence = outcome(script, tmp_path, **on_google(metadata))
+    lines = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
+    sentence = outcome(lines, tmp_path, **on_google(metadata))
     assert sentence.startswith("CredentialsError: no access token: RefreshError: Failed to retrieve http://")
     assert f"Status: {answer[:3]}" in sentence
     assert not [n for n in range(len(SECRET) - 9) if SECRET[n : n + 10] in sentence]
@@ -225,8 +217,8 @@ def test_an_answer_that_gives_no_token_is_told_in_one_line(
     answer: str, metadata: MetadataServer, tmp_path: Path
 ) -> None:
     metadata.broken = answer
-    script = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
-    sentence = outcome(script, tmp_path, **on_google(metadata))
+    lines = "print(json.dumps(asyncio.run(token(google_credentials(None)))))"
+    sentence = outcome(lines, tmp_path, **on_google(metadata))
     assert sentence.startswith("CredentialsError: no access token: ")
     assert not [n for n in range(len(SECRET) - 9) if SECRET[n : n + 10] in sentence]
     assert len(sentence) < 400
@@ -252,33 +244,33 @@ def test_a_person_whose_login_has_ended_is_told_so_and_no_more(
         "refresh_token": SECRET[::-1],
         "token_uri": f"http://{metadata.host}/token",
     }
-    script = f"""
+    lines = f"""
 from google.oauth2.credentials import Credentials
 from core.leonardo.credentials import GoogleCredentials
 own = Credentials(None, **{login})
 print(json.dumps(asyncio.run(token(GoogleCredentials(own)))))
 """
-    sentence = outcome(script, tmp_path, NO_GCE_CHECK="true")
+    sentence = outcome(lines, tmp_path, NO_GCE_CHECK="true")
     assert sentence == f"CredentialsError: no access token: RefreshError: {said}"
 
 
 def test_impersonation_acts_as_the_account_with_the_same_scopes(metadata: MetadataServer, tmp_path: Path) -> None:
-    script = """
+    lines = """
 acting = google_credentials("other@example.iam.gserviceaccount.com")
 inside = acting._credentials
 print(json.dumps([acting.actor, inside._target_principal, inside._target_scopes, inside._source_credentials._scopes]))
 """
     other = "other@example.iam.gserviceaccount.com"
-    actor, target, scopes, own = outcome(script, tmp_path, **on_google(metadata))
+    actor, target, scopes, own = outcome(lines, tmp_path, **on_google(metadata))
     assert (actor, target, scopes) == (other, other, [EMAIL, PROFILE])
     assert own in ("https://www.googleapis.com/auth/iam", ["https://www.googleapis.com/auth/iam"])
 
 
 def test_without_any_credentials_the_sentence_says_so(tmp_path: Path) -> None:
-    script = """
+    lines = """
 print(json.dumps([said(lambda: google_credentials(None)), said(lambda: google_credentials("other@example.org"))]))
 """
-    plain, acting = outcome(script, tmp_path, NO_GCE_CHECK="true")
+    plain, acting = outcome(lines, tmp_path, NO_GCE_CHECK="true")
     assert plain == acting
     assert plain.startswith("CredentialsError: no Google credentials: ")
     assert "credentials were not found" in plain
@@ -287,8 +279,8 @@ print(json.dumps([said(lambda: google_credentials(None)), said(lambda: google_cr
 def test_a_key_file_that_cannot_be_read_is_told_in_words(tmp_path: Path) -> None:
     broken = tmp_path / "key.json"
     broken.write_text("{")
-    script = "print(json.dumps(said(lambda: google_credentials(None))))"
-    sentence = outcome(script, tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(broken), NO_GCE_CHECK="true")
+    lines = "print(json.dumps(said(lambda: google_credentials(None))))"
+    sentence = outcome(lines, tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(broken), NO_GCE_CHECK="true")
     assert sentence.startswith("CredentialsError: no Google credentials: ")
     assert str(broken) in sentence
 

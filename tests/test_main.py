@@ -27,7 +27,7 @@ from core.settings.flags import GROUPS, group_by_subject
 from jobs import check_autopause, confirm_deletions, delete_old_runtimes, notify_owners
 from jobs.__main__ import JOBS, main
 from jobs.review_audit_log import ARGUMENTS
-from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start
+from tests.conftest import DRY, LEO, Ended, a_machine, calls, delete, finish, read_records, start, wait_until
 
 Run = Callable[..., Ended]
 
@@ -225,11 +225,11 @@ def test_the_dry_run_command_cannot_be_made_to_act(how: str, tmp_path: Path, mon
         monkeypatch.setenv("LIFECYCLE_DRY_RUN", "false")
     extra = {"flag": ["--no-dry-run"], "variable": [], "file": ["--config", "live.yaml"]}[how]
     with serving(Leonardo([a_machine(1)])) as server:
-        ended = subprocess.run([DRY, *delete(server, *extra)], capture_output=True, text=True, check=False)
+        ended = finish(start(*delete(server, *extra), program=(DRY,)))
         assert calls(server) == []
-        assert (ended.returncode, ended.stdout) == (2, "")
+        assert (ended.code, ended.out) == (2, "")
         told = {"flag": "--dry-run", "variable": "LIFECYCLE_DRY_RUN", "file": "dry_run in live.yaml"}[how]
-        assert ended.stderr == f"leo-lifecycle: {told}: dry-run is pinned to another value by the command itself\n"
+        assert ended.err == f"leo-lifecycle: {told}: dry-run is pinned to another value by the command itself\n"
         assert main(delete(server, *extra)) == 0
         assert "delete terra-1/all-of-us-1" in calls(server)
 
@@ -327,8 +327,7 @@ def test_a_standard_error_that_nobody_reads_does_not_stop_the_run() -> None:
 
 
 def wait_for_deletes(server: SandboxServer, count: int, process: subprocess.Popen[str]) -> None:
-    while [r.call for r in list(server.requests)].count("delete") < count:
-        assert process.poll() is None
+    wait_until(lambda: [r.call for r in list(server.requests)].count("delete") >= count, process)
 
 
 def test_killed_between_intent_and_answer_the_intent_is_on_record(tmp_path: Path) -> None:
@@ -351,11 +350,10 @@ def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
     line = process.stdout.readline()
     url = re.search(r"http://127\.0\.0\.1:\d+", line)
     assert url is not None
-    job = [LEO, "delete-old-runtimes", "--leonardo-url", url[0], "--auth", "none", "--output", "json"]
-    ended = subprocess.run(job, capture_output=True, text=True, check=False)
+    ended = finish(start("delete-old-runtimes", "--leonardo-url", url[0], "--auth", "none", "--output", "json"))
     process.send_signal(signal.SIGTERM)
-    assert (ended.returncode, finish(process).code) == (0, 0)
-    assert Ended(0, ended.stdout, "").finished["listed"] == 30
+    assert (ended.code, finish(process).code) == (0, 0)
+    assert ended.finished["listed"] == 30
 
 
 def test_a_port_that_is_taken_is_a_usage_error(run: Run) -> None:

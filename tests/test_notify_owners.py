@@ -15,7 +15,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import Google, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import LEO, Ended, a_machine, aged, calls, delete, finish, on_google, rewritten, start
+from tests.conftest import Ended, a_machine, aged, calls, delete, finish, on_google, rewritten, start, wait_until
 from tests.tls import a_certificate, behind_tls, trusting
 
 ROOT = Path(__file__).parents[1]
@@ -110,8 +110,7 @@ def test_the_intent_is_on_record_before_the_notice_leaves(run: Run, tmp_path: Pa
         run(*sweeping(server))
         server.faults.add(Fault(call="notice", act_first=True, hang=True))
         process = start(*notifying(server), cwd=tmp_path)
-        while "notice" not in [request.call for request in list(server.requests)]:
-            assert process.poll() is None
+        wait_until(lambda: "notice" in [request.call for request in list(server.requests)], process)
         process.kill()
         finish(process)
         assert "notice_requested" in LOG.read_text()
@@ -126,8 +125,8 @@ def test_without_a_kept_intent_no_notice_leaves(run: Run) -> None:
         run(*sweeping(server))
         server.log.reset()
         with Path("/dev/full").open("w") as full:
-            ended = subprocess.run([LEO, *notifying(server)], stdout=full, stderr=subprocess.PIPE, check=False)
-        assert (ended.returncode, calls(server)) == (6, [])
+            ended = finish(start(*notifying(server), stdout=full))
+        assert (ended.code, calls(server)) == (6, [])
 
 
 @pytest.mark.parametrize(

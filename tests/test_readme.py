@@ -27,7 +27,7 @@ from core.settings.fields import Settings
 from core.settings.flags import default_text
 from core.settings.reference import reference
 from jobs import delete_old_runtimes
-from tests.conftest import Ended, a_machine, payloads, start
+from tests.conftest import Ended, QuickGoogle, a_machine, payloads, start
 
 Run = Callable[..., Ended]
 ROOT = Path(__file__).parents[1]
@@ -158,7 +158,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SandboxServer, G
     with serving(a_fleet()) as server:
         container = {"LIFECYCLE_LEONARDO_URL": server.url, "LIFECYCLE_AUTH": "none"}
         container["LIFECYCLE_ENVIRONMENT"] = ENVIRONMENT
-        with serving_google(Google(container)) as google:
+        with serving_google(QuickGoogle(container)) as google:
             for name, value in {**container, "LIFECYCLE_GOOGLE_EMULATOR": google.address}.items():
                 monkeypatch.setenv(name, value)
             monkeypatch.setenv("LIFECYCLE_MAX_AGE", "12d")

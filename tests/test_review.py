@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +32,7 @@ from core.verify import verify
 from core.verify.finding import messages
 from core.verify.rejudge import rules_of
 from core.verify.verdict import Verdict
-from tests.conftest import LEO, Ended, a_machine, delete, paths
+from tests.conftest import Ended, a_machine, delete, finish, paths, start
 from tests.test_check_autopause import check, overdue
 from tests.test_writer import Memory
 
@@ -953,12 +952,11 @@ def test_of_very_many_runs_all_are_shown_the_last_one_last(run: Run, live: list[
 @pytest.mark.parametrize("output", ["json", "table"])
 def test_a_reader_that_has_seen_enough_is_no_failure(live: list[Line], tmp_path: Path, output: str) -> None:
     log = written(tmp_path / "a.jsonl", live)
-    command = [LEO, "review-audit-log", "verify", "--from", str(log), "--output", output]
     read, write = os.pipe()
     os.close(read)
-    process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    ended = finish(start("review-audit-log", "verify", "--from", str(log), "--output", output, stdout=write))
     os.close(write)
-    assert (process.returncode, process.stderr) == (0, b"")
+    assert (ended.code, ended.err) == (0, "")
 
 
 def test_records_without_the_one_that_opens_their_run_still_answer(run: Run, live: list[Line], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import LEO, Ended, a_machine, delete, finish, read_records, start
+from tests.forked import Program
 
 Run = Callable[..., Ended]
 LAPSED = '[{"match": {"name": "x"}, "until": "2026-01-01", "reason": "over"}]'
@@ -217,9 +218,7 @@ def in_a_terminal(
     termios.tcsetwinsize(theirs, (lines, columns))
     inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     environment = {"TERM": "xterm-256color", **environment}
-    with subprocess.Popen(
-        [program, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=inherited | environment
-    ) as process:
+    with Program([program, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=inherited | environment) as process:
         os.close(theirs)
         os.write(ours, typed)
         seen = b""

@@ -7,8 +7,8 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +20,20 @@ from core.sandbox.faults import Fault, Kind
 from core.sandbox.google_cloud import Google, GoogleFault, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import LEO, Ended, a_machine, calls, delete, finish, on_google, paths, read_records, start
+from tests.conftest import (
+    LEO,
+    Ended,
+    a_machine,
+    calls,
+    delete,
+    finish,
+    on_google,
+    paths,
+    read_records,
+    script,
+    start,
+    wait_until,
+)
 from tests.fault_table import Cell, hanging_sinks
 
 LIVE = "--no-dry-run"
@@ -31,8 +44,7 @@ STOPPING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 def wait_for(server: SandboxServer, call: Kind, count: int, process: subprocess.Popen[str]) -> None:
-    while [r.call for r in list(server.requests)].count(call) < count:
-        assert process.poll() is None
+    wait_until(lambda: [r.call for r in list(server.requests)].count(call) >= count, process)
 
 
 def told_to_stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> dict[str, Any]:
@@ -64,6 +76,7 @@ def test_a_signal_lets_acts_be_answered_and_a_storm_of_it_changes_nothing(number
         said = told_to_stop(process, number)
         while number != signal.SIGINT and process.poll() is None:
             process.send_signal(number)
+            time.sleep(0.001)
         ended = finish(process)
     assert ended.code == 5
     assert {path: ended.audited[path]["outcome"] for path in paths(1, 2, 3)} == dict(
@@ -137,6 +150,7 @@ def test_a_terminal_that_is_closed_leaves_a_closing_record(tmp_path: Path) -> No
             os.execv(LEO, [LEO, *delete(server, LIVE, "--yes", "--output", "table", "--audit-file", str(audit_file))])  # noqa: S606
         while not server.requests:
             assert os.waitpid(child, os.WNOHANG) == (0, 0)
+            time.sleep(0.005)
         os.close(terminal)
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 5
@@ -156,11 +170,10 @@ def nobody_reads() -> Iterator[tuple[int, int]]:
     os.close(writer)
 
 
-def wait_until_full(pipe: int) -> None:
+def wait_until_full(pipe: int, process: subprocess.Popen[str]) -> None:
     poll = select.poll()
     poll.register(pipe, select.POLLOUT)
-    while poll.poll(0):
-        pass
+    wait_until(lambda: not poll.poll(0), process)
 
 
 def fleet_with_records_for_more_than_a_pipe() -> list[Any]:
@@ -171,8 +184,8 @@ def test_a_standard_output_that_nobody_reads_lets_no_act_leave_and_holds_up_no_e
     audit_file = tmp_path / "audit.jsonl"
     with nobody_reads() as (_, writer), serving(Leonardo(fleet_with_records_for_more_than_a_pipe())) as server:
         arguments = delete(server, LIVE, "--audit-file", str(audit_file))
-        process = subprocess.Popen([LEO, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True)
-        wait_until_full(writer)
+        process = start(*arguments, stdout=writer)
+        wait_until_full(writer, process)
         interrupt_twice(process)
         ended = finish(process)
         assert "delete" not in {r.call for r in server.requests}
@@ -184,8 +197,8 @@ def test_a_standard_output_that_nobody_reads_lets_no_act_leave_and_holds_up_no_e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_hangs_when_a_signal_comes_holds_up_the_end_no_longer_than_promised(number: signal.Signals) -> None:
     with nobody_reads() as (_, writer), serving(Leonardo(fleet_with_records_for_more_than_a_pipe())) as server:
-        process = subprocess.Popen([LEO, *delete(server, LIVE)], stdout=writer, stderr=subprocess.PIPE, text=True)
-        wait_until_full(writer)
+        process = start(*delete(server, LIVE), stdout=writer)
+        wait_until_full(writer, process)
         told_to_stop(process, number)
         assert finish(process, within=PROMISED).code == 6
 
@@ -194,7 +207,7 @@ def test_what_hangs_when_a_signal_comes_holds_up_the_end_no_longer_than_promised
 def test_what_hangs_holds_up_the_end_no_longer_than_the_deadline() -> None:
     with nobody_reads() as (_, writer), serving(Leonardo(fleet_with_records_for_more_than_a_pipe())) as server:
         arguments = delete(server, LIVE, "--request-timeout", "1s", "--deadline", "17s")
-        process = subprocess.Popen([LEO, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True)
+        process = start(*arguments, stdout=writer)
         assert finish(process, within=17).code == 6
 
 
@@ -209,12 +222,7 @@ sys.exit(main())
 def test_a_disk_that_hangs_lets_no_act_leave_and_holds_up_no_end(tmp_path: Path) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
         arguments = delete(server, LIVE, "--audit-file", str(tmp_path / "audit.jsonl"))
-        process = subprocess.Popen(
-            [sys.executable, "-c", A_DISK_THAT_HANGS, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = start(*arguments, program=script(A_DISK_THAT_HANGS))
         assert process.stdout is not None
         first = process.stdout.readline()
         interrupt_twice(process)
@@ -262,18 +270,16 @@ def test_a_sink_that_hangs_leads_to_what_the_readme_says(cell: Cell, tmp_path: P
 
         if cell.call not in DURING:
             hang()
-        process = subprocess.Popen(
-            [sys.executable, "-c", A_DISK_THAT_HANGS_LATER, *delete(server, LIVE, "--audit-file", str(audit_file))],
+        process = start(
+            *delete(server, LIVE, "--audit-file", str(audit_file)),
+            program=script(A_DISK_THAT_HANGS_LATER),
             stdout=subprocess.PIPE if cell.fault == "disk" else writer,
-            stderr=subprocess.PIPE,
-            text=True,
             cwd=tmp_path,
         )
         if cell.call in DURING:
             wait_for(server, DURING[cell.call], 1, process)
             hang()
-        while not audit_file.exists() or EVENTS[cell.call] not in audit_file.read_text():
-            assert process.poll() is None
+        wait_until(lambda: audit_file.exists() and EVENTS[cell.call] in audit_file.read_text(), process)
         interrupt_twice(process)
         ended = finish(process)
         assert ("delete" in {r.call for r in server.requests}) is (cell.call == "record of the act")
@@ -354,10 +360,9 @@ with Ending(clock) as ending:
 
 @pytest.mark.parametrize("code", [6, 1])
 def test_a_process_that_is_stuck_is_ended_at_its_deadline_with_the_code_that_its_run_had_earned(code: int) -> None:
-    words = [sys.executable, "-c", STUCK, "2", str(code)]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == code
-    assert "out of time: something hangs, the process ends without it" in ended.stdout
+    ended = finish(start("2", str(code), program=script(STUCK)))
+    assert ended.code == code
+    assert "out of time: something hangs, the process ends without it" in ended.out
 
 
 # Files that are lost

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,18 @@ import pytest
 from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import SandboxServer, serving
-from tests.conftest import LEO, a_machine, assert_acts_follow_looks, calls, delete, finish, paths
+from tests.conftest import (
+    LEO,
+    a_machine,
+    assert_acts_follow_looks,
+    calls,
+    delete,
+    finish,
+    paths,
+    script,
+    start,
+    wait_until,
+)
 
 pytestmark = pytest.mark.chaos
 TOO_LONG = 10.5
@@ -27,9 +37,8 @@ sys.exit(main())
 """
 
 
-def live(server: SandboxServer, *program: str) -> subprocess.Popen[str]:
-    words = [*(program or (LEO,)), *delete(server, "--no-dry-run", "--audit-file", "log.jsonl")]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def live(server: SandboxServer, program: tuple[str, ...] = (LEO,)) -> subprocess.Popen[str]:
+    return start(*delete(server, "--no-dry-run", "--audit-file", "log.jsonl"), program=program)
 
 
 def stop_for_too_long(process: subprocess.Popen[str]) -> None:
@@ -54,8 +63,7 @@ def test_a_look_that_drips_for_longer_than_it_is_fresh() -> None:
 def test_a_process_that_is_stopped_while_the_look_lies_in_its_socket() -> None:
     with serving(Leonardo([a_machine(1)]), faults=[Fault(call="get", delay=0.5)]) as server:
         process = live(server)
-        while "get" not in {request.call for request in list(server.requests)}:
-            assert process.poll() is None
+        wait_until(lambda: "get" in {request.call for request in list(server.requests)}, process)
         stop_for_too_long(process)
         process.send_signal(signal.SIGCONT)
         assert_looked_twice(server, process)
@@ -64,12 +72,10 @@ def test_a_process_that_is_stopped_while_the_look_lies_in_its_socket() -> None:
 def test_a_process_that_is_stopped_between_its_intent_and_the_delete() -> None:
     log, hang = Path("log.jsonl"), Path("hang")
     with serving(Leonardo([a_machine(1)]), faults=[Fault(call="get", delay=0.5)]) as server:
-        process = live(server, sys.executable, "-c", A_DISK_THAT_WAITS)
-        while "get" not in {request.call for request in list(server.requests)}:
-            assert process.poll() is None
+        process = live(server, script(A_DISK_THAT_WAITS))
+        wait_until(lambda: "get" in {request.call for request in list(server.requests)}, process)
         hang.touch()
-        while "deletion_requested" not in log.read_text():
-            assert process.poll() is None
+        wait_until(lambda: "deletion_requested" in log.read_text(), process)
         stop_for_too_long(process)
         hang.unlink()
         process.send_signal(signal.SIGCONT)

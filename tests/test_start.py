@@ -28,7 +28,8 @@ from core.settings.fields import GoogleSettings, Settings
 from core.settings.flags import GROUPS
 from jobs.start import NOT_PASSED_ON, PASSED_ON
 from jobs.start import _exit_code as end_of
-from tests.conftest import LEO, Ended, a_machine, calls, payloads, read_records
+from tests.conftest import LEO, Ended, QuickGoogle, a_machine, calls, finish, payloads, read_records, start
+from tests.forked import Program
 
 Run = Callable[..., Ended]
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def deployed(
     """A Leonardo, and a Google on which the jobs are deployed that sweep it; a checkout says so."""
     with serving(fleet) as server:
         container = {"LIFECYCLE_LEONARDO_URL": server.url, "LIFECYCLE_AUTH": "none", "LIFECYCLE_ENVIRONMENT": "test"}
-        with serving_google(Google(container | {"LIFECYCLE_MAX_ACT_SHARE": "1"} | variables)) as google:
+        with serving_google(QuickGoogle(container | {"LIFECYCLE_MAX_ACT_SHARE": "1"} | variables)) as google:
             monkeypatch.setenv("LIFECYCLE_GOOGLE_EMULATOR", google.address)
             shutil.copy(ROOT / "cron.yaml", ".")
             Path("deploy/environments").mkdir(parents=True)
@@ -148,10 +149,10 @@ def test_a_reader_that_has_seen_enough_does_not_change_the_exit_code(monkeypatch
     with deployed(Leonardo([a_machine(1)]), monkeypatch):
         read, write = os.pipe()
         os.close(read)
-        ended = subprocess.run([LEO, *starting()], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+        ended = finish(start(*starting(), stdout=write))
         os.close(write)
-    assert ended.returncode == 0
-    started, end = ended.stderr.splitlines()
+    assert ended.code == 0
+    started, end = ended.err.splitlines()
     run_id = started.split()[2]
     assert end == (
         f"leo-lifecycle: {run_id} has ended with exit code 0 (done); to apply it:"
@@ -333,7 +334,7 @@ class Terminal:
 
     def __init__(self, *arguments: str) -> None:
         self._ours, theirs = os.openpty()
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[bytes] = Program(
             [LEO, *arguments], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
         os.close(theirs)

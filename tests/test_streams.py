@@ -13,7 +13,7 @@ import pytest
 
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.server import serving
-from tests.conftest import LEO, a_machine, calls, delete, finish, read_records
+from tests.conftest import LEO, a_machine, calls, delete, finish, read_records, start, wait_until
 
 LIVE = "--no-dry-run"
 NOT_IN_LATIN_1 = "Zażółć☃"
@@ -114,7 +114,7 @@ def test_a_standard_error_that_nobody_reads_holds_up_no_run() -> None:
     fill(writer)
     with serving(Leonardo([a_machine(n) for n in range(1, 31)])) as server:
         arguments = delete(server, LIVE, "--max-act-share", "1", "--log-level", "DEBUG")
-        process = subprocess.Popen([LEO, *arguments], stdout=subprocess.PIPE, stderr=writer, text=True)
+        process = start(*arguments, stderr=writer)
         ended = finish(process)
     assert (ended.code, ended.finished["outcomes"]) == (0, {"deletion_accepted": 30})
     os.close(writer)
@@ -127,11 +127,8 @@ def test_a_terminal_that_hangs_holds_up_no_act() -> None:
     with serving(Leonardo([a_machine(n) for n in range(1, 31)])) as server:
         termios.tcflow(theirs, termios.TCOOFF)
         arguments = delete(server, LIVE, "--yes", "--max-act-share", "1", "--output", "table", "--log-level", "DEBUG")
-        process = subprocess.Popen(
-            [LEO, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"}
-        )
-        while [r.call for r in list(server.requests)].count("delete") < 30:
-            assert process.poll() is None
+        process = start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"})
+        wait_until(lambda: [r.call for r in list(server.requests)].count("delete") == 30, process)
         termios.tcflow(theirs, termios.TCOON)
         os.close(theirs)
         seen = b"".join(until_closed(ours)).decode()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import msgspec
@@ -35,6 +35,7 @@ from google.protobuf.json_format import MessageToDict
 from core.clock import utc_now
 from core.sandbox.log_query import parse
 
+Process = subprocess.Popen[bytes]
 HOST = "127.0.0.1"
 MOST_IN_ENTRY = 256 * 1024
 MOST_IN_WRITE = 10 * 2**20
@@ -116,7 +117,7 @@ class Execution:
     """One execution and its processes."""
 
     message: run_v2.Execution
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
     exit_codes: dict[int, int] = field(default_factory=dict)
 
 
@@ -144,7 +145,7 @@ def _deployed(path: str, variables: Mapping[str, str]) -> run_v2.Job:
     )
 
 
-def _start_tasks(message: run_v2.Execution) -> Iterator[subprocess.Popen[bytes]]:
+def _start_tasks(message: run_v2.Execution, start: Callable[..., Process]) -> Iterator[Process]:
     """A process of this machine for each task of an execution."""
     container = message.template.containers[0]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("LIFECYCLE_")}
@@ -159,11 +160,14 @@ def _start_tasks(message: run_v2.Execution) -> Iterator[subprocess.Popen[bytes]]
             "CLOUD_RUN_TASK_COUNT": str(message.task_count),
             "CLOUD_RUN_TASK_ATTEMPT": "0",
         }
-        yield subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603 - our own program
+        yield start(command, env=environment, stdout=subprocess.DEVNULL)
 
 
 class Google:
     """What it holds, and what its methods do to it."""
+
+    start_process: ClassVar[Callable[..., Process]] = subprocess.Popen
+    """For each task of an execution."""
 
     def __init__(self, variables: Mapping[str, str] | None = None, *, kept_in: Path | None = None) -> None:
         """`variables` are those of every container; `kept_in` gets every entry before it is acknowledged."""
@@ -268,7 +272,7 @@ class Google:
             return self.executions[path]
 
     def _start(self, execution: Execution) -> None:
-        execution.processes += _start_tasks(execution.message)
+        execution.processes += _start_tasks(execution.message, self.start_process)
         threading.Thread(target=self._watch, args=(execution,), daemon=True).start()
 
     def _watch(self, execution: Execution) -> None:
