@@ -325,7 +325,9 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     ]
     for flag, is_given, questions in given:
         if is_given and arguments.question not in questions:
-            raise UsageError(f"{flag} goes with {' and '.join(questions)}, and with nothing else")
+            *most, last = questions
+            those = f"{', '.join(most)} and {last}" if most else last
+            raise UsageError(f"{flag} goes with {those}, and with nothing else")
     if arguments.expect_digest is not None and not digest.FORM.fullmatch(arguments.expect_digest):
         raise UsageError(f"--expect-digest: {arguments.expect_digest!r} is no digest, sha256: and 64 digits")
     known = [*OUTCOMES, *CONFIRMATIONS]

@@ -130,7 +130,7 @@ def test_an_e_mail_answers_why_for_each_of_their_runtimes_and_narrows_the_other_
     [
         (("why", "name"), "why: 'name' is not PROJECT/NAME, a glob of it, a runtime's id or an e-mail"),
         (("why", "nobody@example.org"), "there is no record about nobody@example.org"),
-        (("runs", "--creator", "a@b"), "--creator goes with why and run and diff and upcoming and simulate and disks"),
+        (("runs", "--creator", "a@b"), "--creator goes with why, run, diff, upcoming, simulate and disks"),
         (("run", "latest", "--outcome", "stuk"), "--outcome: there is no 'stuk'; did you mean stuck?"),
     ],
     ids=str,

@@ -323,7 +323,7 @@ def test_runs_of_another_time_and_runtimes_of_others_are_left_out_and_what_names
         (("runs", "--until", "2015-01-01"), "leo-lifecycle: from: there is no audit record of a run that began then"),
         (
             ("runs", "--creator", "b"),
-            "leo-lifecycle: --creator goes with why and run and diff",
+            "leo-lifecycle: --creator goes with why, run, diff",
         ),
     ):
         ended = run("review-audit-log", *words, "--from", str(log))

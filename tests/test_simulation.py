@@ -357,7 +357,7 @@ def test_a_limit_that_is_none_or_goes_with_another_question_is_told(run: Callabl
         (("simulate", "--max-age", "10"), "--max-age: '10' is no duration"),
         (("simulate", "--exemptions", "missing.yaml"), "--exemptions: "),
         (("runs", "--max-age", "10d"), "--max-age goes with simulate and report, and with nothing else"),
-        (("why", "a/b", "--output", "csv"), "--output csv goes with runs and run and diff"),
+        (("why", "a/b", "--output", "csv"), "--output csv goes with runs, run, diff"),
     ):
         ended = run("review-audit-log", *words, "--from", "log")
         assert (ended.code, said in ended.err) == (2, True), ended.err
