@@ -1,8 +1,9 @@
 """Start a job on Cloud Run from elsewhere, and watch it to its end.
 
-A dry run starts JOB-dry-run, which cannot act. With --no-dry-run JOB itself is started, but only with --plan, the run
-id of a dry run, and only when the environment's name is typed or given by --yes-i-mean. Settings that no flag names
-stay as they were deployed. What is shown, and the exit code, are those of the run; Ctrl-C asks whether to cancel it.
+A dry run starts JOB-dry-run, which cannot act. With --no-dry-run JOB itself is started, but only when the environment's
+name is typed or given by --yes-i-mean, and, where JOB takes a plan, only with --plan, the run id of a dry run
+(notify-owners takes none: it tells each owner once). Settings that no flag names stay as they were deployed. What is
+shown, and the exit code, are those of the run; Ctrl-C asks whether to cancel it.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from core.rules.words import counted
 from core.run.opening import shows_table, watching
 from core.run.prepare import find_plan
 from core.run.running import Nobody
-from core.screen.columns import View, together
+from core.screen.columns import together
 from core.screen.standard_output import say
 from core.settings.deployment import Environment, ScheduledJob, deployed_job, environment_of
 from core.settings.faults import UsageError, flag_of
@@ -59,6 +60,7 @@ PASSED_ON = tuple(name for name in Settings.model_fields if name not in NOT_PASS
 """What may be said anew for one execution."""
 FLAGS = (*PASSED_ON, "google_emulator")
 SHOWN = (*FLAGS, "projects_file", "exemptions")
+PLAN = "plan"
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far our clock may be ahead of the one that dates the records."""
 
@@ -94,10 +96,10 @@ def serve(arguments: argparse.Namespace) -> int:
     deployed = deployed_job(arguments.job, environment.name)
     job = _job(arguments)
     if not settings.dry_run:
-        _approve(arguments, environment, settings)
+        _approve(arguments, settings, job)
     try:
         words = _write_words({name: value for name, value in given.items() if name in job.FLAGS}, settings)
-        return _start(arguments, environment, deployed, job.VIEW, words, settings)
+        return _start(arguments, environment, deployed, job, words, settings)
     except OSError as error:
         raise UsageError(str(error)) from None
 
@@ -144,18 +146,27 @@ def _job(arguments: argparse.Namespace) -> Any:
     return job
 
 
-def _approve(arguments: argparse.Namespace, environment: Environment, settings: Settings) -> None:
+def _approve(arguments: argparse.Namespace, settings: Settings, job: Any) -> None:
     """Show what is to be done, and have it confirmed. Raises UsageError where it is not meant, or cannot be."""
-    if settings.plan is None:
+    if PLAN in job.FLAGS and settings.plan is None:
         raise UsageError("plan: by hand a live run is started only with --plan RUN_ID, the run id of a dry run")
     meant = arguments.yes_i_mean
     if meant != arguments.env and not (meant is None and sys.stdin.isatty()):
         raise UsageError(f"not started: type the environment's name, or give --yes-i-mean {arguments.env}")
+    _say(job.__doc__.partition("\n")[0] if settings.plan is None else _read_plan(settings.plan, arguments, settings))
+    if meant is None:
+        meant = input(f"A live run of {arguments.job}. Type the environment's name to go on: ")
+    if meant != arguments.env:
+        raise UsageError(f"not started: {meant!r} was typed, not {arguments.env}")
+
+
+def _read_plan(place: str, arguments: argparse.Namespace, settings: Settings) -> str:
+    """What it says is to be done. Raises UsageError where it cannot be used."""
     now = utc_now()
-    plan = find_plan(settings.plan, settings, now)
+    plan = find_plan(place, settings, now)
     refusals = plan.refusals(
         job=arguments.job,
-        environment=environment.name,
+        environment=arguments.env,
         policy_digest=plan.policy_digest,  # by which policy the run goes it says itself
         terms=plan.terms,
         now=now,
@@ -163,18 +174,14 @@ def _approve(arguments: argparse.Namespace, environment: Environment, settings: 
     )
     if faults := [refusal.detail for refusal in refusals]:
         raise UsageError(*faults)
-    _say(plan.in_words(now))
-    if meant is None:
-        meant = input(f"A live run of {arguments.job}. Type the environment's name to go on: ")
-    if meant != arguments.env:
-        raise UsageError(f"not started: {meant!r} was typed, not {arguments.env}")
+    return plan.in_words(now)
 
 
 def _start(
     arguments: argparse.Namespace,
     environment: Environment,
     deployed: ScheduledJob,
-    view: View,
+    started: Any,
     words: list[str],
     settings: Settings,
 ) -> int:
@@ -191,7 +198,7 @@ def _start(
     execution = job.start([*usual, *words])
     _say(f"started {execution} in {arguments.env}; its records: {environment.audit_log}")
     as_table = shows_table(arguments.output)
-    with watching(view, [environment.audit_log]) if as_table else nullcontext(Nobody()) as watcher:
+    with watching(started.VIEW, [environment.audit_log]) if as_table else nullcontext(Nobody()) as watcher:
 
         def seen(event: Event, common: Common) -> None:
             watcher.seen(event)
@@ -203,13 +210,15 @@ def _start(
     if state is None:
         return ExitCode.STOPPED
     code = _exit_code(job, execution, following, state, arguments.env)
-    applied = f"; to apply it: {_live_command(arguments, execution)}" if settings.dry_run and code == 0 else ""
+    applies = settings.dry_run and code == 0 and "dry_run" in started.FLAGS
+    applied = f"; to apply it: {_live_command(arguments, started, execution)}" if applies else ""
     _say(f"{execution} has ended with exit code {code} ({IN_WORDS[code]}){applied}")
     return code
 
 
-def _live_command(arguments: argparse.Namespace, plan: str) -> str:
-    return f"leo-lifecycle start {arguments.job} --env {arguments.env} --no-dry-run --plan {plan}"
+def _live_command(arguments: argparse.Namespace, job: Any, plan: str) -> str:
+    held = f" --plan {plan}" if PLAN in job.FLAGS else ""
+    return f"leo-lifecycle start {arguments.job} --env {arguments.env} --no-dry-run{held}"
 
 
 def _write_words(given: dict[str, Any], settings: Settings) -> list[str]:

@@ -196,6 +196,28 @@ def test_each_job_can_be_started_and_its_exit_code_is_the_runs(run: Run, monkeyp
         ]
 
 
+def test_a_job_that_takes_no_plan_is_started_live_by_the_environments_name_alone(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Leonardo([])) as mailer:
+        variables = {"LIFECYCLE_NOTICE_URL": f"{mailer.url}/notices", "LIFECYCLE_NOTICE_PERIOD": "24h"}
+        with deployed(Leonardo([a_machine(1)]), monkeypatch, **variables) as (_, google):
+            assert run(*starting()).code == 0
+            rehearsed = run(*starting(job="notify-owners"))
+            live = ("start", "notify-owners", "--env", "test", "--no-dry-run")
+            assert rehearsed.err.endswith(f"(done); to apply it: leo-lifecycle {' '.join(live)}\n")
+            assert (run(*live).code, run(*live, "--yes-i-mean", "prod").code) == (2, 2)
+            assert not mailer.requests
+            ended = run(*live, "--yes-i-mean", "test", "--output", "json")
+            assert ended.err.startswith("leo-lifecycle: Tell owners what will be deleted of theirs, and when.\n")
+            assert (ended.code, as_run(ended)[-1]["outcomes"]) == (0, {"notice_requested": 1, "notice_sent": 1})
+            assert calls(mailer) == ["notice"]
+            assert run(*live, "--plan", "x").err == "leo-lifecycle: --plan: notify-owners has no such setting\n"
+            for nothing_to_apply in ("confirm-deletions", "check-disks"):
+                assert "to apply it" not in run(*starting(job=nothing_to_apply)).err
+            assert [job for job, _ in started(google)][2:3] == ["notify-owners"]
+
+
 def test_a_run_that_ends_without_a_record_is_told_by_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     with deployed(Leonardo([]), monkeypatch, LIFECYCLE_MAX_AGE="banana") as (_, google):
         following = _following(google, "delete-old-runtimes-dry-run")
