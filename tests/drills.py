@@ -28,9 +28,7 @@ RUNBOOK = (ROOT / "deploy/RUNBOOK.md").read_text()
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 LOG = Path("audit/records.jsonl")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-JOBS = {
-    job.NAME: job.main for job in (delete_old_runtimes, check_autopause, confirm_deletions, notify_owners)
-}  # fmt: skip
+JOBS = {job.NAME: job.main for job in (delete_old_runtimes, check_autopause, confirm_deletions, notify_owners)}
 DELETE, CHECK, CONFIRM, NOTIFY = JOBS
 
 
@@ -90,9 +88,9 @@ class Shift:
             del os.environ["CLOUD_RUN_EXECUTION"]
 
 
-def fleet(old: int = 0, *, young: int = 30, young_days: float = 3) -> list[Machine]:
-    """So many that are due, and others in use."""
-    due = [a_machine(n, days=15 + n / 10, idle_hours=100) for n in range(1, old + 1)]
+def fleet(old: int = 0, *, idle_hours: float = 100, young: int = 30, young_days: float = 3) -> list[Machine]:
+    """So many that are due, and others that are not for long."""
+    due = [a_machine(n, days=15 + n / 10, idle_hours=idle_hours) for n in range(1, old + 1)]
     return due + [a_machine(n, days=young_days, status=TrueStatus.STOPPED) for n in range(old + 1, old + young + 1)]
 
 
@@ -107,7 +105,7 @@ def _stuck_and_old() -> Shift:
 
 
 def _in_error_and_old() -> Shift:
-    machines = fleet(4, young=30)
+    machines = fleet(4)
     for machine in machines[1:3]:
         machine.status = TrueStatus.ERROR
     shift = Shift("error", machines=machines)
@@ -135,13 +133,11 @@ def _mailer_dead() -> Shift:
 
 
 def _cap() -> Shift:
-    shift = Shift("cap", machines=fleet(14))
-    for machine in shift.machines[:14]:
-        machine.created += 15 * DAY
-        machine.accessed = machine.created
+    """The young ones were not there yet when the job was paused."""
+    shift = Shift("cap", machines=fleet(14, idle_hours=15 * 24))
+    shift.leonardo.roles.update({machine.project: Role.NONE for machine in shift.machines[14:]})
     shift.run(DELETE, 14 * 24)
-    for machine in shift.machines[:14]:
-        machine.created -= 15 * DAY
+    shift.leonardo.roles.clear()
     for hours_ago in (3.1, 0.1):
         shift.run(DELETE, hours_ago)
     return shift
@@ -179,9 +175,9 @@ def _deletions_stuck() -> Shift:
 
 def _silence() -> Shift:
     shift = Shift("silence", machines=fleet(2))
-    for hours_ago in (16, 13, 10):
-        shift.run(DELETE, hours_ago)
-    for hours_ago in range(12, 0, -1):
+    for hours_ago in range(13, 0, -1):
+        if hours_ago in (13, 10):
+            shift.run(DELETE, hours_ago)
         shift.run(CHECK, hours_ago - 0.5)
     return shift
 
