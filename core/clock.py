@@ -134,16 +134,18 @@ class RunClock:
         given = 0.0 if self.signalled else self._closes - self.monotonic()
         if given <= 0:
             raise OutOfTimeError
-        purpose = _For.READ
 
         def act_left() -> None:
-            nonlocal purpose
-            purpose = self._bounds[timeout] = _For.ACT
+            self._bounds[timeout] = _For.ACT
             self._acted = True
 
         try:
-            async with self._limit(min(seconds, given), purpose) as timeout:
-                yield act_left
+            async with asyncio.timeout(min(seconds, given)) as timeout:
+                self._bounds[timeout] = _For.READ
+                try:
+                    yield act_left
+                finally:
+                    purpose = self._bounds.pop(timeout)
         except TimeoutError:
             if self.signalled and purpose is not _For.ACT:
                 raise OutOfTimeError from None
@@ -156,15 +158,10 @@ class RunClock:
         And however much of that one sink took that hangs, the closing record gets half of the time to leave.
         """
         left = self._closes - self.monotonic()
-        async with self._limit(max(left, min(LAST_WORDS, left + LAST_WORDS), LEAVING / 2), _For.RECORDS):
-            yield
-
-    @asynccontextmanager
-    async def _limit(self, seconds: float, purpose: _For) -> AsyncIterator[asyncio.Timeout]:
-        async with asyncio.timeout(seconds) as timeout:
-            self._bounds[timeout] = purpose
+        async with asyncio.timeout(max(left, min(LAST_WORDS, left + LAST_WORDS), LEAVING / 2)) as timeout:
+            self._bounds[timeout] = _For.RECORDS
             try:
-                yield timeout
+                yield
             finally:
                 del self._bounds[timeout]
 

@@ -19,7 +19,7 @@ async def at_once() -> None:
 
 
 def question(method: str = "GET", leaving: Callable[[], Awaitable[None]] = at_once) -> Question:
-    return Question(method, "/x", {}, {"Authorization": "Bearer sesame"}, leaving)
+    return Question(method, "/x", {"Authorization": "Bearer sesame"}, leaving)
 
 
 def connections(url: str, count: int = 1, timeout: float = 5) -> Connections:

@@ -26,8 +26,6 @@ from core.leonardo.errors import (
 )
 from core.leonardo.exchange import Answer, Connections, Question, Wire
 
-log = structlog.get_logger(__name__)
-
 LOOK_GOES_STALE = 10.0
 """Seconds after a look was sent in which an act may leave: Leonardo has no conditional delete."""
 CALLS = ("list", "disks", "get", "delete", "stop")
@@ -66,7 +64,6 @@ class Call:
     kind: str
     method: str
     path: str
-    query: dict[str, str]
     looked_at: float | None = None
     """When the look that justifies it was sent; None where nothing is changed."""
     tries: int = 0
@@ -113,6 +110,7 @@ class Calling:
             url, clock=clock, timeout=request_timeout, count=count, methods=methods, connect=connect
         )
         self._new_trace_id = new_trace_id
+        self._log = structlog.get_logger(__name__).bind()  # once: each request says something
         self.calls = dict.fromkeys(CALLS, 0)
 
     async def __aenter__(self) -> Self:
@@ -172,10 +170,10 @@ class Calling:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         async with self._leaving(call, last) as leaving:
-            question = Question(call.method, call.path, call.query, headers, leaving)
+            question = Question(call.method, call.path, headers, leaving)
             async with self._connections.exchange(question, whole=whole) as answer:
                 last.http_status = answer.status
-                log.debug(
+                self._log.debug(
                     "exchange",
                     call=call.kind,
                     path=call.path,

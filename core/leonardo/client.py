@@ -41,15 +41,15 @@ class Leonardo(Calling):
         Tried again only until the first items are decoded. Raises LeonardoError, OutOfTimeError.
         Unknown query parameters would filter by label and return an empty list, so there is none.
         """
-        return self._list("list", _path("runtimes", project), {}, runtimes_from_list)
+        return self._list("list", _path("runtimes", project), runtimes_from_list)
 
     def list_disks(self, project: str | None = None) -> AsyncGenerator[list[PersistentDisk | MalformedDisk], None]:
         """Every persistent disk that the caller can see, as `list_runtimes`."""
-        return self._list("disks", _path("disks", project), {}, disks_from_list)
+        return self._list("disks", _path("disks", project), disks_from_list)
 
     async def get_runtime(self, project: str, name: str, last: LastExchange) -> Look:
         """One runtime by name, whichever incarnation holds it now. Raises LeonardoError, OutOfTimeError."""
-        call = Call("get", "GET", runtime_path(project, name), {})
+        call = Call("get", "GET", runtime_path(project, name))
         async for attempt in self._tries(call):
             with attempt:
                 async with self._answered(call, last) as answer:
@@ -66,20 +66,20 @@ class Leonardo(Calling):
         the first byte is about to leave, or Leonardo asked to come back; else LeonardoError or OutOfTimeError.
         """
         # `deleteDisk` is compared as text: only lower case `false` means the same to every version of the service.
-        await self._act(Call("delete", "DELETE", runtime_path(project, name), {"deleteDisk": "false"}, looked_at), last)
+        path = f"{runtime_path(project, name)}?deleteDisk=false"
+        await self._act(Call("delete", "DELETE", path, looked_at), last)
 
     async def stop_runtime(self, project: str, name: str, last: LastExchange, *, looked_at: float) -> None:
         """Ask for a runtime to be stopped; sent once. `looked_at` and what is raised are as for a deletion."""
-        await self._act(Call("stop", "POST", f"{runtime_path(project, name)}/stop", {}, looked_at), last)
+        await self._act(Call("stop", "POST", f"{runtime_path(project, name)}/stop", looked_at), last)
 
     async def _list(
         self,
         kind: str,
         path: str,
-        query: dict[str, str],
         decode: Callable[[AsyncIterator[bytes]], AsyncIterator[Items]],
     ) -> AsyncGenerator[Items, None]:
-        call = Call(kind, "GET", path, query)
+        call = Call(kind, "GET", path)
         begun = False
         async for attempt in self._tries(call):
             with attempt:

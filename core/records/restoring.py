@@ -6,6 +6,7 @@ order of fields is that of the records' definition; a field that a record does n
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -46,18 +47,20 @@ def _shape(of: inspect.Type) -> Shape | None:
             return None
 
 
-COMMON = _shape(inspect.type_info(Common)) or {}
-SHAPES: dict[str, Shape] = {
-    str(event.__struct_config__.tag): {"event": None, **(_shape(inspect.type_info(event)) or {}), **COMMON}
-    for event in EVENTS
-}
+@cache  # most runs read nothing back
+def _shapes() -> dict[str, Shape]:
+    common = _shape(inspect.type_info(Common)) or {}
+    return {
+        str(event.__struct_config__.tag): {"event": None, **(_shape(inspect.type_info(event)) or {}), **common}
+        for event in EVENTS
+    }
 
 
 def restored(value: Mapping[str, Any]) -> bytes:
     """The line, without its end, of a record or of the entry that was made of it. Raises UnknownFieldError."""
     payload = value.get("jsonPayload")
     record = _of_entry(value, payload) if isinstance(payload, dict) else dict(value)
-    shape = SHAPES.get(str(record.get("event")))
+    shape = _shapes().get(str(record.get("event")))
     if shape is None:
         raise UnknownFieldError
     return _encode(whole(_ordered(record, shape)))

@@ -15,7 +15,6 @@ from core.leonardo.saved_list import SavedList
 from core.records import events
 from core.records.reader import AuditRecords, Record
 from core.records.selection import RUNS, Match, Wanted
-from core.review.notices import SENT, allowed_from
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, open_places
 from core.review.terms import terms_of
 from core.rules.deletion import DeletionPolicy
@@ -95,6 +94,8 @@ async def _with_notices(policy: RuntimePolicy, running: Running) -> tuple[Runtim
     """With whom the log says that owners were told of, where it must; a refusal where it cannot be read."""
     if not isinstance(policy, DeletionPolicy) or policy.notice_period is None:
         return policy, []
+    from core.review.notices import SENT, allowed_from  # noqa: PLC0415 - 30 ms that a run without notices saves
+
     records, unread = await on_record(running, policy.max_age, SENT)
     if unread and not records:
         return policy, [Refusal(Guard.NOTICES, f"whose owners were told cannot be read: {unread}")]

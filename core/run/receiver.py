@@ -61,7 +61,7 @@ class Receiver:
             headers = {"Content-Type": BATCH, "User-Agent": f"leo-lifecycle/{__version__} (notify-owners)"}
             if token is not None:
                 headers["Authorization"] = f"Bearer {token}"
-            question = Question("POST", self._path, {}, headers, _leaving, batch)
+            question = Question("POST", self._path, headers, _leaving, batch)
             async with self._connections.exchange(question, whole=True) as answer:
                 if answer.is_success:
                     return None, 0

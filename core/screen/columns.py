@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from core.exit_code import IN_WORDS
 from core.records.events import RunFinished
-from core.review.disks import Total
 from core.rules.promise import promise_in_words
 from core.rules.words import duration
+
+if TYPE_CHECKING:  # most runs add nothing up
+    from core.review.disks import Total
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class View:
     columns: tuple[tuple[Column, ...], ...] = ()
     """In groups, which stand on top of each other where a terminal is narrow."""
     verdict: Callable[[RunFinished], str]
-    totals: Callable[[Iterable[Any]], Iterable[Total]] | None = None
+    totals: "Callable[[Iterable[Any]], Iterable[Total]] | None" = None
     """What all rows come to, in a table of its own."""
 
 
@@ -56,7 +58,7 @@ DISKS = (WHOSE, (STATUS, REASON), (SIZE, UNUSED), (LEFT_BY,))
 TOTALS = "By project and creator", (("project", "creator"), ("disks",), ("GB", "GB x days"))
 
 
-def cells_of_total(total: Total) -> list[str]:
+def cells_of_total(total: "Total") -> list[str]:
     return [total.project, total.creator or "-", f"{total.disks:,}", f"{total.gb:,}", f"{total.gb_days:,}"]
 
 

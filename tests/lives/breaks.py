@@ -112,7 +112,7 @@ BREAKS = (
     Break("a signal stops nothing", CLOCK, "self._signalled.set()\n            self._close_in(GRACE)", "pass"),
     Break("Retry-After is not obeyed", CALLING, "self._hold_until = max(", "_ = max("),
     Break("reads are not limited", CALLING, "asyncio.Semaphore(read_concurrency)", "asyncio.Semaphore(99)"),
-    Break("the disk goes with its runtime", CLIENT, '{"deleteDisk": "false"}', '{"deleteDisk": "true"}'),
+    Break("the disk goes with its runtime", CLIENT, "?deleteDisk=false", "?deleteDisk=true"),
     Break("a list that breaks off is believed", CLIENT, "if begun:", "if begun:\n                        return\n"),
     Break("exemptions spare nobody", DELETION, "if reason is None and exemption is not None", "if False and exemption"),
     Break("exemptions never lapse", "core/rules/exemptions.py", "return self.until <= instant", "return False"),

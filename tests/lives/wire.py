@@ -154,7 +154,8 @@ class VirtualWire(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         process = self.process
-        target = target_of(request.method, request.url.path)
+        path, _, query = request.extensions["target"].partition(b"?")
+        target = target_of(request.method, path.decode())
         fault = process.world.weather(request.method)
         if fault == "refused":
             process.refused[target] += 1
@@ -163,7 +164,7 @@ class VirtualWire(httpx.AsyncBaseTransport):
             await process.sleep(process.world.random.choice((2.0, 9.9, 10.1, 30.0)))
         await request.extensions["trace"](FIRST_BYTE, {})
         notices = msgspec.json.decode(request.content) if target.kind == "notice" else ()
-        exchange = process.departs(target, request.url.query, notices, fault)
+        exchange = process.departs(target, query, notices, fault)
         answer = await exchange.answer
         if isinstance(answer, Exception):
             raise answer
