@@ -2,7 +2,7 @@
 #
 # Every alert watches the live jobs by their names, each by a condition of its own: a rehearsal calls nobody, and while a
 # cause lasts, run after run, its one incident stays open. So all of them count over a window longer than an interval; what
-# runs once a week is counted over the longest window that there is, and its silence calls nobody.
+# runs once a week is counted over the longest window that there is. A policy has six conditions at most: one a job.
 
 locals {
   # Of each live job: hours between two runs, and the most runs of which a window (25 hours at the most) holds each.
@@ -156,8 +156,9 @@ resource "google_monitoring_alert_policy" "busy" {
   }
 }
 
-# A counter that has stopped is written as zeros for a while and then not at all: each condition sees one of the two. What
-# runs once a day has only the first, since Cloud Monitoring waits for absent data no longer than 23 and a half hours.
+# What ran in the last week (six intervals, where that is more) and not in the last two intervals; of what runs once a day
+# or more seldom, not in the last one. What has never run yet calls nobody. A window of 25 hours, which bounds the other
+# conditions, does not bound a query.
 resource "google_monitoring_alert_policy" "silence" {
   display_name          = "A job has not run"
   combiner              = "OR"
@@ -165,44 +166,19 @@ resource "google_monitoring_alert_policy" "silence" {
   notification_channels = local.environment.alerts.channels
 
   dynamic "conditions" {
-    for_each = { for job, hours in local.intervals : job => hours if hours <= 24 }
+    for_each = local.intervals
     iterator = job
 
     content {
       display_name = job.key
 
-      condition_threshold {
-        filter                  = "resource.type=\"cloud_run_job\" AND resource.label.job_name=\"${job.key}\" AND metric.type=\"${local.metric_types["runs"]}\""
-        comparison              = "COMPARISON_LT"
-        threshold_value         = 1
-        duration                = "300s"
-        evaluation_missing_data = "EVALUATION_MISSING_DATA_ACTIVE"
-
-        aggregations {
-          alignment_period     = "${min(2 * job.value + 1, 25) * 60 * 60}s"
-          per_series_aligner   = "ALIGN_DELTA"
-          cross_series_reducer = "REDUCE_SUM"
-        }
-      }
-    }
-  }
-
-  dynamic "conditions" {
-    for_each = { for job, hours in local.intervals : job => hours if 2 * hours + 1 < 23 }
-    iterator = job
-
-    content {
-      display_name = job.key
-
-      condition_absent {
-        filter   = "resource.type=\"cloud_run_job\" AND resource.label.job_name=\"${job.key}\" AND metric.type=\"${local.metric_types["runs"]}\""
-        duration = "${(2 * job.value + 1) * 60 * 60}s"
-
-        aggregations {
-          alignment_period     = "300s"
-          per_series_aligner   = "ALIGN_DELTA"
-          cross_series_reducer = "REDUCE_SUM"
-        }
+      condition_prometheus_query_language {
+        query = join(" unless ", [
+          for window in [max(7 * 24, 6 * job.value), job.value * (job.value < 24 ? 2 : 1) + 1] :
+          "sum(increase(logging_googleapis_com:user_${replace(google_logging_metric.count["runs"].name, "/", "_")}{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\"}[${window}h])) > 0.5"
+        ])
+        duration            = "300s"
+        evaluation_interval = "300s"
       }
     }
   }
