@@ -48,6 +48,7 @@ class _Wire(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.extensions["trace"](FIRST_BYTE, {})
+        request.url = request.url.copy_with(raw_path=request.extensions["target"])
         return await self._carried.handle_async_request(request)
 
 
