@@ -19,6 +19,7 @@ from tests.year import (
     DELETIONS,
     GIVEN_BACK_AT,
     HOUR,
+    IDLE_AFTER,
     LOG,
     LOST_AT,
     NOTICE_PERIOD,
@@ -132,10 +133,10 @@ def _times_that_were_wrong(lived: list[Record], notice: Record) -> Iterator[str]
         if at < notice.final_at and record.reason == Reason.MAX_AGE:
             yield f"{record.message}, final would have been {notice.final_at}"
         paused = found.status == "Running" and found.date_accessed < accessed <= found.date_accessed + PAUSED_AFTER
-        due = notice.due_at + (accessed - found.date_accessed) * paused
+        due = max(notice.due_at, min(accessed + IDLE_AFTER, notice.final_at)) if paused else notice.due_at
         unused = accessed == found.date_accessed or paused
         if unused and at >= _time(found) and (record.reason in CONDEMNED) != (at >= due):
-            yield f"{record.message} at {at}, due was {notice.due_at}, used {accessed}, then {found.date_accessed}"
+            yield f"{record.message} at {at}, due was {notice.due_at}, used {found.date_accessed}, then {accessed}"
 
 
 def _tells_of_the_mailer(year: Year, log: list[Record]) -> None:
