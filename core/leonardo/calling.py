@@ -31,6 +31,8 @@ LOOK_GOES_STALE = 10.0
 CALLS = ("list", "disks", "get", "delete", "stop")
 """The kinds that are counted."""
 TRIES = 5
+FIRST_WAIT = 1 / 150
+"""Between two tries, as a share of the time for one answer; each other is up to twice the last."""
 VISIBLE = re.compile(r"[\x21-\x7e]+")
 """What a header can carry of a token."""
 
@@ -132,7 +134,7 @@ class Calling:
             retry=tenacity.retry_if_exception(_may_pass),
             stop=lambda _: call.tries >= TRIES,
             wait=tenacity.wait_random_exponential(
-                multiplier=self._request_timeout / 150, max=self._request_timeout / 4
+                multiplier=self._request_timeout * FIRST_WAIT, max=self._request_timeout / 4
             ),
             sleep=self._clock.sleep,
             reraise=True,
@@ -228,7 +230,7 @@ class Calling:
             await self._hold()
         elif error.http_status == HTTPStatus.UNAUTHORIZED and token is not None and not call.token_renewed:
             call.token_renewed = True
-            if call.tries >= TRIES or await self._token(refused=token) == token:
+            if call.tries >= TRIES or await self._token(token) == token:
                 raise error
         else:
             raise error
@@ -239,28 +241,40 @@ class Calling:
         """The token to send, once nobody has to wait any more."""
         while True:
             await self._hold()
-            token = await self._token()
+            token = await self._token(None)
             if self._hold_until <= self._clock.monotonic():
                 return token
 
-    async def _token(self, *, refused: str | None = None) -> str | None:
-        if self._credentials is None:
-            return None
-        try:
-            async with self._clock.bound(self._request_timeout):
-                token = await self._credentials.token(refused=refused)
-        except TimeoutError:
-            raise LeonardoError(ErrorKind.UNAVAILABLE, "no access token in time") from None
-        except CredentialsError as error:
-            raise LeonardoError(ErrorKind.DENIED, str(error)) from None
-        if not VISIBLE.fullmatch(token):
-            raise LeonardoError(ErrorKind.DENIED, "the access token holds characters that no header can carry")
-        return token
+    async def _token(self, refused: str | None) -> str | None:
+        return await token_of(self._credentials, self._clock, self._request_timeout, refused=refused)
 
     async def _hold(self) -> None:
         """Wait while Leonardo asked to: whoever was told, everybody waits. Raises OutOfTimeError."""
         while (wait := self._hold_until - self._clock.monotonic()) > 0:
             await self._clock.sleep(wait)
+
+
+async def token_of(
+    credentials: Credentials | None, clock: RunClock, within: float, *, refused: str | None = None
+) -> str | None:
+    """One that a header can carry, within so many seconds; None where none is needed.
+
+    Raises LeonardoError, OutOfTimeError.
+    """
+    if credentials is None:
+        return None
+    try:
+        async with clock.bound(within):
+            token = await credentials.token(refused=refused)
+    except TimeoutError:
+        if clock.signalled:
+            raise OutOfTimeError from None
+        raise LeonardoError(ErrorKind.UNAVAILABLE, "no access token in time") from None
+    except CredentialsError as error:
+        raise LeonardoError(ErrorKind.DENIED, str(error)) from None
+    if not VISIBLE.fullmatch(token):
+        raise LeonardoError(ErrorKind.DENIED, "the access token holds characters that no header can carry")
+    return token
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -4,14 +4,11 @@ from collections.abc import Callable
 
 from core import __version__
 from core.clock import RunClock
-from core.leonardo.calling import Credentials
-from core.leonardo.errors import CredentialsError, ErrorKind, LeonardoError, asked_to_wait, error_from_answer
+from core.leonardo.calling import FIRST_WAIT, TRIES, Credentials, token_of
+from core.leonardo.errors import ErrorKind, LeonardoError, asked_to_wait, error_from_answer
 from core.leonardo.exchange import Connections, Question, Wire
 
 MAY_PASS = (ErrorKind.UNAVAILABLE, ErrorKind.THROTTLED)
-TRIES = 5
-SHARE = 150
-"""The first wait between two tries is so small a part of the time for one answer, and each other twice the last."""
 BATCH = "application/cloudevents-batch+json"
 
 
@@ -52,12 +49,12 @@ class Receiver:
                 return
             if error.kind not in MAY_PASS or number == TRIES - 1:
                 raise error
-            await self._clock.sleep(max(asked, self._timeout / SHARE * 2**number))
+            await self._clock.sleep(max(asked, self._timeout * FIRST_WAIT * 2**number))
 
     async def _send(self, batch: bytes) -> tuple[LeonardoError | None, float]:
         """What went wrong, and how many seconds it asks to wait."""
         try:
-            token = await self._token()
+            token = await token_of(self._credentials, self._clock, self._timeout)
             headers = {"Content-Type": BATCH, "User-Agent": f"leo-lifecycle/{__version__} (notify-owners)"}
             if token is not None:
                 headers["Authorization"] = f"Bearer {token}"
@@ -69,14 +66,3 @@ class Receiver:
                 return error_from_answer(answer.status, answer.body, token=token), asked or 0
         except LeonardoError as error:
             return error, 0
-
-    async def _token(self) -> str | None:
-        if self._credentials is None:
-            return None
-        try:
-            async with self._clock.bound(self._timeout):
-                return await self._credentials.token()
-        except TimeoutError:
-            raise LeonardoError(ErrorKind.UNAVAILABLE, "no identity token in time") from None
-        except CredentialsError as error:
-            raise LeonardoError(ErrorKind.DENIED, str(error)) from None

@@ -1,14 +1,13 @@
 """Whether a closing record says of ages, delays and exemptions what the decisions of its task come to."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from msgspec import UNSET
 
 from core.exit_code import ExitCode
-from core.records.reader import Record
+from core.records.reader import OldestDetail, Record
 from core.rules.decision import Reason
-from core.rules.promise import Promise
+from core.rules.promise import End, Promise
 from core.verify.decisions import Alike, Fault
 from core.verify.finding import Kind
 from core.verify.rejudge import DUPLICATE, Rules, exemption_of, match_on_record, runtime_of
@@ -104,18 +103,5 @@ def _delay_faults(closing: Record, promise: Promise) -> Iterator[Fault]:
         yield Kind.PROMISE, f"run_finished says late_s {late}, the records give {promise.late}"
 
 
-class _Named(Protocol):
-    @property
-    def project(self) -> str | None: ...
-    @property
-    def name(self) -> str | None: ...
-    @property
-    def status(self) -> str | None: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def date_accessed(self) -> object: ...
-
-
-def _who(of: _Named) -> tuple[object, ...]:
+def _who(of: End | OldestDetail) -> tuple[object, ...]:
     return of.project, of.name, of.status, of.reason, of.date_accessed
