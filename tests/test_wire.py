@@ -154,7 +154,10 @@ def test_the_project_is_the_cloud_resource_and_else_the_google_project() -> None
         ("2024-09-30T14:02:11Z", datetime(2024, 9, 30, 14, 2, 11, tzinfo=UTC)),
         ("2024-09-30T14:02:11.482Z", datetime(2024, 9, 30, 14, 2, 11, 482_000, tzinfo=UTC)),
         ("2024-09-30T14:02:11.482913Z", datetime(2024, 9, 30, 14, 2, 11, 482_913, tzinfo=UTC)),
-        ("2024-09-30T14:02:11.482913999Z", datetime(2024, 9, 30, 14, 2, 11, 482_913, tzinfo=UTC)),
+        (
+            "2024-09-30T14:02:11.482913999Z",
+            datetime(2024, 9, 30, 14, 2, 11, 482_914, tzinfo=UTC),
+        ),  # rounded: the service sends no more than six
         ("2024-09-30T14:02:11+02:00", datetime(2024, 9, 30, 12, 2, 11, tzinfo=UTC)),
         ("1970-01-01T00:00:01Z", datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
         ("2024-09-30T14:02:11", None),

@@ -31,8 +31,8 @@ class _Context(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 class _Audit(msgspec.Struct, frozen=True, rename="camel", gc=False):
     creator: str | None = None
-    created_date: str | None = None
-    date_accessed: str | None = None
+    created_date: datetime | None = None
+    date_accessed: datetime | None = None
 
 
 class _Config(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -234,19 +234,13 @@ _runtimes = _Reader(_Item, _runtime, MalformedRuntime)
 _disks = _Reader(_DiskItem, _persistent_disk, MalformedDisk)
 
 
-_parse = datetime.fromisoformat  # found at once, of each runtime twice
-
-
-def _instant(text: str | None) -> datetime | None:
+def _instant(read: datetime | None) -> datetime | None:
     """Leonardo's timestamps have 0, 3 or 6 fraction digits and `Z`; anything without a zone is no instant."""
-    if text is None:
-        return None
+    if read is None or read.tzinfo is UTC:
+        return read
     try:
-        instant = _parse(text)
-        if instant.tzinfo is UTC:
-            return instant
-        return None if instant.tzinfo is None else instant.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return None if read.tzinfo is None else read.astimezone(UTC)
+    except OverflowError:
         return None
 
 

@@ -428,8 +428,8 @@ def runtime_audited(
     exchanged: Exchanged = NOT_EXCHANGED,
 ) -> RuntimeAudited:
     """The record of one judged runtime."""
-    sentence = f"{in_words(outcome, decision.action)} {runtime.path}: {explanation}"
-    threshold = runtime.autopause_threshold
+    sentence = f"{in_words(outcome, decision.action)} {runtime.project}/{runtime.name}: {explanation}"
+    age, idle, threshold = decision.age, decision.idle, runtime.autopause_threshold
     return RuntimeAudited(  # in the order of the fields: naming them takes eight times as long
         severity_of(outcome, decision.reason),
         f"{sentence}; {exchanged.error.message}" if exchanged.error else sentence,
@@ -442,8 +442,8 @@ def runtime_audited(
         runtime.created_date,
         runtime.date_accessed,
         decision.judged_at,
-        seconds(decision.age),
-        seconds(decision.idle),
+        None if age is None else age.total_seconds(),
+        None if idle is None else idle.total_seconds(),
         decision.due_at,
         runtime.disk,
         runtime.persistent_disk_id,

@@ -13,7 +13,8 @@ FURTHEST_AHEAD = -CLOCK_TOLERANCE
 EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)
 """No runtime is older than Leonardo, whose first commits are of 2015 and 2016: an earlier date is a mistake."""
 KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
-MICROSECOND = timedelta(microseconds=1)
+MICROSECONDS = tuple(timedelta(microseconds=count) for count in range(1000))
+"""So many: a list of runtimes needs a few for each."""
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -81,7 +82,7 @@ def to_millisecond(instant: datetime) -> datetime:
     """`instant` in UTC, floored to the millisecond: the resolution of every comparison."""
     utc = instant if instant.tzinfo is UTC else in_utc(instant)
     beyond = utc.microsecond % 1000
-    return utc - beyond * MICROSECOND if beyond else utc
+    return utc - MICROSECONDS[beyond] if beyond else utc
 
 
 def since(date: datetime | None, instant: datetime) -> timedelta | None:

@@ -112,7 +112,7 @@ class DeletionPolicy(RuntimePolicy):
                 reason = Reason.NOT_NOTICED
         action = Action.DELETE if reason in DELETES else Action.KEEP
         due_at = None if reason in RULED_OUT else self._due_at(created, accessed, exemption)
-        return Decision(action, reason, instant, age, idle, due_at, exemption, matching=places)
+        return Decision(action, reason, instant, age, idle, due_at, exemption, None, places)
 
     def explain(self, runtime: Runtime, decision: Decision) -> str:
         match decision.reason:
@@ -160,11 +160,11 @@ class DeletionPolicy(RuntimePolicy):
         """The first millisecond at which the rule would delete the runtime if nobody touched it again."""
         if created is None or accessed is None:
             return None
-        too_old = _after(created, _longer_than(self.max_age))  # `final_at`, of an instant that is floored already
-        old_and_idle = max(
-            _after(created, _longer_than(self.max_age_if_idle)), _after(accessed, _as_long_as(self.idle_after))
-        )
-        due = min(too_old, old_and_idle)
+        too_old, old, idle = _waits(self.max_age, self.max_age_if_idle, self.idle_after)
+        try:
+            due = min(created + too_old, max(created + old, accessed + idle))
+        except OverflowError:
+            due = min(_after(created, too_old), max(_after(created, old), _after(accessed, idle)))
         return due if exemption is None else max(due, _first_from(exemption.until))
 
     def never_before(self, created: datetime) -> datetime:
@@ -186,12 +186,17 @@ def _idle(decision: Decision) -> str:
 
 
 @lru_cache
+def _waits(max_age: timedelta, max_age_if_idle: timedelta, idle_after: timedelta) -> tuple[timedelta, ...]:
+    """How long after its creation a runtime is too old, and old, and after its last use idle."""
+    return _longer_than(max_age), _longer_than(max_age_if_idle), _as_long_as(idle_after)
+
+
+@lru_cache
 def _longer_than(limit: timedelta) -> timedelta:
     """The least number of whole milliseconds that is longer."""
     return _milliseconds(limit // MILLISECOND + 1)
 
 
-@lru_cache
 def _as_long_as(limit: timedelta) -> timedelta:
     """The least number of whole milliseconds that is not shorter."""
     return _milliseconds(-(-limit // MILLISECOND))

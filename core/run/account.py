@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 UNJUDGEABLE = (Reason.CLOUD_NOT_SUPPORTED, Reason.STATUS_UNKNOWN, Reason.UNDATED, Reason.MALFORMED)
 """Reasons that keep a runtime because of what is not understood; where most are kept so, the fault is not theirs."""
+NOT_LIVING = LEAVING | {Outcome.GONE}
 ACTS, PROJECTS, ROWS = "acts", "projects", "rows"
 """The kinds of what can fail, in the order in which the closing record names them."""
 
@@ -88,17 +89,17 @@ class Account:
 
     def audited(self, *records: events.RuntimeAudited) -> None:
         """These runtimes have come to their end in this run."""
+        self._ends.update([(record.action, record.reason, record.outcome) for record in records])
         for record in records:
-            self._ends[record.action, record.reason, record.outcome] += 1
-            gone = record.outcome in LEAVING or record.outcome is Outcome.GONE
-            self.living += not (gone or record.status == RuntimeStatus.DELETING)
-            if record.outcome in FAILED:
+            outcome = record.outcome
+            self.living += not (outcome in NOT_LIVING or record.status == RuntimeStatus.DELETING)
+            if outcome in FAILED:
                 self._failed[ACTS].append(f"{record.project}/{record.name}")
             if self._promise is None:
                 continue
-            if record.outcome not in ENDED:
+            if outcome not in ENDED:
                 self._promise.lives_on(record)
-            elif record.outcome in ACCEPTED:
+            elif outcome in ACCEPTED:
                 self._promise.accepted(record)
         self.record(*records)
 
