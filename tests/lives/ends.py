@@ -289,8 +289,8 @@ class End:
         """Two lists see two instants: where the role comes back between them, the second proves too much."""
         if evidence != Evidence.PROJECT_SEEN:
             return evidence == Evidence.UNLISTED
-        lists = [e for e in self.lists() if e.project == project]
-        return bool(lists) and lists[-1].blind
+        lists, disks = ([e for e in self.lists(disks=of) if e.project == project] for of in (False, True))
+        return bool(lists and disks) and lists[-1].blind and not disks[-1].blind
 
     def _what_was_obeyed_is_said(self, record: events.RuntimeAudited, machine: Machine, said: str) -> None:
         """Where Leonardo obeyed before the process asked last, it is not said that nothing happened."""
