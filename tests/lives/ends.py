@@ -300,7 +300,8 @@ class End:
         for exchange in self.oracle.ours.get(machine.id, ()):
             if exchange.process is process and exchange.answer.done() and exchange.delivered is not None:
                 fine = (Outcome.DELETION_ACCEPTED, Outcome.IN_DOUBT, Outcome.FAILED, Outcome.ALREADY_DELETING)
-                told = record.outcome in fine or record.reason == Reason.DUPLICATE
+                by_its_twin = record.outcome == Outcome.GONE and exchange.fault == "is doubled"
+                told = record.outcome in fine or by_its_twin or record.reason == Reason.DUPLICATE
                 self.expect("untrue", f"{said}, though Leonardo obeyed", holds=told)
                 later = [e for e in process.exchanges[exchange.number + 1 :] if e.project == exchange.project]
                 asked = record.outcome is not Outcome.FAILED or later or exchange.fault == "is doubled"
