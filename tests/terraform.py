@@ -37,7 +37,7 @@ class Tree:
         return subprocess.run(
             ["terraform", *words],  # noqa: S607 - wherever it is installed
             cwd=self.root / "deploy/terraform",
-            env=os.environ | self.variables,
+            env=os.environ | self.variables | {"GOGC": "400"},  # it does not live long enough to look for garbage
             capture_output=True,
             text=True,
             check=False,

@@ -3,8 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -77,17 +76,15 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return initialised(tmp_path_factory.mktemp("terraform"))
 
 
-@contextmanager
-def sweeping(
-    new: Path, tmp_path: Path, server: SandboxServer, program: Callable[..., Ended] | None = None
-) -> Iterator[Planned]:
-    """The jobs of test, were its Leonardo on this machine."""
-    folder = tmp_path / "settings"
-    folder.mkdir()
-    with copied(new, tmp_path / "tree") as tree:
+@pytest.fixture(scope="module")
+def sweeping(new: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SandboxServer, Planned]]:
+    """The jobs of test, were its Leonardo on this machine, and that Leonardo."""
+    root = tmp_path_factory.mktemp("sweeping")
+    (folder := root / "settings").mkdir()
+    with serving(Leonardo([a_machine(1)])) as server, copied(new, root / "tree") as tree:
         path = "deploy/environments/test.yaml"
         tree.edit(path, "https://leonardo.dsde-dev.broadinstitute.org", f"{server.url}\n  auth: none")
-        yield planned(tree, "test", folder, program)
+        yield server, planned(tree, "test", folder)
 
 
 @pytest.mark.parametrize("name", DEPLOYED)
@@ -173,24 +170,26 @@ TURNED = [
     ],
 )
 def test_whoever_may_rehearse_can_turn_a_rehearsal_nowhere_else(
-    new: Path,
+    sweeping: tuple[SandboxServer, Planned],
     tmp_path: Path,
     program: Callable[..., Ended] | None,
     job: str,
     usual: bool,  # noqa: FBT001 - pytest passes it
 ) -> None:
-    with serving(Leonardo([a_machine(1)])) as server, sweeping(new, tmp_path, server, program) as jobs:
-        stranger = tmp_path / "stranger.yaml"
-        stranger.write_text(f"leonardo_url: {STRANGER}\n")
-        for what, words, variables in TURNED:
-            given = [word.format(stranger=stranger) for word in words]
-            turned = jobs.run(job, *given, usual=usual, **variables)
-            assert (turned.code, turned.out) == (2, ""), f"{what}: {turned.err}"
-            assert "Traceback" not in turned.err
-        assert server.requests == []
+    server, jobs = sweeping
+    stranger = tmp_path / "stranger.yaml"
+    stranger.write_text(f"leonardo_url: {STRANGER}\n")
+    for what, words, variables in TURNED:
+        given = [word.format(stranger=stranger) for word in words]
+        turned = replace(jobs, program=program).run(job, *given, usual=usual, **variables)
+        assert (turned.code, turned.out) == (2, ""), f"{what}: {turned.err}"
+        assert "Traceback" not in turned.err
+    assert server.requests == []
 
 
-def test_variables_that_python_and_libraries_obey_run_nothing(new: Path, tmp_path: Path) -> None:
+def test_variables_that_python_and_libraries_obey_run_nothing(
+    sweeping: tuple[SandboxServer, Planned], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """With the deadline as the one fault, everything before it has been imported and read."""
     ran = tmp_path / "ran"
     browser = tmp_path / "browser"
@@ -207,8 +206,9 @@ def test_variables_that_python_and_libraries_obey_run_nothing(new: Path, tmp_pat
         "GCE_METADATA_HOST": "127.0.0.1:9",
         "GOOGLE_APPLICATION_CREDENTIALS": str(browser),
     }
-    with serving(Leonardo([a_machine(1)])) as server, sweeping(new, tmp_path, server) as jobs:
-        for job in jobs.tasks:
+    _, jobs = sweeping
+    for job in jobs.tasks:
+        if job.endswith("-dry-run") or request.config.getoption("--as-processes"):
             held = jobs.run(job, "--deadline", "1s", **variables)
             assert held.code == 2
             assert held.err.count("\n") == 1

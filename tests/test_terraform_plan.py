@@ -91,7 +91,12 @@ EDITS = [
 ]
 
 
-@pytest.mark.parametrize("edit", one_of_each(EDITS, kind=lambda edit: frozenset(edit[-1]), name=lambda edit: edit[0]))
+def of_what_it_does(edit: tuple[str, str, str, str, set[tuple[str, tuple[str, ...]]]]) -> tuple[frozenset[str], bool]:
+    """Which actions, and whether to resources of one type only."""
+    return frozenset(action for _, actions in edit[-1] for action in actions), len(edit[-1]) == 1
+
+
+@pytest.mark.parametrize("edit", one_of_each(EDITS, kind=of_what_it_does, name=lambda edit: edit[0]))
 def test_an_edit_changes_in_place_what_it_is_about_and_nothing_else(
     applied: Tree, edit: tuple[str, str, str, str, set[tuple[str, tuple[str, ...]]]]
 ) -> None:
