@@ -44,7 +44,8 @@ demo: $(VENV)/.installed  ## notices, a live run held to its plan, what became o
 drills: $(VENV)/.installed  ## lay out ten alerts for practice, each with its text and the audit log behind it (deploy/RUNBOOK.md)
 	@$(CLEAN_ENV) $(BIN)/python -m tests.drills
 
-test: lint types contracts unit  ## lint, types, import contracts and tests
+test: $(VENV)/.installed  ## lint, types, import contracts and tests, beside one another
+	@$(MAKE) --no-print-directory --jobs lint types contracts unit
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check .
