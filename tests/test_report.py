@@ -31,7 +31,8 @@ from core.sandbox.faults import Fault
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
-from tests.conftest import Ended, a_machine, delete
+from jobs.__main__ import main
+from tests.conftest import Ended, a_machine, delete, variables_alone
 from tests.test_check_autopause import check, overdue
 
 Run = Callable[..., Ended]
@@ -110,13 +111,13 @@ class Page(HTMLParser):
         return [dict(zip(headers, row, strict=True)) for row in rows]
 
 
-@pytest.fixture
-def log(run: Run, tmp_path: Path) -> AuditRecords:
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two dry runs, a live one with a failure, an autopause check, and names that try to be markup.
 
     Leonardo knows no such names, so that a second look at them fails.
     """
-    file = tmp_path / "log.jsonl"
+    file = tmp_path_factory.mktemp("recorded") / "log.jsonl"
     kept = ("--audit-file", str(file))
     fleet = [
         a_machine(1, name=SCRIPT),
@@ -128,10 +129,22 @@ def log(run: Run, tmp_path: Path) -> AuditRecords:
         a_machine(8, config_type="GceConfig"),
     ]
     faults = [Fault(call="delete", name="all-of-us-5", status=400)]
-    with serving(Leonardo([*fleet, overdue(6)]), faults=faults) as server:
+    with serving(Leonardo([*fleet, overdue(6)]), faults=faults) as server, variables_alone():
         for arguments in (delete(server), delete(server, *LIVE), delete(server), check(server)):
-            run(*arguments, *kept)
-    return AuditRecords(AuditFiles([file]))
+            main([*arguments, *kept])
+    return file
+
+
+@pytest.fixture
+def log(recorded: Path, tmp_path: Path) -> AuditRecords:
+    """Of this test alone, which may change the file."""
+    return AuditRecords(AuditFiles([Path(shutil.copy(recorded, tmp_path))]))
+
+
+@pytest.fixture(scope="module")
+def page(recorded: Path) -> Page:
+    """Drawn once, since that takes a second."""
+    return reported(AuditRecords(AuditFiles([recorded])), recorded.parent)
 
 
 def reported(
@@ -159,17 +172,15 @@ def numbers(page: Page, key: str) -> dict[str, list[int]]:
     return {name: [int(n) for n in re.findall(r'<td class="n">(\d+)</td>', cells)] for name, cells in rows}
 
 
-def test_the_page_loads_nothing_and_every_id_stands_once(log: AuditRecords, tmp_path: Path) -> None:
-    page = reported(log, tmp_path)
+def test_the_page_loads_nothing_and_every_id_stands_once(page: Page) -> None:
     assert [address for address in page.addresses if not address.startswith("#")] == []
     assert not re.search(r"https?://|@import|url\((?!#)", page.text)
     assert "default-src 'none'" in page.text
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_the_runs_are_those_that_review_tells_of(log: AuditRecords, tmp_path: Path) -> None:
+def test_the_runs_are_those_that_review_tells_of(log: AuditRecords, page: Page) -> None:
     at = now()
-    page = reported(log, tmp_path, at)
     shown = page.parts["runs"][1:]
     expected = review.runs(log, at).runs[::-1]
     assert [(r["run"], r["listed"], r["failed"], r["needs a person"]) for r in shown] == [
@@ -180,8 +191,7 @@ def test_the_runs_are_those_that_review_tells_of(log: AuditRecords, tmp_path: Pa
     assert [r["ended"].partition(":")[0] for r in shown] == [f"exit code {line.exit_code}" for line in expected]
 
 
-def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords, tmp_path: Path) -> None:
-    page = reported(log, tmp_path)
+def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords, page: Page) -> None:
     answers = [review.run(log, line.run_id, now()) for line in review.runs(log, now()).runs]
     acts = sorted((a.run.run_id, f"{act.project}/{act.name}", act.outcome) for a in answers for act in a.acts)
     shown = [(r["Run"], r["Runtime"], r["Outcome"].replace(" ", "_")) for r in page.rows("acts")]
@@ -194,9 +204,8 @@ def test_the_acts_and_failures_are_those_that_review_tells_of(log: AuditRecords,
 
 
 def test_failures_of_one_cause_are_told_once_for_all_runs_with_the_newest_example(
-    log: AuditRecords, tmp_path: Path
+    log: AuditRecords, page: Page
 ) -> None:
-    page = reported(log, tmp_path)
     refused = f"refused, HTTP 400: The runtime name {QUOTED} is not valid."
     unseen = "not_visible, HTTP 404: The requested resource could not be found."
     assert [(row["What failed, and the answer"], row["Times"]) for row in page.rows("causes")] == [
@@ -210,8 +219,7 @@ def test_failures_of_one_cause_are_told_once_for_all_runs_with_the_newest_exampl
     assert (page.rows("causes")[0]["Such as"], page.rows("causes")[0]["Trace"]) == (newest.path, newest.trace_id)
 
 
-def test_the_charts_say_their_numbers(log: AuditRecords, tmp_path: Path) -> None:
-    page = reported(log, tmp_path)
+def test_the_charts_say_their_numbers(log: AuditRecords, page: Page) -> None:
     assert numbers(page, "reasons") == {"max_age": [1, 1], "max_age_if_idle": [2, 0]}, "a runtime counts once"
     age, idle, by_day = (numbers(page, key) for key in ("age", "idle", "upcoming"))
     (due_now,) = by_day.pop("already due")
@@ -224,10 +232,7 @@ def test_the_charts_say_their_numbers(log: AuditRecords, tmp_path: Path) -> None
     assert "idle_after 4h" in chart(page, "idle").partition("<svg")[2]
 
 
-def test_every_drawing_has_a_title_a_description_and_follows_the_colours_of_the_page(
-    log: AuditRecords, tmp_path: Path
-) -> None:
-    page = reported(log, tmp_path)
+def test_every_drawing_has_a_title_a_description_and_follows_the_colours_of_the_page(page: Page) -> None:
     drawings = re.findall(r"<svg.*?</svg>", page.text, re.DOTALL)
     assert len(drawings) == 6
     for drawing in drawings:
@@ -236,8 +241,7 @@ def test_every_drawing_has_a_title_a_description_and_follows_the_colours_of_the_
         assert "#a1b0" not in drawing
 
 
-def test_names_stay_text(log: AuditRecords, tmp_path: Path) -> None:
-    page = reported(log, tmp_path)
+def test_names_stay_text(page: Page) -> None:
     assert page.text.count("<script>") == 1
     assert {f"terra-1/{SCRIPT}", f"terra-2/{QUOTED}"} <= {row["Runtime"] for row in page.rows("acts")}
 
@@ -365,8 +369,7 @@ def tiles(page: Page) -> dict[str, int]:
     return {name: int(number.replace(",", "")) for name, number in found}
 
 
-def test_the_tiles_count_nothing_again_for_each_run_that_saw_it(log: AuditRecords, tmp_path: Path) -> None:
-    page = reported(log, tmp_path)
+def test_the_tiles_count_nothing_again_for_each_run_that_saw_it(page: Page) -> None:
     assert tiles(page) == {
         "runtimes": 8,
         "overdue": 3,
