@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import chdir
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse
 from core.sandbox.server import SandboxServer, serving
 from core.settings.reading import load_google_settings
-from tests.conftest import Ended, a_machine, calls, delete
+from jobs.__main__ import main
+from tests.conftest import Ended, a_machine, calls, delete, variables_alone
 
 Run = Callable[..., Ended]
 LOG = "projects/p/logs/leo-lifecycle-audit"
@@ -37,9 +41,13 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
         yield google
 
 
+def keeping_twice(server: SandboxServer, name: str, *arguments: str) -> tuple[str, ...]:
+    """Of a deletion run whose records go to a file too."""
+    return delete(server, "--max-act-share", "1", "--audit-file", f"audit/{name}.jsonl", *arguments)
+
+
 def kept_twice(run: Run, server: SandboxServer, name: str, *arguments: str) -> Ended:
-    """A deletion run whose records go to a file too."""
-    return run(*delete(server, "--max-act-share", "1", "--audit-file", f"audit/{name}.jsonl", *arguments))
+    return run(*keeping_twice(server, name, *arguments))
 
 
 def review(run: Run, *words: str) -> Any:
@@ -48,18 +56,32 @@ def review(run: Run, *words: str) -> Any:
     return json.loads(ended.out)
 
 
-@pytest.fixture
-def runs(run: Run, google: Google) -> list[str]:
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """A dry run, a live run with a failure, and a dry run behind it, kept in files and in Cloud Logging."""
+    folder = tmp_path_factory.mktemp("recorded")
     fleet = [*(a_machine(n) for n in range(1, 6)), *(a_machine(n, days=1) for n in range(6, 30))]
-    with serving(Leonardo(fleet)) as server:
-        dry = kept_twice(run, server, "dry")
+    with (
+        chdir(folder),
+        serving_google(Google()) as google,
+        serving(Leonardo(fleet)) as server,
+        variables_alone(LIFECYCLE_GOOGLE_EMULATOR=google.address, LIFECYCLE_AUDIT_CLOUD_LOG=LOG),
+    ):
+        assert main(keeping_twice(server, "dry")) == 0
         server.faults.add(Fault(call="delete", name="all-of-us-3", status=403))
-        live = kept_twice(run, server, "live", "--no-dry-run")
-        behind = kept_twice(run, server, "behind")
-    assert [ended.code for ended in (dry, live, behind)] == [0, 1, 0]
-    google.queries.clear()
-    return [ended.records[0]["run_id"] for ended in (dry, live, behind)]
+        assert main(keeping_twice(server, "live", "--no-dry-run")) == 1
+        assert main(keeping_twice(server, "behind")) == 0
+    return folder, google.entries
+
+
+@pytest.fixture
+def runs(recorded: tuple[Path, list[Any]], google: Google) -> list[str]:
+    """Their ids, once they are kept where this test looks."""
+    folder, entries = recorded
+    shutil.copytree(folder / "audit", "audit")
+    google.entries += deepcopy(entries)
+    lines = [Path(f"audit/{name}.jsonl").read_text().partition("\n")[0] for name in ("dry", "live", "behind")]
+    return [json.loads(line)["run_id"] for line in lines]
 
 
 @pytest.mark.parametrize(
