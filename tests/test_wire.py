@@ -432,11 +432,12 @@ def test_a_row_that_is_no_json_costs_only_itself(kind: str, company: int) -> Non
     row, *names = BROKEN_ROWS[kind]
     before, after = range(1, company + 1), range(1000, 1000 + company)
     rows = [*map(compact, map(an_item, before)), row, row, *map(compact, map(an_item, after))]
+    whole = list(map(as_runtime, (*before, *after)))
     for body in (b"[%b]" % b",".join(rows), b"[\n  %b\n]" % b",\n  ".join(rows)):
         for size in (len(body), 64_000, 100) if company > 1 else (len(body), 7, 1):
             items, error = received(*(body[n : n + size] for n in range(0, len(body), size)))
             assert error is None
-            assert [*items[:company], *items[company + 2 :]] == [as_runtime(n) for n in (*before, *after)]
+            assert [*items[:company], *items[company + 2 :]] == whole
             for broken in items[company : company + 2]:
                 assert isinstance(broken, MalformedRuntime)
                 assert broken.detail.startswith("no JSON: ")
