@@ -30,6 +30,12 @@ SUBREAPER = 36
 DRAWING = "core.report"
 """Takes a second to import, and few processes draw."""
 
+IMPORTED_WHEN_USED = (
+    *("anyio._backends._asyncio", "anyio.streams.tls", "google.auth.compute_engine", "google.oauth2.credentials"),
+    *("httpcore", "uvicorn.lifespan.off"),
+)
+"""In every run, by its libraries."""
+
 
 class Begun(NamedTuple):
     """What a process is told at its start, beside its standard streams."""
@@ -151,7 +157,8 @@ def import_all() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             if not module.name.startswith(DRAWING):
                 importlib.import_module(module.name)
-    importlib.import_module("google.auth.compute_engine")
+    for name in IMPORTED_WHEN_USED:
+        importlib.import_module(name)
     gc.freeze()
 
 
