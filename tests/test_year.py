@@ -147,7 +147,9 @@ def _tells_of_the_mailer(year: Year, log: list[Record]) -> None:
     calling = [
         closing
         for closing in closings
-        if closing.oldest is not None and closing.oldest.age_s > (SOONER + PATIENCE).total_seconds()
+        if closing.oldest is not None
+        and closing.oldest.status in AT_REST  # another is on its way
+        and closing.oldest.age_s > (SOONER + PATIENCE).total_seconds()
     ]
     of_the_week = [of for of in calling if silent[0] <= _time(of) < silent[1]]
     assert len(of_the_week) > 4
