@@ -2,7 +2,8 @@
 #
 # Every alert watches the live jobs by their names, each by a condition of its own: a rehearsal calls nobody, and while a
 # cause lasts, run after run, its one incident stays open. So all of them count over a window longer than an interval; what
-# runs once a week is counted over the longest window that there is. A policy has six conditions at most: one a job.
+# runs once a week is counted over the longest window that there is. A policy has six conditions at most, one a job, and
+# one alone where that is a query: of those each job has a policy of its own.
 
 locals {
   # Of each live job: hours between two runs, and the most runs of which a window (25 hours at the most) holds each.
@@ -160,26 +161,23 @@ resource "google_monitoring_alert_policy" "busy" {
 # or more seldom, not in the last one. What has never run yet calls nobody. A window of 25 hours, which bounds the other
 # conditions, does not bound a query.
 resource "google_monitoring_alert_policy" "silence" {
-  display_name          = "A job has not run"
+  for_each = local.intervals
+
+  display_name          = "A job has not run: ${each.key}"
   combiner              = "OR"
   severity              = "ERROR"
   notification_channels = local.environment.alerts.channels
 
-  dynamic "conditions" {
-    for_each = local.intervals
-    iterator = job
+  conditions {
+    display_name = each.key
 
-    content {
-      display_name = job.key
-
-      condition_prometheus_query_language {
-        query = join(" unless ", [
-          for window in [max(7 * 24, 6 * job.value), job.value * (job.value < 24 ? 2 : 1) + 1] :
-          "sum(increase(logging_googleapis_com:user_${replace(google_logging_metric.count["runs"].name, "/", "_")}{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\"}[${window}h])) > 0.5"
-        ])
-        duration            = "300s"
-        evaluation_interval = "300s"
-      }
+    condition_prometheus_query_language {
+      query = join(" unless ", [
+        for window in [max(7 * 24, 6 * each.value), each.value * (each.value < 24 ? 2 : 1) + 1] :
+        "sum(increase(logging_googleapis_com:user_${replace(google_logging_metric.count["runs"].name, "/", "_")}{monitored_resource=\"cloud_run_job\",job_name=\"${each.key}\"}[${window}h])) > 0.5"
+      ])
+      duration            = "300s"
+      evaluation_interval = "300s"
     }
   }
 
@@ -197,27 +195,24 @@ resource "google_monitoring_alert_policy" "silence" {
 # Cloud Run counts a task that did not end with 0; a run that ended so by itself has said it in a closing record. What is
 # left has crashed, was killed, or never began to run. A task is tried once, so that the two counts go together.
 resource "google_monitoring_alert_policy" "crash" {
-  display_name          = "A run ended without a word"
+  for_each = local.intervals
+
+  display_name          = "A run ended without a word: ${each.key}"
   combiner              = "OR"
   severity              = "ERROR"
   notification_channels = local.environment.alerts.channels
 
-  dynamic "conditions" {
-    for_each = local.intervals
-    iterator = job
+  conditions {
+    display_name = each.key
 
-    content {
-      display_name = job.key
-
-      condition_prometheus_query_language {
-        query = join(" ", [
-          "(sum(increase(run_googleapis_com:job_completed_task_attempt_count{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\",result=\"failed\"}[${min(job.value + 1, 25)}h])) or vector(0))",
-          "- (sum(increase(logging_googleapis_com:user_${replace(google_logging_metric.count["runs_ended_badly"].name, "/", "_")}{monitored_resource=\"cloud_run_job\",job_name=\"${job.key}\"}[${min(job.value + 1, 25)}h])) or vector(0))",
-          "> 0.5",
-        ])
-        duration            = "600s" # the two counts do not arrive at once
-        evaluation_interval = "60s"
-      }
+    condition_prometheus_query_language {
+      query = join(" ", [
+        "(sum(increase(run_googleapis_com:job_completed_task_attempt_count{monitored_resource=\"cloud_run_job\",job_name=\"${each.key}\",result=\"failed\"}[${min(each.value + 1, 25)}h])) or vector(0))",
+        "- (sum(increase(logging_googleapis_com:user_${replace(google_logging_metric.count["runs_ended_badly"].name, "/", "_")}{monitored_resource=\"cloud_run_job\",job_name=\"${each.key}\"}[${min(each.value + 1, 25)}h])) or vector(0))",
+        "> 0.5",
+      ])
+      duration            = "600s" # the two counts do not arrive at once
+      evaluation_interval = "60s"
     }
   }
 
