@@ -25,7 +25,7 @@ What cannot be read of a log is said, and makes the exit code 1, or 2 where noth
 
 import argparse
 import sys
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -48,8 +48,9 @@ from core.review.promise import Promised, newest_sweep, promise
 from core.review.simulation import Simulation, simulate
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some, unnamed
 from core.review.upcoming import upcoming
-from core.review.which import LATEST, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
+from core.review.which import LATEST, NotThereError, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
 from core.rules.deletion import DeletionPolicy
+from core.rules.disks import DiskPolicy
 from core.rules.exemptions import Exemption
 from core.rules.policy import EXEMPTIONS
 from core.screen.diagnostics import reading
@@ -92,6 +93,11 @@ ABOUT_RUNTIMES = ("why", "run", "diff", "upcoming", "simulate", "disks")
 """Questions that can be narrowed to a creator or a project; the others are about whole runs."""
 IN_ROWS = ("runs", "run", "diff", "upcoming", "promise", "simulate", "disks")
 """Questions whose answers are about one table, which a spreadsheet can hold."""
+READS_NEWEST = {
+    **dict.fromkeys(("upcoming", "promise"), f"{DeletionPolicy.job} over the whole fleet"),
+    "disks": DiskPolicy.job,
+}
+"""Of which runs each reads the newest."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +173,8 @@ def serve(arguments: argparse.Namespace) -> int:
             answer = answering(arguments, log, within, now)
         except OSError as error:
             raise UsageError(_in_a_line(error, reported=reported)) from None
+        except NotThereError as error:
+            raise UsageError("; ".join([str(error), *_where_it_was_sought(arguments)]), *not_read(log)) from None
         except UnknownError as error:
             raise UsageError(str(error), *not_read(log)) from None
     show(answer)
@@ -175,6 +183,16 @@ def serve(arguments: argparse.Namespace) -> int:
     code = _tell_what_is_missing(answer, log, now)
     broken = isinstance(answer, Promised) and not answer.kept
     return ExitCode.FOUND if code == ExitCode.DONE and broken and arguments.exit_code else code
+
+
+def _where_it_was_sought(arguments: argparse.Namespace) -> Iterator[str]:
+    """What of the log was looked at: what is not there may be older."""
+    if runs := READS_NEWEST.get(arguments.question):
+        yield f"{arguments.question} reads the newest run of {runs}"
+    if since := arguments.since or (SINCE if CLOUD_LOGGING in _places(arguments) else None):
+        yield f"only runs since {since} were read: name what is older by a longer --since"
+    if arguments.until:
+        yield f"only runs before --until {arguments.until} were read"
 
 
 def _in_a_line(error: OSError, *, reported: bool) -> str:
@@ -198,6 +216,10 @@ def _tell_what_is_missing(answer: object, log: AuditRecords, now: datetime) -> i
 def _of_environment_file(arguments: argparse.Namespace) -> bool:
     """Whether the log is the one of the environment that is named; beside other places the name is a filter."""
     return arguments.env is not None and arguments.places is None
+
+
+def _places(arguments: argparse.Namespace) -> list[str]:
+    return [CLOUD_LOGGING] if _of_environment_file(arguments) else arguments.places
 
 
 def _source_of_environment(arguments: argparse.Namespace) -> Source:
@@ -239,7 +261,7 @@ def _load_report() -> Callable[[argparse.Namespace, AuditRecords, timedelta, dat
 
 def _open_log(arguments: argparse.Namespace, read: Callable[[int], None]) -> AuditRecords:
     """The records in the places that were named, as far as the question is about them. Raises UsageError."""
-    places = [CLOUD_LOGGING] if _of_environment_file(arguments) else arguments.places
+    places = _places(arguments)
     since, until = _when("--since", arguments.since), _when("--until", arguments.until)
     begin = since or utc_now() - parse_duration(SINCE)
     whom = about_whom(arguments.words[0]) if arguments.question == "why" else About()

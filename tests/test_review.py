@@ -834,10 +834,25 @@ def test_a_torn_line_is_told_on_stderr_whatever_is_asked(run: Run, live: list[Li
         (["runs", "more", "--from", "log"], "runs takes no argument"),
         (["run", "--from", "log"], "run takes RUN_ID or latest"),
         (["diff", "a", "--from", "log"], "diff takes RUN_A and RUN_B"),
-        (["diff", "latest", "latest", "--from", "log"], "a-run does not differ from itself"),
+        (["diff", "latest", "latest", "--from", "log"], "delete-old-run does not differ from itself"),
         (["why", "name", "--from", "log"], "why: 'name' is not PROJECT/NAME, a glob of it, "),
         (["why", "a/b", "--from", "log"], "there is no record about a/b"),
-        (["run", "a-rum", "--from", "log"], "there is no record of run 'a-rum'; did you mean a-run?"),
+        (
+            ["run", "delete-old-rum", "--from", "log"],
+            "there is no record of run 'delete-old-rum'; did you mean delete-old-run?",
+        ),
+        (
+            ["diff", "older", "latest", "--from", "log", "--since", "2d"],
+            "there is no record of run 'older'; only runs since 2d were read: name what is older by a longer --since",
+        ),
+        (
+            ["run", "later", "--from", "log", "--until", "2100-01-01"],
+            "there is no record of run 'later'; only runs before --until 2100-01-01 were read",
+        ),
+        (
+            ["disks", "--from", "log"],
+            "there is no such run in the records; disks reads the newest run of check-disks\n",
+        ),
         (["verify", "zzz", "--from", "log"], "there is no record of run 'zzz'"),
         (["upcoming", "--from", "other"], "there is no such run in the records"),
         (["upcoming", "--within", "3", "--from", "log"], "within: '3' is no duration: write 14d, 4h, 30m, 36s, or"),
@@ -851,7 +866,9 @@ def test_what_cannot_be_asked_or_answered_is_one_clear_line(
 ) -> None:
     (tmp_path / "empty").mkdir()
     for line in live:
-        line.update({"run_id": "a-run", "logging.googleapis.com/insertId": None, "logging.googleapis.com/labels": None})
+        line.update(
+            {"run_id": "delete-old-run", "logging.googleapis.com/insertId": None, "logging.googleapis.com/labels": None}
+        )
     written(tmp_path / "log", live)
     written(tmp_path / "other", [{**line, "job": "another"} for line in live])
     ended = run("review-audit-log", *words)
@@ -969,7 +986,10 @@ def test_records_without_the_one_that_opens_their_run_still_answer(run: Run, liv
     (entry,) = ask(run, "why", paths(4)[0], "--from", log)["incarnations"][0]["entries"]
     assert " kept: 2 d " in entry["line"]
     ended = run("review-audit-log", "upcoming", "--from", log)
-    assert (ended.code, ended.err) == (2, "leo-lifecycle: there is no such run in the records\n")
+    missing = (
+        "there is no such run in the records; upcoming reads the newest run of delete-old-runtimes over the whole fleet"
+    )
+    assert (ended.code, ended.err) == (2, f"leo-lifecycle: {missing}\n")
 
 
 def test_a_first_record_out_of_its_place_is_caught(live: list[Line], tmp_path: Path) -> None:

@@ -419,11 +419,17 @@ def test_runtimes_of_two_environments_are_never_told_as_one() -> None:
 
 def test_a_run_of_which_there_is_no_record_is_named_with_the_one_that_is_meant() -> None:
     for wanted, told in (
-        ("run-18", "there is no record of run 'run-18'; did you mean run-17?"),
+        (
+            "delete-old-runtimes-w7l75",
+            "there is no record of run 'delete-old-runtimes-w7l75'; did you mean delete-old-runtimes-w7l57?",
+        ),
+        ("delete-old-runtimes-8n7g2", "there is no record of run 'delete-old-runtimes-8n7g2'"),
         ("zzz", "there is no record of run 'zzz'"),
         ("latest", "there is no such run in the records"),
     ):
-        records = [] if wanted == "latest" else [opening("run-17"), opening("run-271")]
+        records = (
+            [] if wanted == "latest" else [opening("delete-old-runtimes-w7l57"), opening("delete-old-runtimes-c4s48")]
+        )
         with pytest.raises(UnknownError) as unknown:
             review.run(records, wanted, NOW)
         assert str(unknown.value) == told

@@ -31,7 +31,7 @@ from core.review.deletions import DeletedBy, Deletions
 from core.review.which import (
     LATEST,
     IsMeant,
-    UnknownError,
+    NotThereError,
     framed,
     in_time,
     newer_unfinished,
@@ -494,7 +494,7 @@ def why(records: Iterable[Record], asked: str) -> Why:
         elif record.event in TOLD:
             about.setdefault((record.runtime_id, record.path), []).append(record)
     if not about:
-        raise UnknownError(f"there is no record about {asked}")
+        raise NotThereError(f"there is no record about {asked}")
     only_environment(record.environment for told in about.values() for record in told)
     incarnations = [_incarnation(path, runtime_id, told, starts) for (runtime_id, path), told in about.items()]
     return Why(asked=asked, incarnations=sorted(incarnations, key=lambda i: (i.path, i.entries[0].first_at)))

@@ -17,7 +17,7 @@ import msgspec
 
 from core.records.outcome import LEAVING, LOOKED_AT, NOT_OURS
 from core.records.reader import LONG_AGO, Record
-from core.review.which import UnknownError, in_time, only_environment
+from core.review.which import NotThereError, in_time, only_environment
 from core.rules.decision import Action, Decision, Reason
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.exemptions import Exemption
@@ -290,7 +290,7 @@ class Simulation:
         """What the records added up to; they are let go on the way. Raises UnknownError."""
         runs = sorted(self._runs.values(), key=in_time)
         if not runs:
-            raise UnknownError("there is no deletion run in the records")
+            raise NotThereError("there is no deletion run in the records")
         only_environment(run.environment for run in runs)
         counts: Counter[str] = Counter()
         rows: list[Taken] = []

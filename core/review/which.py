@@ -14,6 +14,8 @@ from core.verify.verdict import State, state_of
 
 LATEST = "latest"
 CONFIRMING_JOB = "confirm-deletions"
+MISSPELT = 0.9
+"""How like a run's id must be to one that is not known: two executions of one job share all but their last letters."""
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}
 
 IsMeant = Callable[[Record], bool]
@@ -22,6 +24,10 @@ IsMeant = Callable[[Record], bool]
 
 class UnknownError(Exception):
     """The records hold nothing of what was asked for, or leave open which of several is meant."""
+
+
+class NotThereError(UnknownError):
+    """The records that were read hold nothing of it; others may."""
 
 
 def framed(records: Iterable[Record]) -> tuple[list[Record], Iterator[Record]]:
@@ -60,9 +66,9 @@ def of_runs(
                 yield record
         for run_id in ids:
             if run_id not in known:
-                close = get_close_matches(run_id, known)
+                close = get_close_matches(run_id, known, cutoff=MISSPELT)
                 hint = f"; did you mean {close[0]}?" if close else ""
-                raise UnknownError(f"there is no record of run {run_id!r}{hint}")
+                raise NotThereError(f"there is no record of run {run_id!r}{hint}")
 
     return ids, chosen()
 
@@ -88,7 +94,7 @@ def latest(frames: Sequence[Record], is_meant: IsMeant) -> Record:
     """The first record of the newest run that has finished. Raises UnknownError."""
     meant = [frame for frame in frames if frame.event == "run_started" and is_meant(frame)]
     if not meant:
-        raise UnknownError("there is no such run in the records")
+        raise NotThereError("there is no such run in the records")
     only_environment(opening.environment for opening in meant)
     finished = finished_runs(frames, is_meant)
     if not finished:
