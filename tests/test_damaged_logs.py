@@ -20,6 +20,7 @@ from core.sandbox.server import serving
 from tests.conftest import Ended, a_machine, calls, delete, finish, start
 from tests.test_reader import entry, written
 
+pytestmark = pytest.mark.unmeasured
 Run = Callable[..., Ended]
 Make = Callable[[Path, bytes], object]
 

@@ -18,7 +18,7 @@ from core.settings.durations import parse_duration
 from tests.conftest import Ended, a_machine, variables_alone
 from tests.terraform import DEPLOYED, ROOT, Tree, copied, initialised, needs_terraform
 
-pytestmark = needs_terraform
+pytestmark = [needs_terraform, pytest.mark.unmeasured]
 
 PYTHON = "/opt/leo-lifecycle/bin/python"
 MOUNTED_AT = "/settings"

@@ -15,6 +15,7 @@ from core.verify.finding import AGREEMENTS, Kind
 from tests.doctoring import ALL, BASES, Doctoring, Line, Lines, as_bytes, doctored, edited, sealed, write_bases
 from tests.moving import DAMAGES, MOVINGS, Moving, Parts, write_tasks
 
+pytestmark = pytest.mark.unmeasured
 LATER = datetime.now(UTC) + timedelta(days=1)
 
 

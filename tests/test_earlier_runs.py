@@ -17,6 +17,7 @@ from core.sandbox.roles import Role
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import Ended, a_machine, aged, calls, delete, payloads
 
+pytestmark = pytest.mark.unmeasured
 Run = Callable[..., Ended]
 LIVE = "--no-dry-run"
 LOG = Path("audit/log.jsonl")
@@ -172,7 +173,6 @@ def test_lists_that_fail_are_no_loss(run: Run) -> None:
         assert refused(run(*delete(server, LIVE, *IN_FILE, *every))) == FINE
 
 
-@pytest.mark.unmeasured
 def test_a_fleet_that_its_users_shrink_by_less_than_a_quarter_a_week_is_no_loss(run: Run) -> None:
     """One in thirty a day, twenty days long: half of it is gone in the end."""
     left = list(range(1, FULL + 1))

@@ -36,6 +36,7 @@ from tests.fault_table import FAULTS, KINDS, LOST, SLOW, Cell, cells
 from tests.test_secrets import COOKIE, assert_discreet
 from tests.tls import a_certificate, behind_tls, trusting
 
+pytestmark = pytest.mark.unmeasured
 Run = Callable[..., Ended]
 LIVE = "--no-dry-run"
 CONCERNED, BESIDE = paths(1, 2)

@@ -13,6 +13,7 @@ from core.sandbox.machine import Machine
 from core.sandbox.server import SandboxServer, serving
 from tests.conftest import Ended, a_machine, aged, delete, paths
 
+pytestmark = pytest.mark.unmeasured
 Run = Callable[..., Ended]
 LOG = Path("audit/log.jsonl")
 THREE_HOURS = timedelta(hours=3)
@@ -31,7 +32,6 @@ def due(count: int) -> list[Machine]:
     return [a_machine(number, days=200 - number) for number in range(1, count + 1)]
 
 
-@pytest.mark.unmeasured
 @pytest.mark.parametrize(("count", "runs"), [(5, 1), (12, 2), (25, 3), (60, 7)])
 def test_all_that_can_be_deleted_is_after_few_runs(run: Run, count: int, runs: int) -> None:
     """Each run learns of ten of them, before the guard ends it."""
@@ -70,7 +70,6 @@ def test_second_tries_never_count(run: Run) -> None:
     assert ended.finished["outcomes"] == {"failed": 9, "deletion_accepted": 1}
 
 
-@pytest.mark.unmeasured
 def test_while_every_deletion_fails_each_run_of_a_week_ends_by_the_guard(run: Run) -> None:
     with serving(Leonardo(due(20)), faults=[Fault(call="delete", status=500, times=None)]) as server:
         for hours in [3] * 8 + [24] * 6:

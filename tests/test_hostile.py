@@ -20,6 +20,7 @@ from core.sandbox.server import serving
 from jobs.__main__ import main
 from tests.conftest import Ended, a_machine, calls, delete
 
+pytestmark = pytest.mark.unmeasured
 Run = Callable[..., Ended]
 LIVE = "--no-dry-run"
 TEMPLATE = Path(report_module.__file__).with_name("page.html.j2")

@@ -20,6 +20,7 @@ from core.verify import verify
 from core.verify.finding import messages
 from tests.conftest import Ended, a_machine, delete, one_of_each, paths, start
 
+pytestmark = pytest.mark.unmeasured
 Run = Callable[..., Ended]
 DUE, YOUNG = paths(1, 2, 3), paths(4, 5)
 REQUESTS = 7

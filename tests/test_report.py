@@ -35,6 +35,7 @@ from jobs.__main__ import main
 from tests.conftest import Ended, a_machine, delete, variables_alone
 from tests.test_check_autopause import check, overdue
 
+pytestmark = pytest.mark.unmeasured
 Run = Callable[..., Ended]
 LIVE = ("--no-dry-run",)
 MINUTE = timedelta(minutes=1)
@@ -254,6 +255,7 @@ def test_words_that_a_chart_shows_stay_text_too(tmp_path: Path) -> None:
     assert "--&gt;&lt;script&gt;$x^{$" in chart(page, "reasons").partition("<svg")[2].partition("</svg")[0]
 
 
+@pytest.mark.measured
 def test_a_whole_log_is_said_to_be_whole_and_another_is_not(log: AuditRecords, tmp_path: Path) -> None:
     assert "The log is whole: nothing is off in 4 runs." in reported(log, tmp_path).text
     (file,) = AuditFiles([tmp_path]).files
@@ -265,6 +267,7 @@ def test_a_whole_log_is_said_to_be_whole_and_another_is_not(log: AuditRecords, t
     assert "1 record missing: seq 3" in page.text
 
 
+@pytest.mark.measured
 def test_no_record_makes_a_page_that_says_so(tmp_path: Path) -> None:
     page = reported([], tmp_path)
     for words in ("There is no record to verify.", "There is no run in these records.", "Nothing was acted on."):
@@ -308,6 +311,7 @@ def told_acts(page: Page) -> list[list[str]]:
     return [[data["texts"][number] for number in row] for row in data["rows"]]
 
 
+@pytest.mark.measured
 def test_every_act_is_found_the_newest_are_shown_and_what_live_runs_did_is_left_out_last(tmp_path: Path) -> None:
     start = now()
     live = Record(event="runtime_audited", run_id="l", name="live", outcome="failed", time=start, dry_run=False)
@@ -340,6 +344,7 @@ def test_what_tries_to_end_the_list_of_acts_stays_text(tmp_path: Path) -> None:
     assert [act[1] for act in told_acts(page)] == [f"?/{name[:-4]}\u241b[2J"]
 
 
+@pytest.mark.measured
 def test_a_run_that_was_refused_or_gave_up_is_a_failure_and_says_why(tmp_path: Path) -> None:
     at: dict[str, Any] = {"job": "delete-old-runtimes", "environment": "e", "time": now()}
     records = [
@@ -475,6 +480,7 @@ def opening(run_id: str, **fields: Any) -> Record:
     return Record(event="run_started", run_id=run_id, time=now(), **given)
 
 
+@pytest.mark.measured
 def test_of_very_many_differences_those_that_lose_data_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
     many = side_by_side.MOST_ROWS + 7
     audited = [
@@ -602,6 +608,7 @@ def test_the_command_writes_the_report_and_says_where(run: Callable[..., Ended],
     assert "terra-1/all-of-us-1" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.measured
 def test_the_command_says_in_one_line_what_it_lacks(run: Callable[..., Ended]) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
         run(*delete(server, "--audit-file", "audit/run.jsonl"))
@@ -630,6 +637,7 @@ def test_without_what_draws_it_is_a_usage_error(library: str, tmp_path: Path) ->
     )
 
 
+@pytest.mark.measured
 def test_two_policies_stand_side_by_side_as_simulate_tells_of_them(run: Run, tmp_path: Path) -> None:
     """Out of history, as two dry runs do; the numbers are those of the answer."""
     (tmp_path / "log").mkdir()

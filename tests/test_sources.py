@@ -24,6 +24,7 @@ from core.settings.reading import load_google_settings
 from jobs.__main__ import main
 from tests.conftest import Ended, a_machine, calls, delete, variables_alone
 
+pytestmark = pytest.mark.unmeasured
 Run = Callable[..., Ended]
 LOG = "projects/p/logs/leo-lifecycle-audit"
 FIRST = "terra-1/all-of-us-1"
