@@ -21,6 +21,7 @@ from core.screen.answers import parts_of
 from jobs.__main__ import JOBS
 from tests.conftest import Ended, a_machine, delete
 
+pytestmark = pytest.mark.unmeasured
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "jobs", "tests", "deploy", "benchmarks")
 MODULES = sorted([*ROOT.glob("core/**/*.py"), *ROOT.glob("jobs/**/*.py"), *ROOT.glob("tests/*.py")])
