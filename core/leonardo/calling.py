@@ -227,7 +227,8 @@ class Calling:
         if wait is not None:
             call.tries -= 1
             self._hold_until = max(self._hold_until, self._clock.monotonic() + wait)
-            await self._hold()
+            if call.looked_at is None:  # an act's next look waits: what cuts that wait must not hide this answer
+                await self._hold()
         elif error.http_status == HTTPStatus.UNAUTHORIZED and token is not None and not call.token_renewed:
             call.token_renewed = True
             if call.tries >= TRIES or await self._token(token) == token:

@@ -48,7 +48,7 @@ class LeonardoError(Exception):
 
 @dataclass
 class LookAgainError(Exception):
-    """The look is too old, or Leonardo asked for a wait (done by now) or another token (had by now)."""
+    """The look is too old, or Leonardo asked for a wait (the next look keeps it) or another token (had by now)."""
 
     answer: LeonardoError | None = None
     """What Leonardo said; None where nothing was sent."""
