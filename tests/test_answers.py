@@ -45,6 +45,17 @@ def test_deletions_that_are_stuck_are_seen_in_every_answer_about_the_run_that_fo
     assert "2 stuck" in shown(run, "runs", "--from", stuck)
 
 
+def test_runs_come_first_and_below_them_what_was_accepted_which_says_not_that_it_ended(
+    run: Run, stuck: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    out = shown(run, "runs", "--from", stuck)
+    tables = [line.strip() for line in out.splitlines() if line.startswith(("Runs", "Delet"))]
+    assert tables == ["Runs", *(f"Deletions accepted, by {what}" for what in ("month", "project", "creator"))]
+    (confirming,) = (line.split() for line in out.splitlines() if "confirm-deletions" in line)
+    assert confirming[5:9] == ["read", "only", "-", "2"], "no rehearsal, and no count of a list that it did not read"
+
+
 def test_what_a_run_warns_of_is_seen_in_the_answer_about_it(run: Run, tmp_path: Path) -> None:
     log = str(tmp_path / "log.jsonl")
     with serving(Leonardo([a_machine(1, status=TrueStatus.UNKNOWN)])) as server:

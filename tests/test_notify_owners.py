@@ -170,6 +170,8 @@ def test_one_owner_who_cannot_be_told_keeps_no_other_from_it(run: Run) -> None:
         server.faults.add(Fault(call="notice", status=400))
         ended = run(*notifying(server, "--write-concurrency", "1"))
         assert ended.finished["outcomes"] == {"notice_requested": 3, "notice_sent": 1, "notice_failed": 2}
+        of_a_person = " ".join(run("review-audit-log", "runs", "--from", "audit", "--output", "table").out.split())
+        assert "notice requested" not in of_a_person, "each notice is counted once"
 
 
 @pytest.mark.parametrize(

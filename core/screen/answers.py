@@ -14,16 +14,21 @@ from core.review.questions import ActLine, Confirmed, RunAnswer, RunLine, Runs, 
 from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
 from core.review.upcoming import Due, Upcoming
+from core.review.which import CONFIRMING_JOB
 from core.rules.decision import Reason
+from core.rules.disks import DiskPolicy
 from core.rules.words import counted, duration, minute
 from core.screen.columns import DISKS, TOTALS, cells_of_total
 from core.screen.drawing import open_drawing
 from core.screen.styled import FAULT, NOTHING, WARNING, Headers, Styled, printable
 from core.verify.finding import Finding
+from core.verify.rejudge import AUTOPAUSE_JOB
 from core.verify.verdict import Verdict, Verification
 
 SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
 """Tells nothing, and is wide."""
+READS_ONLY = frozenset({AUTOPAUSE_JOB, CONFIRMING_JOB, DiskPolicy.job})
+"""Jobs that act on nothing as they are scheduled: to call that a dry run would say that a live one is to follow."""
 STATES = {"finished": "", "open": "still going", "cut_off": "cut off"}
 
 
@@ -57,14 +62,6 @@ def parts_of(answer: object) -> Iterable[Part]:
 
 @parts_of.register
 def _(answer: Runs) -> Iterable[Part]:
-    for what, deleted in (
-        ("creator", answer.deleted.creator),
-        ("project", answer.deleted.project),
-        ("month", answer.deleted.month),
-    ):
-        if deleted:
-            rows = [[of.name, f"{of.deletions:,}", f"{of.disks_lost:,}"] for of in deleted]
-            yield Table(f"Deleted by {what}", ((what,), ("deletions",), ("disks lost",)), rows)
     yield Table("Runs", RUN_HEADERS, [_run_cells(line) for line in answer.runs])
     if answer.failing:
         yield Table(
@@ -72,6 +69,14 @@ def _(answer: Runs) -> Iterable[Part]:
             (("runtime",), ("job", "environment"), ("last run", "since"), ("runs",)),
             [[f.path, f.job, f.environment, f.last_run_id, minute(f.since), f"{f.runs:,}"] for f in answer.failing],
         )
+    for what, accepted in (
+        ("month", answer.deleted.month),
+        ("project", answer.deleted.project),
+        ("creator", answer.deleted.creator),
+    ):
+        if accepted:  # and no more than that: confirm-deletions says which of them ended
+            rows = [[of.name, f"{of.deletions:,}", f"{of.disks_lost:,}"] for of in accepted]
+            yield Table(f"Deletions accepted, by {what}", ((what,), ("deletions accepted",), ("disks lost",)), rows)
 
 
 @parts_of.register
@@ -435,7 +440,7 @@ def _run_cells(line: RunLine) -> list[str]:
         line.job,
         line.environment,
         _how(line),
-        f"{line.listed:,}",
+        _listed(line),
         outcomes_in_words(line) or NOTHING,
         f"{line.failed:,}",
         f"{line.needs_person:,}",
@@ -447,15 +452,31 @@ def _run_cells(line: RunLine) -> list[str]:
     ]
 
 
+def _listed(line: RunLine) -> str:
+    """As far as it came; a dash for what lists nothing of its own."""
+    if _notices(line) or line.asked:
+        return NOTHING
+    return f"{line.listed:,}{_so_far(line)}"
+
+
+def _so_far(line: RunLine) -> str:
+    return "" if line.state == "finished" else " so far"
+
+
 def outcomes_in_words(line: RunLine) -> str:
-    """Of what was not simply kept."""
-    return ", ".join(
-        f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in line.outcomes.items() if outcome != Outcome.KEPT
-    )
+    """Of what was not simply kept; each notice once, by what became of it."""
+    ended = {outcome: count for outcome, count in line.outcomes.items() if outcome != Outcome.KEPT}
+    if told := _notices(line):
+        ended["notice_requested"] = told - ended.get("notice_sent", 0) - ended.get("notice_failed", 0)
+    return ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in ended.items() if count)
+
+
+def _notices(line: RunLine) -> int:
+    return line.outcomes.get("notice_requested", 0)
 
 
 def _how(line: RunLine) -> str:
-    how = "dry" if line.dry_run else "live"
+    how = "live" if not line.dry_run else "read only" if line.job in READS_ONLY and not line.would_act else "dry"
     return f"{how} as of {minute(line.as_of)}" if line.as_of else how
 
 
@@ -477,7 +498,7 @@ def _who(line: RunLine) -> Iterator[str]:
         named = f"Started by {starter}, approved by {approver} (both as whoever started it typed)"
     else:
         named = "No starter or approver is named, as in scheduled runs"
-    yield f"{named}; it called Leonardo as {line.actor or 'somebody not on record'}."
+    yield f"{named}{f'; it called Leonardo as {line.actor}' if line.actor else ''}."
     if line.plan_run_id:
         yield f"Held to the plan of run {line.plan_run_id}."
 
@@ -490,9 +511,9 @@ def _verdict(line: RunLine) -> str:
 
 
 def _looked_at(line: RunLine) -> str:
-    if told := line.outcomes.get("notice_requested"):
-        return f"{counted(told, 'owner')} to be told"
-    return f"{counted(line.asked, 'deletion')} asked about" if line.asked else f"{line.listed:,} listed"
+    if told := _notices(line):
+        return f"{counted(told, 'notice')} to owners"
+    return f"{counted(line.asked, 'deletion')} asked about" if line.asked else f"{line.listed:,} listed{_so_far(line)}"
 
 
 def _headline(line: RunLine) -> str:
