@@ -89,7 +89,7 @@ def test_what_is_upcoming_stands_by_creator_the_overdue_apart_and_says_what_usin
         f" Overdue: {grace} WHEN terra-1/all-of-us-1 (Running, disk kept): whatever anybody does"
         f" Due: {ada} WHEN terra-3/all-of-us-3 (Running, disk lost): if nobody uses it; else WHEN at the latest"
         f" Due: {grace} WHEN terra-4/all-of-us-4 (Running, disk kept): if nobody uses it; else WHEN at the latest"
-        " 4 will be deleted by WHENZ, 2 of them overdue: 1 whatever anybody does, 3 if nobody uses them."
+        " 4 are due by WHENZ, 2 of them overdue: 1 whatever anybody does, 3 if nobody uses them."
     )
 
 

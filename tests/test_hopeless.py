@@ -135,7 +135,7 @@ def test_records_and_rehearsals_say_how_often_and_since_when_one_failed(run: Run
     assert one["outcome"] == "would_delete"
     assert one["failed_before"] == {"times": 2, "since": begun}
     since = datetime.fromisoformat(begun)
-    said = f"failed in 2 runs since {since:%Y-%m-%d %H:%M}"
+    said = f"failed in 2 earlier runs since {since:%Y-%m-%d %H:%M}"
     assert said in one["message"]
     assert f"terra-1/all-of-us-1 {said}" in shown
     assert "terra-2/all-of-us-2 failed" not in shown

@@ -290,6 +290,9 @@ def test_nothing_is_deleted_before_its_owner_was_told_of_it_for_so_long(run: Run
         kept["all-of-us-2"] = ("within_policy", "kept")
         assert deleted(untold) == kept
         assert untold.finished["reasons"]["not_noticed"] == 2
+        upcoming = " ".join(run("review-audit-log", "upcoming", "--from", "audit", "--output", "table").out.split())
+        assert upcoming.count("held until its owner has been told in time, then") == 2
+        assert "; 2 of all not before their owners have been told in time." in upcoming
         (record,) = [r for r in untold.events("runtime_audited") if r["name"] == "all-of-us-1"]
         assert (record["action"], record["age_s"] > 0) == ("keep", True)
         assert instant(record["due_at"]) < instant(record["judged_at"])

@@ -15,6 +15,7 @@ from core.review.promise import (
     NOT_RUN,
     OTHERWISE,
     PATIENCE,
+    STALE,
     WHAT_TO_DO,
     Day,
     KindOfBreak,
@@ -89,8 +90,8 @@ def test_whoever_breaks_it_is_named_with_what_keeps_it_and_what_to_do() -> None:
         )
     ]
     assert answer.in_words == (
-        "The promise is broken since 2026-11-04 09:00Z: 4 runtimes older than 14 d, or of unknown age:"
-        " 2 Error, 1 undated, 1 withheld."
+        "The promise is broken since 2026-11-04 09:00Z, 6 h after the maximum age: 4 runtimes older than 14 d,"
+        " or of unknown age: 2 Error, 1 undated, 1 withheld."
     )
 
 
@@ -121,6 +122,13 @@ def test_where_no_run_has_come_since_that_is_what_keeps_them() -> None:
     assert answer.kept is False
     lapsed = asked(at_age(3, 13 * DAY, reason="exempt", exemption=WORKSHOP), now=NOW + 3 * DAY)
     assert [(row.kept_by, row.breaks) for row in lapsed.over_age] == [("exempt", True)]
+
+
+def test_an_answer_that_is_older_than_the_silence_that_calls_on_call_says_so() -> None:
+    assert asked(at_age(1, DAY), now=NOW + STALE).remarks == []
+    assert asked(at_age(1, DAY), now=NOW + STALE + MS).remarks == [
+        "the newest run over the whole fleet is 7 h 1 ms old: what changed since is not in the answer"
+    ]
 
 
 def test_what_was_not_read_or_is_not_on_record_leaves_it_open() -> None:

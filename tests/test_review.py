@@ -896,7 +896,7 @@ def test_a_person_gets_tables_and_no_control_character(
     assert "Policy: max_age 14 d, max_age_if_idle 7 d, idle_after 4 h, spare_possibly_busy no" in told
     assert f"{paths(1)[0]}, id 1, created " in seen("why", paths(1)[0])
     assert "a records_digest that its task's lines do not give" in seen("verify")
-    assert "1 will be deleted by " in seen("upcoming")
+    assert "1 are due by " in seen("upcoming")
     assert "0 new" not in seen("upcoming", "--within", "300d")
 
 

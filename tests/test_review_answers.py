@@ -554,11 +554,11 @@ def test_equal_decisions_fold_across_other_jobs_duplicates_and_announcements() -
             kept(f"p-{number}", reason="in_use", time=at + 3 * MINUTE, idle_s=60.0, **autopause),
         ]
     assert lines(records) == [
-        "2026-11-20 03:02 about to delete",
         "2026-11-20 03:00 to 2026-11-21 03:00, 2 runs: would delete: 20 d old, limit 14 d",
         "2026-11-20 03:01 to 2026-11-21 03:01, 2 runs: kept: listed before",
-        "2026-11-21 03:02 about to delete",
+        "2026-11-20 03:02 about to delete",
         "2026-11-20 03:03 to 2026-11-21 03:03, 2 runs: autopause: in use: idle for 1 min, threshold 30 min",
+        "2026-11-21 03:02 about to delete",
     ]
 
 

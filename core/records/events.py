@@ -89,7 +89,7 @@ class FailedBefore(msgspec.Struct, frozen=True):
     since: Instant
 
     def __str__(self) -> str:
-        return f"failed in {counted(self.times, 'run')} since {minute(self.since)}"
+        return f"failed in {counted(self.times, 'earlier run')} since {minute(self.since)}"
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ Asked of the newest run over the whole fleet and of the closing records before i
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -19,18 +19,22 @@ from core.review.which import IsMeant, finished_runs, framed, latest, newer_unfi
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.promise import NOT_COUNTED, kept_by
-from core.rules.words import counted, duration, minute
+from core.rules.words import counted, duration, in_words, minute
 from core.runtime import RuntimeStatus
 from core.verify.rejudge import deletion_policy, exemption_of, runtime_of
 
 PATIENCE = timedelta(hours=6)
 """Two runs have passed: whatever is older by this than the maximum age breaks the promise."""
+STALE = timedelta(hours=7)
+"""By then a job that runs every three hours has called on call by its silence."""
 NOT_RUN = "not_run"
 """What keeps a runtime that came of age after the newest run."""
 ON_ITS_WAY = "stuck on its way: check-autopause says since when, Leonardo's operators can end it"
 DELETING = "Leonardo has not finished deleting it: confirm-deletions says since when, Leonardo's operators can end it"
 DATES = "its dates make no sense: ask Leonardo's operators for its row"
-NEXT_RUN = "the next run tries again; if it stays so, read the error of its record"
+FAILED = (
+    "review-audit-log run says why: denied needs the runner's role on the project back, else the next run tries again"
+)
 WHAT_TO_DO: dict[str, str] = {
     NOT_RUN: "no live run over the whole fleet has finished since: is the scheduler paused, do runs fail?",
     RuntimeStatus.ERROR: "delete-old-runtimes --delete-errored --only PROJECT/NAME deletes it by the same rule",
@@ -53,8 +57,8 @@ WHAT_TO_DO: dict[str, str] = {
     Outcome.OVER_BUDGET: "at-most left it to a later run: raise it, or run more often",
     Outcome.NOT_ATTEMPTED: "the run ended early: the next one goes on with the most overdue",
     Outcome.ALREADY_DELETING: DELETING,
-    Outcome.CONFLICT: NEXT_RUN,
-    Outcome.FAILED: NEXT_RUN,
+    Outcome.CONFLICT: "the next run tries again; if it stays so, Leonardo's operators can say why",
+    Outcome.FAILED: FAILED,
     Outcome.IN_DOUBT: "confirm-deletions asks what became of it",
 }
 """By what keeps a runtime that is too old."""
@@ -185,7 +189,8 @@ class Promised(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", ta
         if self.kept is None:
             return "Whether the promise is kept cannot be told: not everything is on record."
         breaking = counted(sum(row.breaks for row in self.over_age), "runtime")
-        since = f" since {minute(self.broken_since)}Z" if self.broken_since else ""
+        grace = f", {in_words(PATIENCE)} after the maximum age"
+        since = f" since {minute(self.broken_since)}Z{grace}" if self.broken_since else ""
         kinds = ", ".join(f"{kind.breaking:,} {kind.kept_by}" for kind in self.kinds if kind.breaking)
         older = f"older than {duration(self.max_age_s)}, or of unknown age"
         return f"The promise is broken{since}: {breaking} {older}: {kinds}."
@@ -248,8 +253,14 @@ class PromiseReview:
             horizon=None if self._made_before is None else _horizon(self._made_before, self._left),
             exemptions=self._exemptions(),
             unread=sorted(project or ALL_RUNTIMES for project in self._seen.unread),
-            remarks=newer_unfinished(self._frames, self._started, is_meant, self._now),
+            remarks=[*self._how_old(), *newer_unfinished(self._frames, self._started, is_meant, self._now)],
         )
+
+    def _how_old(self) -> Iterator[str]:
+        """What is said where the newest run is."""
+        ago = self._now - (self._started.time or self._now)
+        if ago > STALE:
+            yield f"the newest run over the whole fleet is {in_words(ago)} old: what changed since is not in the answer"
 
     def _exemptions(self) -> list[ExemptionLine]:
         """In the order in which the run has them."""

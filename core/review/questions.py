@@ -197,6 +197,7 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
     created_date: datetime | None
     creator: str | None
     entries: list[Entry]
+    """In the order in which they began."""
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="leo-lifecycle/answers/why/v1"):
@@ -501,19 +502,19 @@ def why(records: Iterable[Record], asked: str) -> Why:
 
 
 def _incarnation(path: str, runtime_id: str | None, told: list[Record], starts: dict[str, Record]) -> Incarnation:
-    told.sort(key=written_at)
+    told.sort(key=lambda record: (written_at(record), record.run_id, record.task_index, record.seq))
     by_kind: dict[tuple[str, str, bool], list[Record]] = {}
     for record in told:  # runs of two jobs in turn still fold, and those before and after an announcement
         by_kind.setdefault((record.job, record.event, record.reason == Reason.DUPLICATE), []).append(record)
-    entries = [
-        _entry(list(equal), starts) for records in by_kind.values() for _, equal in groupby(records, _told_alike)
-    ]
+    folded = [list(equal) for records in by_kind.values() for _, equal in groupby(records, _told_alike)]
+    place = {id(record): n for n, record in enumerate(told)}
+    entries = [_entry(equal, starts) for equal in sorted(folded, key=lambda equal: place[id(equal[0])])]
     return Incarnation(
         path=path,
         runtime_id=runtime_id,
         created_date=next(filter(None, (record.created_date for record in reversed(told))), None),
         creator=next(filter(None, (record.creator for record in reversed(told))), None),
-        entries=sorted(entries, key=lambda entry: (entry.last_at, entry.first_at)),
+        entries=entries,
     )
 
 

@@ -244,11 +244,13 @@ def _(answer: Upcoming) -> Iterable[Part]:
     yield blocks
     yield _lines(answer.remarks, WARNING)
     final = sum(due.is_final for due in answer.due)
+    held = sum(due.reason == Reason.NOT_NOTICED for due in answer.due)
     overdue = sum(due.overdue for due in answer.due)
     yield [
         Styled(
-            f"{len(answer.due):,} will be deleted by {minute(answer.until)}Z, {overdue:,} of them overdue:"
-            f" {final:,} whatever anybody does, {len(answer.due) - final:,} if nobody uses them.",
+            f"{len(answer.due):,} are due by {minute(answer.until)}Z, {overdue:,} of them overdue:"
+            f" {final:,} whatever anybody does, {len(answer.due) - final:,} if nobody uses them"
+            f"{f'; {held:,} of all not before their owners have been told in time' if held else ''}.",
             "bold",
         )
     ]
@@ -259,6 +261,8 @@ def _due_in_words(due: Due) -> str:
     when = "when its exemption ends, " if due.limit == "exemption" else ""
     latest = f"; else {minute(due.final_at)} at the latest" if due.final_at else ""
     unless = "whatever anybody does" if due.is_final else f"if nobody uses it{latest}"
+    if due.reason == Reason.NOT_NOTICED:
+        unless = f"held until its owner has been told in time, then {unless}"
     return f"  {minute(due.due_at)} {what}: {when}{unless}"
 
 
@@ -268,14 +272,14 @@ def _(answer: Promised) -> Iterable[Part]:
     if answer.days:
         yield Table(
             "Day by day",
-            (("day",), ("runs",), ("oldest",), ("above the maximum age",), ("latest act",)),
+            (("day",), ("runs",), ("oldest",), ("above the maximum age",), ("longest overdue when deleted",)),
             [
                 [
                     f"{day.day}",
                     f"{day.runs:,}",
                     duration(day.oldest_s),
                     NOTHING if day.over_age is None else f"{day.over_age:,}",
-                    NOTHING if day.late_max_s is None else f"{duration(day.late_max_s)} late",
+                    duration(day.late_max_s),
                 ]
                 for day in answer.days
             ],
