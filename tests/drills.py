@@ -39,7 +39,9 @@ def alert_text(alert: str, environment: str, job: str) -> str:
     text = re.sub(r"\n<details>.*?</details>\n", "", section, flags=re.DOTALL).strip()
     for word, becomes in {"ENV": environment, "REGION": of.region, "P": of.project, "JOB": job}.items():
         text = re.sub(rf"\b{word}\b", becomes, text)
-    return re.sub(r"\[([^]]*)\]\(#[^)]*\)", r'"\1"', text) + "\n\nQuoted titles are sections of deploy/RUNBOOK.md."
+    groups = f'Approvers: {of.accounts.approvers}. Deployers: {of.accounts.deployers}. Others stand under "Contacts".'
+    said = f"{groups} Quoted titles are sections of deploy/RUNBOOK.md."
+    return re.sub(r"\[([^]]*)\]\(#[^)]*\)", r'"\1"', text) + f"\n\n{said}"
 
 
 @dataclass
@@ -225,10 +227,9 @@ check-autopause      us-central1  37 * * * * (Etc/UTC)     HTTP         ENABLED
 confirm-deletions    us-central1  52 5 * * * (Etc/UTC)     HTTP         ENABLED
 delete-old-runtimes  us-central1  7 */3 * * * (Etc/UTC)    HTTP         PAUSED
 
-$ gcloud logging read 'protoPayload.methodName:PauseJob' --freshness 7d
-authenticationInfo:
-  principalEmail: grace@researchallofus.org
-methodName: google.cloud.scheduler.v1.CloudScheduler.PauseJob
+$ gcloud logging read 'protoPayload.methodName:PauseJob' --freshness 30d --format 'table(timestamp, ...)'
+TIMESTAMP             PRINCIPAL_EMAIL             RESOURCE_NAME
+PAUSED_AT  grace@researchallofus.org  projects/all-of-us-rw-prod/locations/us-central1/jobs/delete-old-runtimes
 """
 KILLED = """\
 $ gcloud run jobs executions list --job delete-old-runtimes
@@ -266,7 +267,9 @@ def lay_out(drill: Drill, folder: Path) -> Path:
         text = f"Subject: {shift.environment}: {drill.alert}\nCondition: {drill.job}\n\n"
         Path("alert.md").write_text(text + alert_text(drill.alert, shift.environment, drill.job) + "\n")
         if drill.gcloud:
-            Path("gcloud.txt").write_text(drill.gcloud.replace("RUN_ID", shift.execution))
+            paused_at = f"{datetime.now(UTC) - 8 * HOUR:%Y-%m-%dT%H:%M:%SZ}"
+            told = drill.gcloud.replace("RUN_ID", shift.execution).replace("PAUSED_AT", paused_at)
+            Path("gcloud.txt").write_text(told)
     finally:
         os.chdir(before)
     return folder

@@ -53,8 +53,9 @@ locals {
   # A condition has the name of its job: Cloud Monitoring fills it in.
   texts = {
     for name, section in local.runbook :
-    name => "${replace(section, "/\\bJOB\\b/", "$${condition.display_name}")}\n\nQuoted titles are sections of deploy/RUNBOOK.md."
+    name => "${replace(section, "/\\bJOB\\b/", "$${condition.display_name}")}\n\n${local.who_is_called}"
   }
+  who_is_called = "Approvers: ${local.environment.accounts.approvers}. Deployers: ${local.environment.accounts.deployers}. Others stand under \"Contacts\". Quoted titles are sections of deploy/RUNBOOK.md."
 }
 
 resource "google_monitoring_alert_policy" "runs" {
