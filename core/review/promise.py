@@ -37,7 +37,7 @@ FAILED = (
 )
 WHAT_TO_DO: dict[str, str] = {
     NOT_RUN: "no live run over the whole fleet has finished since: is the scheduler paused, do runs fail?",
-    RuntimeStatus.ERROR: "delete-old-runtimes --delete-errored (--only PROJECT/NAME: it alone) deletes it by the same rule",
+    RuntimeStatus.ERROR: "delete-old-runtimes --delete-errored (--only PROJECT/NAME: only it) deletes by the same rule",
     RuntimeStatus.DELETING: DELETING,
     RuntimeStatus.CREATING: ON_ITS_WAY,
     RuntimeStatus.STARTING: ON_ITS_WAY,
