@@ -384,7 +384,7 @@ def test_the_tiles_count_nothing_again_for_each_run_that_saw_it(page: Page) -> N
         "runs that failed": 4,
     }
     by_month, by_project = page.rows("deleted-month"), page.rows("deleted-project")
-    assert [(row["Deleted"], row["Data lost"]) for row in by_month] == [("3", "1")]
+    assert [(row["Accepted"], row["Data lost"]) for row in by_month] == [("3", "1")]
     assert {row["Project"] for row in by_project} == {"terra-4", "terra-7", "terra-8"}
 
 

@@ -435,6 +435,12 @@ def test_a_run_of_which_there_is_no_record_is_named_with_the_one_that_is_meant()
         assert str(unknown.value) == told
 
 
+def test_a_sweep_names_what_is_in_error_for_it_passes_it_over() -> None:
+    passed_over = [kept("a", n, "status_not_eligible", status=status) for n, status in ((1, "Error"), (2, "Starting"))]
+    answer = review.run([opening("a"), *passed_over, kept("a", 3)], "a", NOW)
+    assert [(row.project, row.status) for row in answer.left_standing] == [("terra-1", "Error")]
+
+
 @pytest.mark.usefixtures("_far_from_greenwich")
 def test_instants_are_told_in_utc_wherever_it_is_read() -> None:
     exemption = ExemptionDetail({"name": "a"}, NOW, "r", lapsed=False)

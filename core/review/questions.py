@@ -41,6 +41,7 @@ from core.review.which import (
 from core.rules.decision import Action, Reason
 from core.rules.policy import PolicyNotRecordedError
 from core.rules.words import minute
+from core.runtime import RuntimeStatus
 from core.verify.rejudge import AUTOPAUSE_JOB, decision_of, in_order, policy_of, runtime_of
 from core.verify.verdict import state_of
 
@@ -164,7 +165,7 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
     acts: list[ActLine]
     confirmations: list[Confirmed]
     left_standing: list[ActLine]
-    """Stuck or in Error, as the autopause check finds them."""
+    """Stuck or in Error, as the autopause check finds them; in Error, as a sweep passes them over."""
     needs_person: list[str]
     """What no later run ends by itself, in words."""
     causes: list[str]
@@ -409,7 +410,7 @@ def run(records: Iterable[Record], run_id: str, now: datetime, *, is_meant: IsMe
             spared[exemption_in_words(record.exemption)] += 1
         if record.event == "runtime_audited" and record.outcome != Outcome.KEPT:
             acts.append(_act_line(record))
-        elif record.event == "runtime_audited" and record.reason in LEFT_STANDING:
+        elif record.event == "runtime_audited" and _is_left_standing(record):
             left_standing.append(_act_line(record))
         elif record.event == "deletion_confirmed":
             confirmations.append(_confirmed(record))
@@ -445,6 +446,11 @@ def _is_spared(record: Record) -> bool:
     """Whether an exemption alone keeps it: a check keeps its finding as the reason, and stops nothing."""
     in_check = record.reason == Reason.AUTOPAUSE_OVERDUE and record.action == Action.KEEP
     return record.reason == Reason.EXEMPT or (in_check and record.exemption is not None and not record.exemption.lapsed)
+
+
+def _is_left_standing(record: Record) -> bool:
+    passed_over = record.reason == Reason.STATUS_NOT_ELIGIBLE and record.status == RuntimeStatus.ERROR
+    return record.reason in LEFT_STANDING or passed_over
 
 
 def _act_line(record: Record) -> ActLine:

@@ -297,7 +297,7 @@ def _(answer: Promised) -> Iterable[Part]:
 def _over_age(answer: Promised) -> Iterator[Part]:
     yield Table(
         "Above the maximum age",
-        (("runtime", "creator"), ("status", "age"), ("kept by",), ("breaks the promise",)),
+        (("runtime", "creator"), ("status", "age now"), ("kept by",), ("breaks the promise",)),
         [
             [
                 _path(row),
