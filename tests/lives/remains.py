@@ -11,6 +11,7 @@ from core.review.promise import PATIENCE, promise
 from core.rules.confirmation import Confirmation
 from core.rules.decision import Reason
 from core.rules.evidence import Evidence
+from core.run.previous import REACH
 from core.sandbox.machine import TrueStatus
 from core.settings.fields import Settings
 from core.verify import verify
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SINCE = 30 * 86400.0 - 7200.0
 """Seconds that a confirmation looks back, less what passes until the last one."""
+ASKED_AGAIN = REACH.total_seconds() - 86400.0
+"""Seconds for which what was confirmed without evidence is asked again where a run lists it, less what clocks differ."""
 SECOND = 1000
 OF_CLOCKS = (Kind.PREDECESSOR, Kind.TIME, Kind.INSTANT, Kind.DURATION)
 """What `verify` rightly says of runs whose clocks differ by more than it tolerates."""
@@ -126,11 +129,15 @@ class Remains:
                 self.expect("confirm", f"{machine.name} ({identity}) is {record.outcome}", holds=there)
 
     def _confirmed_before(self, identity: int, *, gone: bool) -> bool:
-        """Rightly, or by two lists between which the role came back: nothing in the log shows that."""
+        """Rightly, or by two lists between which the role came back, which nothing in the log shows, or long ago."""
         return any(
             isinstance(e, events.DeletionConfirmed)
             and e.runtime_id == str(identity)
-            and (gone or (e.evidence == Evidence.PROJECT_SEEN and End(self.oracle, p).is_weak(e.evidence, e.project)))
+            and (
+                gone
+                or (e.evidence == Evidence.PROJECT_SEEN and End(self.oracle, p).is_weak(e.evidence, e.project))
+                or (e.evidence == Evidence.UNLISTED and p.born < self.world.now - ASKED_AGAIN)
+            )
             for p in self.world.processes
             for e in p.said
         )
