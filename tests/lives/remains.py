@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SINCE = 30 * 86400.0 - 7200.0
 """Seconds that a confirmation looks back, less what passes until the last one."""
 ASKED_AGAIN = REACH.total_seconds() - 86400.0
-"""Seconds for which what was confirmed without evidence is asked again where a run lists it, less what clocks differ."""
+"""Seconds for which what was confirmed without evidence is asked again once it is listed, less what clocks differ."""
 SECOND = 1000
 OF_CLOCKS = (Kind.PREDECESSOR, Kind.TIME, Kind.INSTANT, Kind.DURATION)
 """What `verify` rightly says of runs whose clocks differ by more than it tolerates."""
