@@ -53,5 +53,5 @@ def without_empty_columns(headers: Headers, rows: Sequence[Sequence[str]]) -> tu
 
 
 def all_numbers(cells: Sequence[str]) -> bool:
-    """Numbers stand to the right of their column."""
-    return all(cell.replace(",", "").isdecimal() for cell in cells)
+    """Numbers stand to the right of their column, and so does where there is none."""
+    return all(cell == NOTHING or cell.replace(",", "").isdecimal() for cell in cells)
