@@ -272,7 +272,7 @@ def _(answer: Promised) -> Iterable[Part]:
     if answer.days:
         yield Table(
             "Day by day",
-            (("day",), ("runs",), ("oldest",), ("above the maximum age",), ("longest overdue when deleted",)),
+            (("day",), ("runs",), ("oldest",), ("above the maximum age",), ("deleted late by",)),
             [
                 [
                     f"{day.day}",
