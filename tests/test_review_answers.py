@@ -546,6 +546,13 @@ def test_why_tells_each_incarnation_with_its_decisions() -> None:
     )
 
 
+def test_what_was_announced_in_the_same_millisecond_stands_before_what_became_of_it() -> None:
+    announced = record("a", "deletion_requested", message="about to delete terra-1/a", seq=3)
+    accepted = record("a", outcome="deletion_accepted", seq=4)
+    told = lines([opening("a"), accepted, announced])
+    assert [line.split(":")[1].split(" ", 1)[1] for line in told] == ["about to delete", "Leonardo accepted to delete"]
+
+
 def test_equal_decisions_fold_across_other_jobs_duplicates_and_announcements() -> None:
     records: list[Record] = []
     for number in range(2):
