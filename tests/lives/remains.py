@@ -118,7 +118,8 @@ class Remains:
                 continue  # its own answer may be that it is being deleted already
             machine, record = machines[identity], told.get(identity)
             if record is None:
-                ended = self._confirmed_before(identity, gone=machine.status is TrueStatus.DELETED)
+                gone = machine.status is TrueStatus.DELETED
+                ended = self._confirmed_before(identity, gone=gone) or (gone and self._was_found_gone(identity))
                 lost = self.oracle.power_failed or self.world.leonardo.raw_rows
                 self.expect("confirm", f"nothing is said of {machine.name} ({identity})", holds=ended or bool(lost))
             elif record.outcome is Confirmation.CONFIRMED:
@@ -138,6 +139,16 @@ class Remains:
                 or (e.evidence == Evidence.PROJECT_SEEN and End(self.oracle, p).is_weak(e.evidence, e.project))
                 or (e.evidence == Evidence.UNLISTED and p.born < self.world.now - ASKED_AGAIN)
             )
+            for p in self.world.processes
+            for e in p.said
+        )
+
+    def _was_found_gone(self, identity: int) -> bool:
+        """By a run beside the one that did it: then the log tells what became of it, whoever was killed."""
+        return any(
+            isinstance(e, events.RuntimeAudited)
+            and (e.runtime_id, e.outcome) == (str(identity), Outcome.GONE)
+            and e.evidence is not None
             for p in self.world.processes
             for e in p.said
         )
