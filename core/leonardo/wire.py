@@ -12,6 +12,7 @@ import msgspec
 from core.leonardo.array import UNDECODABLE, Buffer, items_of, unreadable
 from core.runtime import Disk, MalformedDisk, MalformedRuntime, PersistentDisk, Runtime
 
+KEPT, DETACHED, LOST = Disk.KEPT, Disk.DETACHED, Disk.LOST
 LONGEST_NAME = 1000
 """Characters of an id, a project or a name; a longer one is none, and would not fit into a URL."""
 
@@ -187,7 +188,7 @@ def _runtime(item: _Item) -> Runtime | MalformedRuntime:
         audit.creator or None,
         _instant(audit.created_date),
         _instant(audit.date_accessed),
-        Disk.KEPT if disk_id is not None else Disk.DETACHED if config.config_type == "GceWithPdConfig" else Disk.LOST,
+        KEPT if disk_id is not None else DETACHED if config.config_type == "GceWithPdConfig" else LOST,
         None if disk_id is None else str(disk_id),
         None if threshold is None else _minutes(threshold),
         config.machine_type or config.master_machine_type or None,

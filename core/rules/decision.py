@@ -24,6 +24,10 @@ class Action(StrEnum):
     STOP = "stop"
 
 
+KEEP, DELETE = Action.KEEP, Action.DELETE
+"""Looking one up in its class takes five times as long, for each of a million runtimes."""
+
+
 class Reason(StrEnum):
     """Why; the words stand in records, so they never change."""
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from core.rules.autopause import AUTOPAUSE_MARGIN, KERNEL_BUSY_LIMIT, kernel_may_be_busy
 from core.rules.decision import (
+    DELETE,
+    KEEP,
     MILLISECOND,
-    Action,
     Decision,
     Reason,
     explain_listing,
@@ -23,6 +24,8 @@ from core.rules.words import in_words, limit_in_words
 from core.runtime import Runtime, RuntimeStatus
 
 ELIGIBLE = frozenset({RuntimeStatus.RUNNING, RuntimeStatus.STOPPED})
+WITHIN_POLICY = Reason.WITHIN_POLICY
+OF_AGE = frozenset({Reason.MAX_AGE, WITHIN_POLICY})
 DELETES = frozenset({Reason.MAX_AGE, Reason.MAX_AGE_IF_IDLE})
 RULED_OUT = frozenset(
     {
@@ -110,14 +113,14 @@ class DeletionPolicy(RuntimePolicy):
             reason = self._by_age(runtime, age or NONE, idle or NONE, second_look=second_look)
             if reason in DELETES and not self._may_come(runtime, at):
                 reason = Reason.NOT_NOTICED
-        action = Action.DELETE if reason in DELETES else Action.KEEP
+        action = DELETE if reason in DELETES else KEEP
         due_at = None if reason in RULED_OUT else self._due_at(created, accessed, exemption)
         return Decision(action, reason, instant, age, idle, due_at, exemption, None, places)
 
     def explain(self, runtime: Runtime, decision: Decision) -> str:
+        if decision.reason in OF_AGE:
+            return f"{_age(decision)}, limit {limit_in_words(self.max_age)}"
         match decision.reason:
-            case Reason.MAX_AGE | Reason.WITHIN_POLICY:
-                return f"{_age(decision)}, limit {limit_in_words(self.max_age)}"
             case Reason.MAX_AGE_IF_IDLE:
                 return (
                     f"{_age(decision)}, limit {limit_in_words(self.max_age_if_idle)} when idle, and {_idle(decision)}"
@@ -152,7 +155,7 @@ class DeletionPolicy(RuntimePolicy):
                 )
             )
             return Reason.KERNEL_MAY_BE_BUSY if possibly_busy else Reason.MAX_AGE_IF_IDLE
-        return Reason.WITHIN_POLICY
+        return WITHIN_POLICY
 
     def _due_at(
         self, created: datetime | None, accessed: datetime | None, exemption: Exemption | None

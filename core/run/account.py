@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 UNJUDGEABLE = (Reason.CLOUD_NOT_SUPPORTED, Reason.STATUS_UNKNOWN, Reason.UNDATED, Reason.MALFORMED)
 """Reasons that keep a runtime because of what is not understood; where most are kept so, the fault is not theirs."""
+DELETING = RuntimeStatus.DELETING
 NOT_LIVING = LEAVING | {Outcome.GONE}
 ACTS, PROJECTS, ROWS = "acts", "projects", "rows"
 """The kinds of what can fail, in the order in which the closing record names them."""
@@ -92,7 +93,7 @@ class Account:
         self._ends.update([(record.action, record.reason, record.outcome) for record in records])
         for record in records:
             outcome = record.outcome
-            self.living += not (outcome in NOT_LIVING or record.status == RuntimeStatus.DELETING)
+            self.living += not (outcome in NOT_LIVING or record.status == DELETING)
             if outcome in FAILED:
                 self._failed[ACTS].append(f"{record.project}/{record.name}")
             if self._promise is None:

@@ -13,7 +13,7 @@ from core.records import events
 from core.records.events import FailedBefore
 from core.records.outcome import Outcome
 from core.records.writer import RecordNotKeptError
-from core.rules.decision import Action, Decision, Reason
+from core.rules.decision import KEEP, Decision, Reason
 from core.rules.guards import Inventory
 from core.rules.policy import RuntimePolicy
 from core.run.account import Account
@@ -22,6 +22,8 @@ from core.run.concurrently import each
 from core.run.running import Running
 from core.run.seen_ids import SeenIds
 from core.runtime import MalformedRuntime, Runtime, RuntimeStatus
+
+DELETING, KEPT = RuntimeStatus.DELETING, Outcome.KEPT
 
 
 class Lists(Protocol):
@@ -126,11 +128,11 @@ class Listing:
                 self._account.malformed(item)
                 kept.append(events.malformed_audited(item, now))
                 continue
-            self._not_deleting += item.status != RuntimeStatus.DELETING
+            self._not_deleting += item.status != DELETING
             decision = self._decide(item, project, now)
-            if decision.action is Action.KEEP and not policy.needs_look(decision):
+            if decision.action is KEEP and not policy.needs_look(decision):
                 why = policy.explain(item, decision)
-                kept.append(events.runtime_audited(item, decision, Outcome.KEPT, why, name_creator=name_creator))
+                kept.append(events.runtime_audited(item, decision, KEPT, why, name_creator=name_creator))
             else:
                 failed_before = self._failed_before.get(item.path)
                 held.append(Case(policy=policy, runtime=item, decision=decision, failed_before=failed_before))
@@ -142,7 +144,7 @@ class Listing:
         """By the policy, unless it was listed under another project than was asked for."""
         if project is not None and runtime.project != project:
             self._account.foreign(runtime.path)
-            return Decision(Action.KEEP, Reason.FOREIGN_PROJECT, now)
+            return Decision(KEEP, Reason.FOREIGN_PROJECT, now)
         decision = self._policy.judge(runtime, now, repeated=not self._seen.add(int(runtime.id)))
         if decision.matching and decision.reason is not Reason.DUPLICATE:
             self._account.exemptions.add(decision.matching)
