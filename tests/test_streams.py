@@ -134,3 +134,14 @@ def test_a_terminal_that_hangs_holds_up_no_act() -> None:
         seen = b"".join(until_closed(ours)).decode()
         assert process.wait(60) == 0
     assert "30 listed: 30 deletion_accepted." in seen
+
+
+def test_what_nobody_reads_at_the_very_end_changes_no_exit_code() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with os.fdopen(writer, "w") as closed:
+        ended = subprocess.run(
+            [LEO, "--version"], stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False, env=buffered
+        )
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -1,8 +1,14 @@
 """Standard output for answers, whose reader may have seen enough; audit records have sinks of their own."""
 
+import atexit
+import errno
 import io
 import os
 import sys
+from typing import TextIO
+
+GONE = (errno.EPIPE, errno.EIO)
+"""What writing fails with where a pipe has no reader any more, or a terminal was closed."""
 
 
 def open_standard_streams() -> bool:
@@ -19,6 +25,7 @@ def open_standard_streams() -> bool:
         sys.stderr = os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    atexit.register(_write_what_is_left)
     return sys.stdout is not None
 
 
@@ -31,6 +38,18 @@ def say(answer: bytes) -> None:
         goes_nowhere()
 
 
-def goes_nowhere() -> None:
+def goes_nowhere(stream: TextIO | None = None) -> None:
     """What is left to say is lost: the exit code tells of the work, not of its reader."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
+
+
+def _write_what_is_left() -> None:
+    """Before Python does, which ends the process with 120 where it cannot."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None or stream.closed:
+            continue
+        try:
+            stream.flush()
+        except OSError as error:
+            if error.errno in GONE:
+                goes_nowhere(stream)
