@@ -268,8 +268,6 @@ async def token_of(
         async with clock.bound(within):
             token = await credentials.token(refused=refused)
     except TimeoutError:
-        if clock.signalled:
-            raise OutOfTimeError from None
         raise LeonardoError(ErrorKind.UNAVAILABLE, "no access token in time") from None
     except CredentialsError as error:
         raise LeonardoError(ErrorKind.DENIED, str(error)) from None
