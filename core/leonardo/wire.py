@@ -71,9 +71,6 @@ class _DiskItem(msgspec.Struct, rename="camel", gc=False):
     disk_type: str | None = None
 
 
-_raw_items = msgspec.json.Decoder(list[msgspec.Raw])
-
-
 class _Reader(Generic[Shape, Item]):
     """Reads items of one shape: together, and by itself where one of them has a value of another type than expected."""
 
