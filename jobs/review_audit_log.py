@@ -48,7 +48,7 @@ from core.review.promise import Promised, newest_sweep, promise
 from core.review.simulation import Simulation, simulate
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some, unnamed
 from core.review.upcoming import upcoming
-from core.review.which import LATEST, NotThereError, UnknownError, latest, of_runs, of_the_fleet, run_ids, still_going
+from core.review.which import LATEST, NotThereError, UnknownError, fleet_of, latest, of_runs, run_ids, still_going
 from core.rules.deletion import DeletionPolicy
 from core.rules.disks import DiskPolicy
 from core.rules.exemptions import Exemption
@@ -295,7 +295,7 @@ def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> 
         case "promise":
             return (Match(run_ids=(newest_sweep(frames).run_id,)),)
         case "upcoming":
-            return (Match(run_ids=(latest(frames, of_the_fleet).run_id,)),)
+            return (Match(run_ids=(latest(frames, fleet_of(frames).is_meant).run_id,)),)
         case "simulate":
             return (Match(events=("runtime_audited",)),)
         case "disks":

@@ -10,7 +10,7 @@ import pytest
 
 from core.records import events
 from core.records.outcome import ENDED, Outcome
-from core.records.reader import LateDetail, OldestDetail, Record
+from core.records.reader import LateDetail, ListsDetail, OldestDetail, Record, ScopeDetail
 from core.review.promise import (
     NOT_RUN,
     OTHERWISE,
@@ -24,6 +24,7 @@ from core.review.promise import (
     Spared,
     promise,
 )
+from core.review.upcoming import upcoming
 from core.review.which import UnknownError
 from core.rules.decision import Reason
 from core.rules.exemptions import Exemption
@@ -149,6 +150,70 @@ def test_a_live_run_over_the_fleet_is_asked_before_a_newer_rehearsal() -> None:
     answer = promise([*frames, live[2], rehearsal[2]], NOW)
     assert (answer.run.run_id, answer.kept) == ("a", True)
     assert [row.kept_by for row in promise(rehearsal, NOW).over_age] == ["would_delete"]
+
+
+A_ROLE_LOST: dict[str, Any] = {"refused_by": ["shrunken_inventory"], "lists": ListsDetail(read=1)}
+AN_OUTAGE: dict[str, Any] = {"lists": ListsDetail(unread=1)}
+SOME_PROJECTS = ScopeDetail(projects=["terra-7"], project_count=1)
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed", "why"),
+    [
+        ({}, A_ROLE_LOST, "was refused by shrunken_inventory"),
+        ({}, AN_OUTAGE, "could read no list"),
+        ({"scope": SOME_PROJECTS}, {"lists": ListsDetail(read=1)}, "asked for some projects alone"),
+    ],
+)
+def test_a_run_that_saw_less_than_the_fleet_says_nothing_of_it_and_that_is_said(
+    opened: dict[str, Any], closed: dict[str, Any], why: str
+) -> None:
+    frames = [
+        opening("a", **LIVE),
+        closing("a", **LIVE, over_age={"Error": 1}, lists=ListsDetail(read=39, unread=1)),
+        opening("b", NOW + HOUR, **LIVE | opened),
+        closing("b", time=NOW + HOUR, over_age={}, **LIVE | closed),
+    ]
+    told = [at_age(1, 20 * DAY, status="Error", reason="status_not_eligible"), at_age(2, MAX_AGE - DAY)]
+    remark = f"newer, but not taken: run b {why}"
+    answer = promise([*frames, *told], NOW, NOW)
+    assert (answer.run.run_id, answer.kept, answer.remarks) == ("a", False, [remark])
+    assert answer.horizon is not None
+    assert answer.horizon.left == 2
+    assert [(day.runs, day.over_age) for day in answer.days] == [(2, 1)]
+    due = upcoming([*frames, *told], 30 * DAY, NOW)
+    assert (due.run.run_id, due.remarks) == ("a", [remark])
+    again = [opening("c", NOW + 2 * HOUR, **LIVE | opened), closing("c", time=NOW + 2 * HOUR, **LIVE | closed)]
+    remark = f"newer, but not taken: 2 runs, the last of them c, {why}"
+    assert promise([*frames, *again, *told], NOW).remarks == [remark]
+
+
+def test_where_no_run_saw_the_fleet_nobody_knows_whether_the_promise_is_kept() -> None:
+    for closed, why in ((A_ROLE_LOST, "was refused by shrunken_inventory"), (AN_OUTAGE, "could read no list")):
+        frames = [opening("a", **LIVE), closing("a", **LIVE, **closed)]
+        answer = promise([*frames, at_age(1, DAY)], NOW)
+        assert answer.kept is None
+        assert answer.remarks == [f"no run on record tells of the whole fleet: this one {why}"]
+        assert promise([*frames, at_age(1, 20 * DAY)], NOW).kept is False
+
+
+def test_projects_by_name_are_the_whole_fleet_where_no_run_or_each_of_several_tasks_is_told_of_others() -> None:
+    """As in an installation that names its projects, or comes to, so that tasks can share them."""
+
+    def asked_by(first: Record, scope: ScopeDetail, **fields: Any) -> str:
+        frames = [first, *(closing(first.run_id, **LIVE, task_index=task) for task in range(first.task_count))]
+        named = opening("b", NOW + HOUR, scope=scope, **LIVE | fields)
+        ends = [closing("b", **LIVE | fields, task_index=task) for task in range(named.task_count)]
+        return promise([*frames, named, *ends], NOW).run.run_id
+
+    many = ScopeDetail(projects=["terra-1", "terra-2"], project_count=2)
+    assert asked_by(opening("a", **LIVE, scope=many), many) == "b"
+    assert asked_by(opening("a", **LIVE), many) == "a"
+    assert asked_by(opening("a", **LIVE), many, task_count=2) == "b"
+    assert asked_by(opening("a", NOW - 7 * DAY, **LIVE), many) == "b"
+    assert asked_by(opening("a", NOW + HOUR - 7 * DAY, **LIVE), many) == "a"
+    assert asked_by(opening("a", **LIVE, environment="prod", scope=ScopeDetail(only=["terra-1/a"])), many) == "b"
+    assert asked_by(opening("a"), many) == "a"
 
 
 def test_day_by_day_the_closing_records_tell_the_oldest_and_the_latest_act() -> None:

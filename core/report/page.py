@@ -26,10 +26,10 @@ from core.review.which import (
     UnknownError,
     checks_the_fleet,
     confirms,
+    fleet_of,
     framed,
     latest,
     of_runs,
-    of_the_fleet,
     only_environment,
 )
 from core.rules.disks import DiskPolicy
@@ -76,7 +76,7 @@ def write_report(
     gathered = Gathered(
         now,
         Comparison(*ids) if ids else None,
-        _latest(frames, of_the_fleet),
+        _latest(frames, fleet_of(frames).is_meant),
         filter(None, (_latest(frames, check) for check in checks)),
     )
     review = PromiseReview(frames, now) if gathered.sweep else None

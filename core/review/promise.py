@@ -5,7 +5,7 @@ Asked of the newest run over the whole fleet and of the closing records before i
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -15,7 +15,7 @@ from core.records.events import ALL_RUNTIMES, exemption_in_words
 from core.records.outcome import ENDED, Outcome
 from core.records.reader import Record
 from core.review.questions import RunLine, RunSummary
-from core.review.which import IsMeant, finished_runs, framed, latest, newer_unfinished, of_the_fleet
+from core.review.which import Fleet, IsMeant, finished_runs, fleet_of, framed, latest, newer_unfinished
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.promise import NOT_COUNTED, kept_by
@@ -210,8 +210,9 @@ class PromiseReview:
 
     def __init__(self, frames: Sequence[Record], now: datetime, made_before: datetime | None = None) -> None:
         """Raises UnknownError where no run over the whole fleet has finished."""
-        self._started = newest_sweep(frames)
-        self._frames = frames
+        self._frames, self._fleet = frames, fleet_of(frames)
+        self._is_meant = _live_if_any(frames, self._fleet.is_meant)
+        self._started = latest(frames, self._is_meant)
         self._seen = RunSummary(self._started)
         self._policy = deletion_policy(self._started)
         self._now = now
@@ -241,26 +242,30 @@ class PromiseReview:
     def answer(self) -> Promised:
         over_age = sorted(self._over_age, key=lambda row: (row.age_s is not None, -(row.age_s or 0.0)))
         breaking = [row for row in over_age if row.breaks]
-        is_meant = _sweeps(self._frames)
+        unseen = self._seen.unread or self._policy is None or self._started.run_id in self._fleet.passed_over
         return Promised(
             run=self._seen.line(self._now),
             max_age_s=None if self._policy is None else self._policy.max_age.total_seconds(),
-            kept=False if breaking else None if self._seen.unread or self._policy is None else True,
+            kept=False if breaking else None if unseen else True,
             broken_since=min((row.since + PATIENCE for row in breaking if row.since is not None), default=None),
             over_age=over_age,
             kinds=_kinds(over_age),
-            days=_days(self._frames, {run.run_id for run in finished_runs(self._frames, is_meant)}),
+            days=_days(self._frames, self._fleet, live=not self._started.dry_run),
             horizon=None if self._made_before is None else _horizon(self._made_before, self._left),
             exemptions=self._exemptions(),
             unread=sorted(project or ALL_RUNTIMES for project in self._seen.unread),
-            remarks=[*self._how_old(), *newer_unfinished(self._frames, self._started, is_meant, self._now)],
+            remarks=list(self._remarks()),
         )
 
-    def _how_old(self) -> Iterator[str]:
-        """What is said where the newest run is."""
+    def _remarks(self) -> Iterator[str]:
+        """How far the answer can be relied on."""
         ago = self._now - (self._started.time or self._now)
         if ago > STALE:
             yield f"the newest run over the whole fleet is {in_words(ago)} old: what changed since is not in the answer"
+        yield from newer_unfinished(self._frames, self._started, self._is_meant, self._now)
+        yield from self._fleet.newer_passed_over(self._started)
+        if why := self._fleet.passed_over.get(self._started.run_id):
+            yield f"no run on record tells of the whole fleet: this one {why}"
 
     def _exemptions(self) -> list[ExemptionLine]:
         """In the order in which the run has them."""
@@ -282,15 +287,14 @@ class PromiseReview:
 
 def newest_sweep(frames: Sequence[Record]) -> Record:
     """The first record of the run that is asked about. Raises UnknownError."""
-    return latest(frames, _sweeps(frames))
+    return latest(frames, _live_if_any(frames, fleet_of(frames).is_meant))
 
 
-def _sweeps(frames: Sequence[Record]) -> IsMeant:
-    return _is_live if finished_runs(frames, _is_live) else of_the_fleet
+def _live_if_any(frames: Sequence[Record], is_meant: IsMeant) -> IsMeant:
+    def is_live(started: Record) -> bool:
+        return is_meant(started) and not started.dry_run
 
-
-def _is_live(started: Record) -> bool:
-    return of_the_fleet(started) and not started.dry_run
+    return is_live if finished_runs(frames, is_live) else is_meant
 
 
 def _over_age(record: Record, policy: DeletionPolicy | None, now: datetime) -> OverAge | None:
@@ -338,15 +342,18 @@ def _kinds(over_age: Sequence[OverAge]) -> list[KindOfBreak]:
     return sorted(kinds, key=lambda kind: (-kind.breaking, -kind.count, kind.kept_by))
 
 
-def _days(frames: Iterable[Record], run_ids: set[str]) -> list[Day]:
+def _days(frames: Iterable[Record], fleet: Fleet, *, live: bool) -> list[Day]:
+    run_ids = {opening.run_id for opening in fleet.openings if opening.dry_run is not live}
     days: defaultdict[date, defaultdict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for frame in frames:
         if frame.event == "run_finished" and frame.run_id in run_ids and frame.time is not None:
             days[in_utc(frame.time).date()][frame.run_id].append(frame)
-    return [_day(day, runs) for day, runs in sorted(days.items())]
+    return [_day(day, runs, fleet.passed_over) for day, runs in sorted(days.items())]
 
 
-def _day(day: date, runs: dict[str, list[Record]]) -> Day:
+def _day(day: date, of_day: Mapping[str, list[Record]], passed_over: Collection[str]) -> Day:
+    """All of its runs are counted, and measured those that tell of the whole fleet."""
+    runs = {run_id: closings for run_id, closings in of_day.items() if run_id not in passed_over}
     closings = [closing for of_run in runs.values() for closing in of_run]
     beyond = [
         sum(count for closing in of_run for kept, count in (closing.over_age or {}).items() if kept != Reason.EXEMPT)
@@ -355,7 +362,7 @@ def _day(day: date, runs: dict[str, list[Record]]) -> Day:
     ]
     return Day(
         day=day,
-        runs=len(runs),
+        runs=len(of_day),
         oldest_s=max((closing.oldest.age_s for closing in closings if closing.oldest is not None), default=None),
         over_age=max(beyond, default=None),
         late_max_s=max((closing.late_s.max for closing in closings if closing.late_s is not None), default=None),

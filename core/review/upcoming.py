@@ -9,7 +9,7 @@ import msgspec
 from core.records.outcome import LEAVING, NOT_OURS
 from core.records.reader import Record
 from core.review.questions import RunLine, of_one_run
-from core.review.which import LATEST, of_the_fleet
+from core.review.which import LATEST, fleet_of, framed
 from core.rules.decision import MILLISECOND
 from core.rules.deletion import DeletionPolicy
 from core.verify.rejudge import deletion_policy, exemption_of
@@ -48,12 +48,14 @@ class Upcoming(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", ta
     due: list[Due]
     """The overdue first, then by creator and time."""
     remarks: list[str]
-    """Which newer runs have not finished."""
+    """Which newer runs have not finished, or do not tell of the whole fleet."""
 
 
 def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upcoming:
     """What is due until `now` + `within`, by the latest deletion run over the whole fleet. Raises UnknownError."""
-    seen, newer, chosen = of_one_run(records, LATEST, now, of_the_fleet)
+    frames, records = framed(records)
+    fleet = fleet_of(frames)
+    seen, newer, chosen = of_one_run(records, LATEST, now, fleet.is_meant)
     due: list[Due] = []
     policy: DeletionPolicy | None = None
     for record in chosen:
@@ -68,7 +70,9 @@ def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upc
         ):
             due.append(_due(record, record.due_at, policy, now))
     due.sort(key=lambda row: (not row.overdue, row.creator or "", row.due_at, row.project, row.name))
-    return Upcoming(run=seen.line(now), until=now + within, due=due, remarks=newer)
+    return Upcoming(
+        run=seen.line(now), until=now + within, due=due, remarks=[*newer, *fleet.newer_passed_over(seen.first)]
+    )
 
 
 def _due(record: Record, due_at: datetime, policy: DeletionPolicy | None, now: datetime) -> Due:

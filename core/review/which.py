@@ -3,12 +3,17 @@
 Every question takes records that begin with the frames of all runs, as `core.records.reader` gives them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from itertools import chain
+from typing import NamedTuple
 
 from core.records.reader import FRAMES, LONG_AGO, Record
+from core.rules.guards import INVENTORY_GUARDS
+from core.rules.words import counted
 from core.verify.rejudge import AUTOPAUSE_JOB, DELETION_JOB
 from core.verify.verdict import State, state_of
 
@@ -16,6 +21,8 @@ LATEST = "latest"
 CONFIRMING_JOB = "confirm-deletions"
 MISSPELT = 0.9
 """How like a run's id must be to one that is not known: two executions of one job share all but their last letters."""
+ALIKE_FOR = timedelta(days=7)
+"""So long before and after it a run that asked for all projects shows what one that asked for some has left out."""
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}
 
 IsMeant = Callable[[Record], bool]
@@ -161,6 +168,67 @@ def in_time(first: Record) -> tuple[datetime, str]:
 def of_the_fleet(started: Record) -> bool:
     """Whether it is a deletion run that looked at all runtimes."""
     return started.job == DELETION_JOB and (started.scope is None or started.scope.only is None)
+
+
+class Fleet(NamedTuple):
+    """Which runs tell of all runtimes."""
+
+    is_meant: IsMeant
+    """Where none does, whatever looked at the fleet."""
+    passed_over: Mapping[str, str]
+    """Of the finished runs over the fleet those that do not, by their ids, and why."""
+    openings: Sequence[Record]
+    """The first record of each finished run over the fleet, in the order of time."""
+
+    def newer_passed_over(self, taken: Record) -> Iterator[str]:
+        """A sentence for each reason for which a newer run was not taken."""
+        newer: defaultdict[str, list[str]] = defaultdict(list)
+        for opening in self.openings:
+            if opening.run_id in self.passed_over and in_time(opening) > in_time(taken):
+                newer[self.passed_over[opening.run_id]].append(opening.run_id)
+        for why, ids in newer.items():
+            which = f"run {ids[0]}" if len(ids) == 1 else f"{counted(len(ids), 'run')}, the last of them {ids[-1]},"
+            yield f"newer, but not taken: {which} {why}"
+
+
+def fleet_of(frames: Sequence[Record]) -> Fleet:
+    """What was refused over its inventory, read no list or asked for some projects alone says nothing of the fleet."""
+    closings: defaultdict[str, list[Record]] = defaultdict(list)
+    for frame in frames:
+        if frame.event == "run_finished":
+            closings[frame.run_id].append(frame)
+    openings = finished_runs(frames, of_the_fleet)
+    passed_over = {opening.run_id: why for opening in openings if (why := _saw_nothing(closings[opening.run_id]))}
+    of_all: defaultdict[str, list[datetime]] = defaultdict(list)
+    for opening in openings:
+        if opening.run_id not in passed_over and not _names_projects(opening):
+            of_all[opening.environment].append(in_time(opening)[0])
+    for opening in openings:
+        if _names_projects(opening) and opening.task_count == 1 and _is_among(of_all[opening.environment], opening):
+            passed_over.setdefault(opening.run_id, "asked for some projects alone")
+    if len(passed_over) == len(openings):
+        return Fleet(of_the_fleet, passed_over, openings)
+    return Fleet(lambda opening: of_the_fleet(opening) and opening.run_id not in passed_over, passed_over, openings)
+
+
+def _saw_nothing(closings: Sequence[Record]) -> str | None:
+    """Why a run does not know what there is."""
+    refused = {guard for closing in closings for guard in closing.refused_by or ()} & INVENTORY_GUARDS
+    if refused:
+        return f"was refused by {', '.join(sorted(refused))}"
+    lists = [closing.lists for closing in closings if closing.lists is not None]
+    return "could read no list" if lists and not any(read.read for read in lists) else None
+
+
+def _names_projects(opening: Record) -> bool:
+    return opening.scope is not None and opening.scope.projects is not None
+
+
+def _is_among(others: Sequence[datetime], opening: Record) -> bool:
+    """Whether another run is near in time."""
+    at = in_time(opening)[0]
+    place = bisect_left(others, at)
+    return any(abs(other - at) <= ALIKE_FOR for other in others[max(place - 1, 0) : place + 1])
 
 
 def checks_the_fleet(started: Record) -> bool:
