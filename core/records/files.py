@@ -8,8 +8,8 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from io import BufferedReader
 from itertools import starmap
@@ -28,8 +28,17 @@ COMPRESSED: dict[bytes, Callable[[BufferedReader], Any]] = {
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
 """How a compressed file begins, and what reads it: its name may be another since it was rotated."""
+PACKED = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\x1f\x9d": "compress",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+}
+"""How a file begins that nothing here reads."""
 LOG = re.compile(
-    r".*\.(jsonl|ndjson|json|log)([.\-_~]*\d[\dTZ.\-_]*|\.(old|bak|gz|bz2|xz))*", re.IGNORECASE | re.DOTALL
+    r".*\.(jsonl|ndjson|json|log)([.\-_~]*\d[\dTZ.\-_]*|\.(old|bak|gz|bz2|xz|zst|lz4|z|zip|7z))*",
+    re.IGNORECASE | re.DOTALL,
 )
 """The name of a log, rotated or not; such a file is read whatever is in it."""
 LIKE_A_LOG = re.compile(rb"\s*(\{\s*\"|\[\s*\{)")
@@ -37,6 +46,8 @@ LIKE_A_LOG = re.compile(rb"\s*(\{\s*\"|\[\s*\{)")
 OTHER_UNICODE = re.compile(rb"\xff\xfe|\xfe\xff|\0{1,3}[^\0]|[^\0]\0", re.DOTALL)
 """How a text begins that is UTF-16 or UTF-32."""
 HEAD = 4096
+FEW = 5
+"""Files that are named."""
 
 
 class AuditFiles:
@@ -71,6 +82,9 @@ class AuditFiles:
             self.faults.add(file, Line(file, at, b"").place, what)
 
         head = _head(stream)
+        if packer := next((name for begin, name in PACKED.items() if head.startswith(begin)), None):
+            self.faults.add(file, file, f"the file is compressed by {packer}: unpack it, or compress it by gzip")
+            return
         if head.startswith(codecs.BOM_UTF8):
             stream.read1(len(codecs.BOM_UTF8))
             head = head.removeprefix(codecs.BOM_UTF8)
@@ -109,7 +123,8 @@ class AuditFiles:
             except OSError as error:
                 self.faults.add(str(path), str(path), f"the file cannot be opened: {error.strerror}")
         if not (found or any(self.faults)):
-            raise FileNotFoundError(errno.ENOENT, "the folder holds no log", str(folder))
+            rest = f", only {named(self.passed_over)}" if self.passed_over else ""
+            raise FileNotFoundError(errno.ENOENT, f"the folder holds no log{rest}", str(folder))
 
 
 def _walk(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
@@ -126,16 +141,27 @@ def _walk(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
 
 
 def _is_log(path: Path) -> bool:
-    """By its name, or else by how it begins. Raises OSError where it cannot be read."""
+    """By its name, or else by how it begins. Raises OSError where it cannot be opened."""
     if not path.is_file():
         path.stat()  # a link that leads nowhere
         return False
     with path.open("rb") as plain:
         if LOG.fullmatch(path.name):
             return True
-        with suppress(EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError), _unpacked(plain) as stream:
-            return LIKE_A_LOG.match(_head(stream).removeprefix(codecs.BOM_UTF8)) is not None
-    return False
+        try:
+            with _unpacked(plain) as stream:
+                head = _head(stream)
+        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError):
+            return True  # nobody can tell any more
+    if OTHER_UNICODE.match(head):
+        head = head.translate(None, delete=b"\0\xff\xfe")
+    return LIKE_A_LOG.match(head.removeprefix(codecs.BOM_UTF8)) is not None
+
+
+def named(names: Sequence[str]) -> str:
+    """A few of them, and how many more there are."""
+    few = ", ".join(name if name.isprintable() else repr(name) for name in names[:FEW])
+    return f"{few} and {len(names) - FEW:,} more" if len(names) > FEW else few
 
 
 @contextmanager

@@ -23,6 +23,8 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 FRAMES = frozenset({"run_started", "run_finished"})
 """The events that a run begins and ends with."""
 OPENING = b'"run_started"'
+OF_AUDIT = f'"{SCHEMA.rpartition("v")[0]}'.encode()
+"""How the schema of a record is named, of whichever version; a path that ends so begins otherwise."""
 MOST_FAULTS = 20
 OF_A_CREATOR = frozenset({"runtime_audited", "disk_audited"})
 """The events about what somebody made."""
@@ -540,7 +542,7 @@ class AuditRecords:
                     self._not_read(line, str(error))
                 continue
             if record is None:
-                self.foreign += 1
+                self._not_ours(line)
             elif events and record.event not in events:
                 continue
             elif (everything or self._is_meant(record)) and is_new(line, record):
@@ -554,6 +556,13 @@ class AuditRecords:
             self._torn.append(Fault(line.place, "the line is torn: its writer was cut off"))
         else:
             self._not_read(line, CUT)
+
+    def _not_ours(self, line: Line) -> None:
+        """No record, unless one is somewhere inside: as a text, in an answer of the API, or of a later schema."""
+        if OF_AUDIT in line.text:
+            self._unread.add(line.file, line.place, "it holds what is no record as the jobs or Cloud Logging write one")
+        else:
+            self.foreign += 1
 
     def _not_read(self, line: Line, why: str) -> None:
         if _ours(line.text):

@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from core.records.files import AuditFiles
+from core.records.files import AuditFiles, named
 from core.records.reader import AuditRecords, Record, Source
 from core.rules.words import counted
 from core.settings.faults import UsageError
 from core.settings.fields import GoogleSettings
 
 CLOUD_LOGGING = "cloud-logging"
-FEW = 5
-"""Files that are named."""
 
 
 def open_places(
@@ -55,9 +53,7 @@ def not_read(log: AuditRecords) -> list[str]:
 
 def passed_over(log: AuditRecords) -> list[str]:
     """What was not read since it is no log, in a sentence if any."""
-    names = [name if name.isprintable() else repr(name) for name in log.passed_over]
-    rest = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
-    return [f"passed over, since they are no logs: {', '.join(names[:FEW])}{rest}"] if names else []
+    return [f"passed over, since they are no logs: {named(log.passed_over)}"] if log.passed_over else []
 
 
 def unnamed(log: AuditRecords) -> list[str]:
