@@ -121,8 +121,51 @@ def test_where_no_run_has_come_since_that_is_what_keeps_them() -> None:
         ("2", NOT_RUN, False),
     ]
     assert answer.kept is False
-    lapsed = asked(at_age(3, 13 * DAY, reason="exempt", exemption=WORKSHOP), now=NOW + 3 * DAY)
-    assert [(row.kept_by, row.breaks) for row in lapsed.over_age] == [("exempt", True)]
+
+
+def test_where_an_exemption_has_ended_two_runs_may_pass_before_the_promise_is_broken() -> None:
+    ends = NOW + 3 * DAY
+    for now, kept_by, breaks in (
+        (ends, "exempt", False),
+        (ends + MS, NOT_RUN, False),
+        (ends + PATIENCE, NOT_RUN, False),
+        (ends + PATIENCE + MS, NOT_RUN, True),
+    ):
+        answer = asked(at_age(3, 40 * DAY, reason="exempt", exemption=WORKSHOP), now=now)
+        assert [(row.kept_by, row.breaks) for row in answer.over_age] == [(kept_by, breaks)]
+        assert answer.broken_since == (ends + PATIENCE if breaks else None)
+    ended = events.exemption_detail(Exemption(until=NOW - DAY, reason="a course", project="terra-*"), NOW)
+    failed = at_age(1, 40 * DAY, action="delete", outcome="failed", reason="max_age", exemption=ended)
+    assert asked(failed).broken_since == NOW - DAY + PATIENCE
+    errored = at_age(1, 40 * DAY, status="Error", reason="status_not_eligible", exemption=WORKSHOP)
+    for now in (NOW, ends + DAY):
+        assert [(row.kept_by, row.breaks) for row in asked(errored, now=now).over_age] == [("Error", True)]
+
+
+def test_what_was_not_announced_in_time_is_named_so_in_the_horizon_too() -> None:
+    answer = asked(at_age(1, 16 * DAY, reason="not_noticed"), at_age(2, 13 * DAY), made_before=NOW)
+    assert answer.horizon is not None
+    assert [row.not_relied_on for row in answer.horizon.rows] == ["not_noticed", None]
+    answer = asked(at_age(1, 13 * DAY), now=NOW + 2 * DAY, made_before=NOW)
+    assert answer.horizon is not None
+    assert [row.not_relied_on for row in answer.horizon.rows] == [NOT_RUN]
+
+
+def test_what_is_made_after_the_run_and_before_the_instant_is_no_part_of_the_answer_and_that_is_said() -> None:
+    seen = asked(at_age(1, DAY), made_before=NOW).horizon
+    assert seen is not None
+    assert (seen.seen_until, seen.unseen_final_at) == (None, None)
+    assert seen.in_words.startswith("Of those made before 2026-11-20 03:00Z 1 is left: 0 cannot be relied on, the last")
+    before = NOW + 2 * DAY
+    unseen = asked(at_age(1, DAY), made_before=before).horizon
+    assert unseen is not None
+    assert (unseen.seen_until, unseen.unseen_final_at) == (NOW, before + MAX_AGE + MS)
+    assert unseen.in_words.endswith(
+        " Those made after 2026-11-20 03:00Z the run has not seen: they go from 2026-12-06 03:00Z at the latest."
+    )
+    no_policy = asked(at_age(1, DAY), made_before=before, policy={}).horizon
+    assert no_policy is not None
+    assert no_policy.in_words.endswith("the run has not seen: it cannot be told when they go.")
 
 
 def test_an_answer_that_is_older_than_the_silence_that_calls_on_call_says_so() -> None:
@@ -141,6 +184,12 @@ def test_what_was_not_read_or_is_not_on_record_leaves_it_open() -> None:
     assert (asked(at_age(1, 50 * DAY), policy={}).kept, asked(policy={}).max_age_s) == (None, None)
     with pytest.raises(UnknownError, match="no such run"):
         promise([], NOW)
+
+
+def test_what_the_run_warned_of_is_said_as_of_an_exemption_that_spares_nobody() -> None:
+    warning = "an exemption matches nothing that is listed: project tera-*"
+    unused = record("a", "exemption_unused", runtime_id=None, message=warning)
+    assert asked(at_age(1, DAY), unused, unused, exemptions=[TYPO]).remarks == [warning]
 
 
 def test_a_live_run_over_the_fleet_is_asked_before_a_newer_rehearsal() -> None:
@@ -322,7 +371,7 @@ def test_promise_ends_with_8_where_it_is_broken_and_that_is_asked(run: Callable[
     made_before = f"{datetime.now(UTC) - 10 * DAY:%Y-%m-%d}"
     table = run(*ask, "--output", "table", "--made-before", made_before).out
     assert "Would be deleted now without their exemption" in table
-    assert f"Of those made before {made_before} 00:00Z 2 are left: 1 cannot be relied on, 1 are exempt, until" in table
+    assert f"Of those made before {made_before} 00:00Z 2 are left: 1 cannot be relied on, 1 is exempt, until" in table
     assert "--delete-errored (--only" in table
     assert run(*ask, "--made-before", "soon").err.startswith("leo-lifecycle: --made-before: 'soon' is neither")
     said = run("review-audit-log", "runs", "--from", str(log), "--exit-code").err

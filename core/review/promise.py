@@ -77,7 +77,7 @@ class OverAge(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None
     age_s: float | None
     since: datetime | None
-    """When it came to the maximum age."""
+    """When it came to the maximum age, or an exemption of it ended after that."""
     kept_by: str
     breaks: bool
     """Whether it breaks the promise: not exempt, and too old by more than two runs."""
@@ -129,6 +129,10 @@ class Horizon(msgspec.Struct, frozen=True, kw_only=True):
     """The same without the exempt."""
     exempt: int
     not_relied_on: int
+    seen_until: datetime | None
+    """When the run looked, where that is before the instant: what was made since is not in the answer, ..."""
+    unseen_final_at: datetime | None
+    """... and goes by then."""
     rows: list[Left]
     """The last to go first, and before them those that cannot be relied on."""
 
@@ -137,10 +141,22 @@ class Horizon(msgspec.Struct, frozen=True, kw_only=True):
         """How many are left, and when they are gone."""
         parts = [f"{self.not_relied_on:,} cannot be relied on"]
         if self.exempt:
-            parts.append(f"{self.exempt:,} are exempt, until {minute(self.final_at)}Z at the latest")
+            parts.append(f"{_are(self.exempt)} exempt, until {minute(self.final_at)}Z at the latest")
         if self.final_at_of_the_rest:
             parts.append(f"the last of the others goes from {minute(self.final_at_of_the_rest)}Z")
-        return f"Of those made before {minute(self.made_before)}Z {self.left:,} are left: {', '.join(parts)}."
+        left = f"Of those made before {minute(self.made_before)}Z {_are(self.left)} left: {', '.join(parts)}."
+        if self.seen_until is None:
+            return left
+        by = (
+            f"they go from {minute(self.unseen_final_at)}Z at the latest"
+            if self.unseen_final_at
+            else "it cannot be told when they go"
+        )
+        return f"{left} Those made after {minute(self.seen_until)}Z the run has not seen: {by}."
+
+
+def _are(count: int) -> str:
+    return f"{count:,} {'is' if count == 1 else 'are'}"
 
 
 class Spared(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,14 +267,30 @@ class PromiseReview:
             over_age=over_age,
             kinds=_kinds(over_age),
             days=_days(self._frames, self._fleet, live=not self._started.dry_run),
-            horizon=None if self._made_before is None else _horizon(self._made_before, self._left),
+            horizon=None if self._made_before is None else self._horizon(self._made_before),
             exemptions=self._exemptions(),
             unread=sorted(project or ALL_RUNTIMES for project in self._seen.unread),
             remarks=list(self._remarks()),
         )
 
+    def _horizon(self, made_before: datetime) -> Horizon:
+        left = sorted(self._left, key=lambda row: (row.final_at is not None, -_seconds(row.final_at)))
+        looked_at = self._started.now or self._started.time
+        has_unseen = looked_at is not None and looked_at < made_before
+        return Horizon(
+            made_before=made_before,
+            left=len(left),
+            final_at=_last(left),
+            final_at_of_the_rest=_last(row for row in left if not row.exempt),
+            exempt=sum(row.exempt for row in left),
+            not_relied_on=sum(row.final_at is None for row in left),
+            seen_until=looked_at if has_unseen else None,
+            unseen_final_at=self._policy.final_at(made_before) if has_unseen and self._policy else None,
+            rows=left,
+        )
+
     def _remarks(self) -> Iterator[str]:
-        """How far the answer can be relied on."""
+        """How far the answer can be relied on, and what the run itself warned of: exemptions that spare nobody, too."""
         ago = self._now - (self._started.time or self._now)
         if ago > STALE:
             yield f"the newest run over the whole fleet is {in_words(ago)} old: what changed since is not in the answer"
@@ -266,6 +298,7 @@ class PromiseReview:
         yield from self._fleet.newer_passed_over(self._started)
         if why := self._fleet.passed_over.get(self._started.run_id):
             yield f"no run on record tells of the whole fleet: this one {why}"
+        yield from dict.fromkeys(self._seen.remarks)
 
     def _exemptions(self) -> list[ExemptionLine]:
         """In the order in which the run has them."""
@@ -302,9 +335,12 @@ def _over_age(record: Record, policy: DeletionPolicy | None, now: datetime) -> O
     since = _came_of_age(record, policy)
     if record.created_date is not None and (since is None or since >= now):
         return None
-    at_the_run = since is None or record.judged_at is None or since < record.judged_at
-    kept = kept_by(record) if at_the_run or record.reason == Reason.EXEMPT else NOT_RUN
-    exempt = kept == Reason.EXEMPT and record.exemption is not None and record.exemption.until > now
+    kept, exemption = kept_by(record), record.exemption
+    if since is not None and record.reason not in NEVER_DUE:
+        if exemption is not None and exemption.until <= now:
+            since = max(since, exemption.until)
+        if _due_since_the_run(since, record, now) and (exemption is None or exemption.until <= now):
+            kept = NOT_RUN
     return OverAge(
         runtime_id=record.runtime_id,
         project=record.project,
@@ -314,7 +350,7 @@ def _over_age(record: Record, policy: DeletionPolicy | None, now: datetime) -> O
         age_s=None if record.created_date is None else (now - record.created_date).total_seconds(),
         since=since,
         kept_by=kept,
-        breaks=not exempt and (since is None or now > since + PATIENCE),
+        breaks=kept != Reason.EXEMPT and (since is None or now > since + PATIENCE),
         exemption=None if record.exemption is None else exemption_in_words(record.exemption),
     )
 
@@ -322,6 +358,11 @@ def _over_age(record: Record, policy: DeletionPolicy | None, now: datetime) -> O
 def _came_of_age(record: Record, policy: DeletionPolicy | None) -> datetime | None:
     """None where that is not known."""
     return None if record.created_date is None or policy is None else policy.final_at(record.created_date)
+
+
+def _due_since_the_run(final_at: datetime, record: Record, now: datetime) -> bool:
+    """Whether the rule takes it by now, and did not yet when the run judged it."""
+    return record.judged_at is not None and record.judged_at <= final_at < now
 
 
 def _kinds(over_age: Sequence[OverAge]) -> list[KindOfBreak]:
@@ -369,17 +410,8 @@ def _day(day: date, of_day: Mapping[str, list[Record]], passed_over: Collection[
     )
 
 
-def _horizon(made_before: datetime, left: list[Left]) -> Horizon:
-    left.sort(key=lambda row: (row.final_at is not None, -row.final_at.timestamp() if row.final_at else 0.0))
-    return Horizon(
-        made_before=made_before,
-        left=len(left),
-        final_at=_last(left),
-        final_at_of_the_rest=_last(row for row in left if not row.exempt),
-        exempt=sum(row.exempt for row in left),
-        not_relied_on=sum(row.final_at is None for row in left),
-        rows=left,
-    )
+def _seconds(at: datetime | None) -> float:
+    return 0.0 if at is None else at.timestamp()
 
 
 def _last(rows: Iterable[Left]) -> datetime | None:
@@ -393,7 +425,7 @@ def _left(record: Record, policy: DeletionPolicy | None, now: datetime) -> Left:
     if final_at is None or record.reason in NEVER_DUE:
         why = kept_by(record)
     elif now > final_at + PATIENCE:
-        why = NOT_RUN if record.action == Action.KEEP else kept_by(record)
+        why = NOT_RUN if _due_since_the_run(final_at, record, now) else kept_by(record)
     return Left(
         project=record.project,
         name=record.name,
