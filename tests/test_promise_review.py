@@ -201,6 +201,14 @@ def test_a_live_run_over_the_fleet_is_asked_before_a_newer_rehearsal() -> None:
     assert [row.kept_by for row in promise(rehearsal, NOW).over_age] == ["would_delete"]
 
 
+def test_one_environment_with_live_runs_and_another_with_rehearsals_are_two() -> None:
+    elsewhere = {"environment": "test"}
+    frames = [opening("b", NOW + HOUR, **elsewhere), closing("b", **elsewhere)]
+    frames += [opening("a", **LIVE), closing("a", **LIVE)]
+    with pytest.raises(UnknownError, match="several environments"):
+        promise([*frames, at_age(1, DAY)], NOW)
+
+
 A_ROLE_LOST: dict[str, Any] = {"refused_by": ["shrunken_inventory"], "lists": ListsDetail(read=1)}
 AN_OUTAGE: dict[str, Any] = {"lists": ListsDetail(unread=1)}
 SOME_PROJECTS = ScopeDetail(projects=["terra-7"], project_count=1)

@@ -15,7 +15,16 @@ from core.records.events import ALL_RUNTIMES, exemption_in_words
 from core.records.outcome import ENDED, Outcome
 from core.records.reader import Record
 from core.review.questions import RunLine, RunSummary
-from core.review.which import Fleet, IsMeant, finished_runs, fleet_of, framed, latest, newer_unfinished
+from core.review.which import (
+    Fleet,
+    IsMeant,
+    finished_runs,
+    fleet_of,
+    framed,
+    latest,
+    newer_unfinished,
+    only_environment,
+)
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.promise import NOT_COUNTED, kept_by
@@ -324,6 +333,9 @@ def newest_sweep(frames: Sequence[Record]) -> Record:
 
 
 def _live_if_any(frames: Sequence[Record], is_meant: IsMeant) -> IsMeant:
+    """Raises UnknownError where the dry runs are of another environment: which is meant is not said by who is live."""
+    only_environment(frame.environment for frame in frames if frame.event == "run_started" and is_meant(frame))
+
     def is_live(started: Record) -> bool:
         return is_meant(started) and not started.dry_run
 
