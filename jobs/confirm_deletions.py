@@ -24,7 +24,7 @@ from core.clock import utc_now
 from core.records.events import RunFinished
 from core.records.reader import AuditRecords
 from core.records.selection import Match
-from core.review.sources import cannot_be_read, not_read, open_places
+from core.review.sources import cannot_be_read, not_read, open_places, passed_over
 from core.review.unconfirmed import ABOUT_DELETIONS, Unconfirmed, settled_since, unconfirmed
 from core.rules.confirmation import ConfirmationPolicy
 from core.run.account import Account, opening_record
@@ -61,6 +61,8 @@ class _Read:
 
     deletions: list[Unconfirmed] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+    """What is no log, in a sentence if anything."""
 
 
 def main(
@@ -74,6 +76,7 @@ def main(
         account = Account(running)
         for damage in told.damage:
             account.log_unread(damage)
+        account.warnings += told.passed_over
         earlier, unread = await runs_on_record(running)
         if unread:
             account.warnings.append(f"the run before this one is not known: {unread}")
@@ -101,11 +104,14 @@ def _read(settings: Settings, places: list[str], since: str, now: datetime) -> _
         damage = not_read(records)
         if not damage:
             damage = [f"there is no audit record in {place}" for place in places if _is_empty(place, begin, settings)]
+        if not (damage or records.records) and records.elsewhere:
+            others = " and ".join(sorted(records.elsewhere))
+            damage = [f"there is no audit record of environment {settings.environment}, only of {others}"]
         if damage and not open_cases:
-            raise UsageError(*(f"--from: {what}" for what in damage))
+            raise UsageError(*(f"--from: {what}" for what in (*damage, *passed_over(records))))
     except OSError as error:
         raise UsageError(f"--from: {cannot_be_read(error)}") from None
-    return _Read(open_cases, damage)
+    return _Read(open_cases, damage, passed_over(records))
 
 
 def _is_read_again(case: Unconfirmed, now: datetime) -> bool:

@@ -463,10 +463,25 @@ def test_what_survived_and_is_deleted_again_is_asked_about_again(run: Run) -> No
     assert ended.events("deletion_confirmed")[0]["accepted_run_id"] == again.records[0]["run_id"]
 
 
+def test_what_the_log_holds_beside_logs_is_named(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)], deletion_takes=None)) as server:
+        run(*live(server))
+        Path("audit/logs.tar").write_bytes(b"hello")
+        told = "passed over, since they are no logs: audit/logs.tar"
+        for outcomes in ({"pending": 1}, {"pending": 1}):
+            ended = run(*confirming(server))
+            assert (ended.code, ended.finished["outcomes"], ended.finished["warnings"]) == (0, outcomes, [told])
+
+
 def test_another_environments_deletions_are_not_asked_about(run: Run) -> None:
     """Ids are small numbers of one database: the same one means another runtime elsewhere."""
     with serving(Leonardo([a_machine(1)], deletion_takes=None)) as server:
         run(*live(server, "--environment", "prod"))
+        server.log.reset()
+        elsewhere = run(*confirming(server, "--environment", "test"))
+        assert (elsewhere.code, elsewhere.out, calls(server)) == (2, "", [])
+        assert "there is no audit record of environment test, only of prod" in elsewhere.err
+        run(*delete(server, "--environment", "test", "--audit-file", "audit/test.jsonl"))
         server.log.reset()
         elsewhere = run(*confirming(server, "--environment", "test"))
         assert (elsewhere.code, calls(server)) == (0, [])
