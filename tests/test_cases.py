@@ -128,7 +128,7 @@ def test_an_exemption_that_no_case_meets_is_named(run: Run) -> None:
         ("keep: exempt, runtime: p, age: 1d", "runtime: 'p' is not PROJECT/NAME"),
         ("keep: exempt, runtime: p/n, age: 0d", "age: '0d' is not longer than nothing"),
         ("keep: exempt, runtime: p/n", "age: field required"),
-        ("keep: exempt, runtime: p/n, age: 1d, staus: Error", "staus: extra inputs are not permitted, not 'Error'"),
+        ("keep: exempt, runtime: p/n, age: 1d, staus: Error", "staus: it is not known here: is it spelt right?"),
     ],
 )
 def test_a_line_that_is_no_case_is_a_usage_error_that_names_it(run: Run, line: str, fault: str) -> None:
@@ -155,11 +155,9 @@ def test_a_file_that_holds_no_cases_is_a_usage_error(run: Run, text: str, fault:
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(run: Run) -> None:
-    ended = run("delete-old-runtimes", "--cases", "nowhere.yaml")
-    assert (ended.code, ended.err) == (
-        2,
-        "leo-lifecycle: cases: 'nowhere.yaml' cannot be read: No such file or directory\n",
-    )
+    for path, why in (("nowhere.yaml", "No such file or directory"), (".", "Is a directory"), ("/", "Is a directory")):
+        ended = run("delete-old-runtimes", "--cases", path)
+        assert (ended.code, ended.err) == (2, f"leo-lifecycle: cases: {path!r} cannot be read: {why}\n")
 
 
 def test_cases_of_an_environment_are_judged_by_its_files_and_flags_stand_above_them(run: Run) -> None:
@@ -167,3 +165,12 @@ def test_cases_of_an_environment_are_judged_by_its_files_and_flags_stand_above_t
     assert run("delete-old-runtimes", "--cases", path).code == 0
     changed = run("delete-old-runtimes", "--cases", path, "--max-age", "10d")
     assert (changed.code, "  + delete: max_age  # 14 d old, limit 10 d" in changed.out) == (1, True)
+
+
+def test_what_is_wrong_with_the_exemptions_beside_cases_is_said_of_their_own_file(run: Run) -> None:
+    for name in ("prod.yaml", "prod.cases.yaml"):
+        Path(name).write_bytes((ENVIRONMENTS / name).read_bytes())
+    Path("prod.exemptions.yaml").write_text("- {match: {projct: a}, until: 2026-12-10, reason: x}\n")
+    ended = run("delete-old-runtimes", "--cases", "prod.cases.yaml")
+    fault = "prod.exemptions.yaml: entry 0.match.projct: it is not known here: is it spelt right?"
+    assert (ended.code, ended.err) == (2, f"leo-lifecycle: {fault}\n")

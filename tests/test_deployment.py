@@ -198,7 +198,11 @@ def test_an_environment_is_read_with_its_name_and_the_place_of_its_records(tmp_p
     [
         ("project: all-of-us-rw-prod", "project: P", "project: string should match pattern"),
         ("project: all-of-us-rw-prod", "project: another-one", "-: not an account of another-one: runner@all-of-us"),
-        ("region: us-central1", "zone: us-central1-a", "region: field required; zone: extra inputs are not permitted"),
+        (
+            "region: us-central1",
+            "zone: us-central1-a",
+            "region: field required; zone: it is not known here: is it spelt right?",
+        ),
         (":1.2.3", "", "image: string should match pattern"),
         (": scheduler@", ": runner@", "-: runner and scheduler must be two accounts"),
         ("deadline: 45m", "deadline: PT45M", "settings: deadline must be there in whole minutes (45m)"),

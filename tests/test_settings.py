@@ -126,7 +126,8 @@ def exemptions_of(*entries: object) -> tuple[Exemption, ...]:
     return load(exemptions=json.dumps(entries)).exemptions
 
 
-NOTHING = "no blanks, quotes, braces or commas; one pattern an entry"
+NOTHING = "no blanks, quotes, braces, commas or slashes; one pattern an entry"
+NO_ADDRESS = "it is no e-mail address, and no pattern of one"
 WORKSHOP = Exemption(until=DECEMBER, reason="workshop", project="terra-*")
 
 
@@ -701,16 +702,21 @@ def test_a_yaml_date_and_an_instant_with_a_zone_end_an_exemption(
         (entry(match={"label": "tool"}), "entry 0.match.label: 'tool' is not key=glob"),
         (entry(match={"label": ["a=b", "=x"]}), "entry 0.match.label: '=x' is not key=glob"),
         (entry(match={"project": ""}), "entry 0.match.project: string should have at least 1 character, not ''"),
-        (entry(match={"projct": "a"}), "entry 0.match.projct: extra inputs are not permitted, not 'a'"),
-        (entry(note="x"), "entry 0.note: extra inputs are not permitted, not 'x'"),
+        (entry(match={"projct": "a"}), "entry 0.match.projct: it is not known here: is it spelt right?"),
+        (entry(note="x"), "entry 0.note: it is not known here: is it spelt right?"),
         *(
             (entry(match={"name": word}), f"entry 0.match.name: {word!r} can match nothing: {NOTHING}")
-            for word in ("terra-{1,2}", "a,b", "a b", "a\t", "'a'", '"a"', "{*}", "`a`", "a\u00a0")
+            for word in ("terra-{1,2}", "a,b", "a b", "a\t", "'a'", '"a"', "{*}", "`a`", "a\u00a0", "terra-1/a")
         ),
+        (entry(match={"creator": "ada"}), f"entry 0.match.creator: 'ada' can match nothing: {NO_ADDRESS}"),
+        (entry(match={"label": "*=*"}), "entry 0.match.label: '*=*' can match nothing: a label's key is no glob"),
         *(
             (entry(match=match), "entry 0.match: bare * alone would spare everything: say what is meant")
             for match in (
                 {"project": "*"},
+                {"project": "?*"},
+                {"creator": "*@*"},
+                {"creator": "?*@*", "name": "*"},
                 {"project": "*", "name": "**", "creator": "*"},
                 {"creator": "*", "label": []},
             )

@@ -15,7 +15,7 @@ from core.runtime import GCP, Runtime, RuntimeStatus
 from core.settings.deployment import read_environment
 from core.settings.durations import parse_duration, parse_instant
 from core.settings.faults import UsageError, did_you_mean, reason_of
-from core.settings.reading import SILENT, Source, from_file
+from core.settings.reading import SILENT, Said, Source, from_file
 from core.settings.yaml_text import lines_of_entries, load_yaml, read_text
 
 ENDING = ".cases.yaml"
@@ -170,13 +170,15 @@ def _decide(policy: DeletionPolicy, runtime: Runtime, at: datetime) -> Decision:
 
 def environment_beside(cases: Path) -> Source:
     """What `ENV.yaml` and `ENV.exemptions.yaml` beside `ENV.cases.yaml` say. Raises UsageError."""
+    if not cases.name.endswith(ENDING):
+        return SILENT
     file = cases.with_name(cases.name.removesuffix(ENDING) + ".yaml")
-    if not cases.name.endswith(ENDING) or not file.exists():
+    if not file.exists():
         return SILENT
     try:
         environment = read_environment(file)
     except ValueError as error:
         raise UsageError(f"cases: {error}") from None
     exemptions = file.with_suffix(".exemptions.yaml")
-    beside = {"exemptions": str(exemptions)} if exemptions.exists() else {}
-    return from_file(file, {**environment.settings, **beside, "environment": environment.name})
+    beside = {"exemptions": Said(str(exemptions), str(exemptions))} if exemptions.exists() else {}
+    return {**from_file(file, {**environment.settings, "environment": environment.name}), **beside}

@@ -24,17 +24,30 @@ from core.settings.yaml_text import load_yaml, read_text
 
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 Glob = Annotated[str, Field(min_length=1, max_length=128)]
-NEVER = re.compile(r"[\s'\"`{},]")
+NEVER = re.compile(r"[\s'\"`{},/]")
 """What neither a project, nor a runtime's name, nor an e-mail address holds: such a pattern was meant otherwise."""
+ANYTHING = frozenset("*?[@")
+"""One of these stands in each address, and in each pattern of addresses."""
+EVERYBODY = "*?@"
+"""Of these alone is a pattern that spares everything."""
 
 
 def _matches_something(glob: str) -> str:
     if NEVER.search(glob):
-        raise ValueError(f"{glob!r} can match nothing: no blanks, quotes, braces or commas; one pattern an entry")
+        raise ValueError(
+            f"{glob!r} can match nothing: no blanks, quotes, braces, commas or slashes; one pattern an entry"
+        )
+    return glob
+
+
+def _is_of_an_address(glob: str) -> str:
+    if not ANYTHING.intersection(glob):
+        raise ValueError(f"{glob!r} can match nothing: it is no e-mail address, and no pattern of one")
     return glob
 
 
 Word = Annotated[Glob, AfterValidator(_matches_something)]
+Address = Annotated[Word, AfterValidator(_is_of_an_address)]
 
 
 class _Match(BaseModel):
@@ -42,7 +55,7 @@ class _Match(BaseModel):
 
     project: Word | None = None
     name: Word | None = None
-    creator: Word | None = None
+    creator: Address | None = None
     label: tuple[Glob, ...] = ()
 
     @field_validator("label", mode="before")
@@ -54,15 +67,20 @@ class _Match(BaseModel):
     @classmethod
     def _key_and_glob(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         for label in labels:
-            if not label.partition("=")[0] or "=" not in label:
+            key, equals, _ = label.partition("=")
+            if not (key and equals):
                 raise ValueError(f"{label!r} is not key=glob")
+            if "*" in key:
+                raise ValueError(f"{label!r} can match nothing: a label's key is no glob")
         return labels
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not (self.project or self.name or self.creator or self.label):
             raise ValueError("it needs project, name, creator or label: an empty match would spare everything")
-        if not self.label and not any((word or "").strip("*") for word in (self.project, self.name, self.creator)):
+        if not self.label and not any(
+            (word or "").strip(EVERYBODY) for word in (self.project, self.name, self.creator)
+        ):
             raise ValueError("bare * alone would spare everything: say what is meant")
         return self
 

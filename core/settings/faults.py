@@ -39,5 +39,7 @@ def reason_of(error: Any) -> str:
     message = str(error["msg"])
     if error["type"] == "value_error":
         return message.removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return "it is not known here: is it spelt right?"
     value = error["input"]
     return f"{message[:1].lower()}{message[1:]}" + (f", not {value!r}" if isinstance(value, str | int | float) else "")
