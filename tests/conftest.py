@@ -128,6 +128,13 @@ def one_of_each(
     return params
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """End what pytest-cov began before it knew of its workers: it measures nothing, and goes on where they pause."""
+    measuring = config.pluginmanager.get_plugin("_cov")
+    if measuring and measuring.cov_controller and (hasattr(config, "workerinput") or config.getoption("dist") != "no"):
+        measuring.cov_controller.cov.stop()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Coverage, which nearly doubles the time of what it measures, is taken where it tells something new."""
     cells = Counter[str]()

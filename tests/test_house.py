@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import version
@@ -119,6 +120,10 @@ def test_classes_and_functions_can_be_read_at_once() -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _length(node) > 40:
                 beyond.add(where)
     assert beyond == {"core/records/events.py runtime_audited"}
+
+
+def test_what_counts_for_no_coverage_is_not_slowed_by_it_either() -> None:
+    assert sys.gettrace() is None
 
 
 def test_the_clock_is_read_in_one_place() -> None:
