@@ -61,6 +61,23 @@ def _runs(log: Path, middle: Callable[[tuple[str, ...]], None]) -> Iterator[Line
     yield from runs.values()
 
 
+def write_plan(folder: Path) -> list[Lines]:
+    """A dry run, a live one that was refused since of its plan a part was lost, and one that was held to the whole."""
+    plan, part, log = (folder / f"{name}.jsonl" for name in ("plan", "part", "live"))
+    with serving(Leonardo([a_machine(1), a_machine(2), a_machine(3, days=1)])) as server:
+        main(delete(server, "--audit-file", str(plan)))
+        lines = plan.read_bytes().splitlines(keepends=True)
+        part.write_bytes(b"".join(line for line in lines if b"all-of-us-1" not in line))
+        how = ("--no-dry-run", "--max-act-share", "1", "--audit-file", str(log))
+        for held_to in (part, plan):
+            main(delete(server, *how, "--plan", str(held_to)))
+    runs: dict[str, Lines] = {}
+    for text in (plan.read_text() + log.read_text()).splitlines():
+        line = json.loads(text)
+        runs.setdefault(line["run_id"], []).append(line)
+    return list(runs.values())
+
+
 def _live(kept: tuple[str, ...]) -> None:
     """Two too old, one idle and old, one young, one exempt, one in Error, one that fails, one used meanwhile."""
     fleet = [

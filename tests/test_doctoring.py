@@ -12,7 +12,20 @@ from core.records.reader import AuditRecords, Record
 from core.verify import verify
 from core.verify.chain import expected_digest_findings
 from core.verify.finding import AGREEMENTS, Kind
-from tests.doctoring import ALL, BASES, Doctoring, Line, Lines, as_bytes, doctored, edited, sealed, write_bases
+from tests.doctoring import (
+    ALL,
+    BASES,
+    Doctoring,
+    Line,
+    Lines,
+    as_bytes,
+    doctored,
+    edited,
+    forged_counts,
+    sealed,
+    write_bases,
+    write_plan,
+)
 from tests.moving import DAMAGES, MOVINGS, Moving, Parts, write_tasks
 
 pytestmark = pytest.mark.unmeasured
@@ -190,6 +203,30 @@ def test_an_act_that_was_not_planned_is_held_against_the_plan() -> None:
         (live,) = (verdict for verdict in verdicts if verdict.run_id == "live")
         consequences = (under for finding in live.findings for under in finding.consequences)
         assert [finding.kind.value for finding in consequences if finding.kind is Kind.PLAN] == kinds
+
+
+def test_a_plan_is_what_its_run_planned(tmp_path: Path) -> None:
+    plan, refused, live = write_plan(tmp_path)
+    assert found(tmp_path, plan, refused, live) == []
+    of_another = edited("run_started", None, plan=lambda of: of | {"digest": "sha256:" + "0" * 64})
+    one_more = forged_counts(edited("runtime_audited", 1, name="another"))
+    for number, edit in ((2, of_another), (0, one_more)):
+        runs = copy.deepcopy([plan, refused, live])
+        edit(runs[number])
+        for lines in runs:
+            sealed(lines, digest=False)
+        assert found(tmp_path, *runs) == [Kind.PLAN.value]
+
+
+def test_the_digest_of_a_task_that_did_not_end_last_is_said_to_be_one(tasks: Parts, tmp_path: Path) -> None:
+    log = tmp_path / "tasks.jsonl"
+    log.write_bytes(b"".join(map(as_bytes, tasks)))
+    records = AuditRecords(AuditFiles([log]))
+    list(records)
+    first, last = (part[-1]["records_digest"] for part in tasks)
+    assert not list(expected_digest_findings(records.frames, last))
+    (told,) = expected_digest_findings(records.frames, first)
+    assert told.message.endswith("; it is that of task 0 of that run, of which another task ended later")
 
 
 def test_what_does_not_follow_from_a_cause_is_one_of_its_own(bases: dict[str, list[Lines]], tmp_path: Path) -> None:

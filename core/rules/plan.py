@@ -1,7 +1,7 @@
 """A dry run that a live run is held to: what it allows, when it must not be used; reading it lives in `records`."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -43,8 +43,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """The same exactly for plans of the same runtimes by the same rule, wherever their records were read from."""
-        lines = [self.run_id, self.policy_digest, *sorted(f"{identity} {path}" for identity, path in self.runtimes)]
-        return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return plan_digest(self.run_id, self.policy_digest, self.runtimes)
 
     def refusals(
         self,
@@ -86,3 +85,9 @@ class Plan:
         made = f"made by {self.made_by or 'unknown'} {in_words(now - self.made_at)} ago"
         runtimes = counted(len(self.runtimes), "runtime")
         return f"plan {self.run_id} for {self.environment}, {made}: {self.rule}; {runtimes}{lost}"
+
+
+def plan_digest(run_id: str, policy_digest: str, runtimes: Iterable[tuple[str, str]]) -> str:
+    """Of what a run planned: the id and `PROJECT/NAME` of each."""
+    lines = [run_id, policy_digest, *sorted(f"{identity} {path}" for identity, path in runtimes)]
+    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from core.records import digest
-from core.records.outcome import ANSWERED, Outcome
+from core.records.outcome import ANSWERED, PLANNED, Outcome
 from core.records.reader import LONG_AGO, FollowsDetail, Record
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE
-from core.verify.decisions import WOULD
+from core.rules.guards import Guard
+from core.rules.plan import plan_digest
 from core.verify.finding import Finding, Kind, found
 
 
@@ -63,13 +64,13 @@ def _fault(
 def expected_digest_findings(frames: Iterable[Record], expected: str) -> Iterator[Finding]:
     """Whether the newest closing record of an environment has this digest."""
     newest: dict[str, Record] = {}
-    known: str | None = None
+    known: Record | None = None
     wanted = digest.ALGORITHM + expected.removeprefix(digest.ALGORITHM)
     for frame in frames:
         if frame.event != "run_finished":
             continue
         if frame.records_digest == wanted:
-            known = frame.run_id
+            known = frame
         before = newest.get(frame.environment)
         if before is None or (frame.time or LONG_AGO) > (before.time or LONG_AGO):
             newest[frame.environment] = frame
@@ -77,7 +78,11 @@ def expected_digest_findings(frames: Iterable[Record], expected: str) -> Iterato
         return
     last = max(newest.values(), key=lambda frame: frame.time or LONG_AGO, default=None)
     told = "there is no finished run" if last is None else f"the newest run, {last.run_id}, has {last.records_digest}"
-    where = f"; it is that of run {known}, which newer ones follow" if known else ", and no run has it"
+    where = ", and no run has it"
+    if known is not None and last is not None and known.run_id == last.run_id:
+        where = f"; it is that of task {known.task_index} of that run, of which another task ended later"
+    elif known is not None:
+        where = f"; it is that of run {known.run_id}, which newer ones follow"
     message = f"{told}, not {wanted}{where}"
     run_id, task_index = ("", None) if last is None else (last.run_id, last.task_index)
     yield Finding(
@@ -95,11 +100,11 @@ class Across:
         self._acted: dict[tuple[str, str], str] = {}
         self._planned: dict[str, set[tuple[str, str]]] = {}
         self._planned_acts: list[tuple[str, Record]] = []
-        self._plans: dict[str, str] = {}
         self._confirmed: list[Record] = []
         self._previous: list[Record] = []
         self._closings: dict[tuple[str, int], Record] = {}
-        self._began: dict[str, datetime | None] = {}
+        self._began: dict[str, Record] = {}
+        """The first record of each run, of one of its tasks."""
 
     def add(self, record: Record) -> None:
         match record.event:
@@ -117,12 +122,10 @@ class Across:
                 pass
 
     def _open(self, record: Record) -> None:
-        self._began[record.run_id] = record.time
+        self._began.setdefault(record.run_id, record)
         moment = (record.job, record.environment, record.task_index, record.time, record.now)
         same = self._openings.setdefault(moment, record) if record.time is not None else record
         self._is_copy(record, same.run_id, "begins at the very instant of")
-        if record.plan is not None:
-            self._plans[record.run_id] = record.plan.get("run_id", "")
         if record.previous is not None:
             self._previous.append(record)
 
@@ -134,15 +137,21 @@ class Across:
         if record.trace_id is not None:
             self._is_copy(record, self._traces.setdefault(record.trace_id, record.run_id), "has the trace id of")
         runtime = (record.runtime_id or "", record.path)
-        if record.outcome in WOULD:
+        if record.outcome in PLANNED:
             self._planned.setdefault(record.run_id, set()).add(runtime)
         if record.attempts:
             self._acted[record.run_id, runtime[0]] = record.outcome
-            if record.run_id in self._plans:
-                self._planned_acts.append((self._plans[record.run_id], record))
+            plan = self._plan_of(record.run_id)
+            if plan is not None:
+                self._planned_acts.append((plan.get("run_id", ""), record))
+
+    def _plan_of(self, run_id: str) -> dict[str, str] | None:
+        opening = self._began.get(run_id)
+        return None if opening is None else opening.plan
 
     def findings(self) -> Iterator[Finding]:
         yield from self._copies.values()
+        yield from self._plan_findings()
         for plan, record in self._planned_acts:
             planned = self._planned.get(plan)
             if planned is not None and (record.runtime_id or "", record.path) not in planned:
@@ -151,6 +160,22 @@ class Across:
             yield from self._confirmation_findings(record)
         for record in self._previous:
             yield from self._previous_findings(record)
+
+    def _plan_findings(self) -> Iterator[Finding]:
+        """Whether each plan that was followed is what its run planned, where all of that run is there.
+
+        What was refused over its plan may have read of it only a part.
+        """
+        for opening in self._began.values():
+            closing = self._closings.get((opening.run_id, opening.task_index))
+            told, planned = opening.plan or {}, self._began.get((opening.plan or {}).get("run_id", ""))
+            if planned is None or closing is None or Guard.PLAN in (closing.refused_by or ()):
+                continue
+            run_id = planned.run_id
+            whole = all((run_id, task) in self._closings for task in range(planned.task_count))
+            right = plan_digest(run_id, planned.policy_digest or "", self._planned.get(run_id, ()))
+            if whole and told.get("digest", right) != right:
+                yield found(Kind.PLAN, opening, f"was held to another plan than run {run_id} made")
 
     def _confirmation_findings(self, record: Record) -> Iterator[Finding]:
         run_id = record.accepted_run_id or ""
@@ -164,7 +189,8 @@ class Across:
 
     def _had_ended(self, run_id: str, record: Record) -> bool:
         """Whether that run surely had, as the record's own began: else it may have acted after it was asked about."""
-        ended, began = self._closings[run_id, 0].time, self._began.get(record.run_id)
+        opening = self._began.get(record.run_id)
+        ended, began = self._closings[run_id, 0].time, None if opening is None else opening.time
         return ended is None or began is None or began - ended > CLOCK_TOLERANCE
 
     def _previous_findings(self, record: Record) -> Iterator[Finding]:

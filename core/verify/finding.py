@@ -119,7 +119,7 @@ AGREEMENTS: dict[Kind, Agreement] = {
     Kind.PLAN: Agreement("plan.digest, acts", "what the planned run would do, where it is in the log"),
     Kind.PREVIOUS: Agreement("previous.living, previous.lists", "living, lists of that run, where it is in the log"),
     Kind.PREDECESSOR: Agreement("follows", "run_id, time, records_digest of a run_finished in the log"),
-    Kind.EXPECTED_DIGEST: Agreement("--expect-digest", "records_digest of the newest run_finished"),
+    Kind.EXPECTED_DIGEST: Agreement("--expect-digest", "records_digest of the newest run_finished of an environment"),
 }
 
 FIRST = (
