@@ -392,6 +392,8 @@ def _other_policy(arguments: argparse.Namespace) -> tuple[dict[str, timedelta | 
         except ValueError as error:
             raise UsageError(f"{flag_of(name)}: {error}") from None
     exemptions = read.pop(EXEMPTIONS, None)
+    if read.keys() >= {"max_age", "max_age_if_idle"} and read["max_age_if_idle"] > read["max_age"]:
+        raise UsageError("--max-age-if-idle is above --max-age: no run can be told so")
     return read, exemptions
 
 

@@ -273,6 +273,28 @@ def test_projects_by_name_are_the_whole_fleet_where_no_run_or_each_of_several_ta
     assert asked_by(opening("a"), many) == "a"
 
 
+def test_what_will_be_deleted_is_not_asked_of_a_rehearsal_of_another_policy_than_is_in_force() -> None:
+    live = [opening("a", **LIVE), closing("a", **LIVE)]
+    ours = at_age(1, DAY, due_at=NOW + 6 * DAY)
+
+    def asked_by(*others: Record, **fields: Any) -> tuple[str, list[str]]:
+        frames = [*live, *others, opening("b", NOW + HOUR, **fields), closing("b")]
+        due = upcoming([*frames, ours, kept("b", due_at=NOW + DAY)], 30 * DAY, NOW)
+        return due.run.run_id, due.remarks
+
+    assert asked_by() == ("b", [])
+    assert asked_by(policy_digest=None) == ("b", [])
+    passed_over = ["newer, but not taken: run b rehearsed another policy than is in force"]
+    assert asked_by(policy_digest="sha256:2") == ("a", passed_over)
+    assert asked_by(opening("c", environment="prod", dry_run=False, policy_digest="sha256:2",
+                            time=NOW + MS), closing("c", **LIVE), policy_digest="sha256:2")[0] == "b"  # fmt: skip
+    ended = [opening("a", NOW + HOUR - 7 * DAY - MS, **LIVE), closing("a", **LIVE)]
+    frames = [*ended, opening("b", NOW + HOUR, policy_digest="sha256:2"), closing("b")]
+    assert upcoming([*frames, kept("b", due_at=NOW)], DAY, NOW).run.run_id == "b"
+    rehearsed = [*live, opening("b", NOW + HOUR, policy_digest="sha256:2"), closing("b"), ours]
+    assert promise(rehearsed, NOW).remarks == []
+
+
 def test_day_by_day_the_closing_records_tell_the_oldest_and_the_latest_act() -> None:
     early, late = NOW - DAY, NOW - HOUR
 

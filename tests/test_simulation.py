@@ -24,7 +24,7 @@ from core.rules.exemptions import Exemption
 from core.runtime import Disk, Runtime, RuntimeStatus
 from core.verify.rejudge import AUTOPAUSE_JOB
 from tests.conftest import Ended
-from tests.test_review_answers import kept, opening
+from tests.test_review_answers import POLICY, kept, opening
 
 NOW = datetime(2026, 9, 1, 3, tzinfo=UTC)
 DAY, HOUR, MINUTE, MS = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(milliseconds=1)
@@ -224,6 +224,16 @@ def test_each_incarnation_is_told_by_who_takes_it_and_when() -> None:
     ]
 
 
+def test_the_incarnations_of_one_name_are_told_in_the_order_of_time() -> None:
+    runs = [NOW + number * 11 * DAY for number in range(3)]
+    history = [opening(f"run-{number}", at, dry_run=False) for number, at in enumerate(runs)]
+    history += [
+        at_age(f"run-{number}", runtime_id, 10.5, at, project="terra-1", name="a")
+        for (number, at), runtime_id in zip(enumerate(runs), (90, 100, 1), strict=True)
+    ]
+    assert [row.simulated_at for row in asked(history)] == runs
+
+
 def test_what_survives_the_policy_in_force_is_cut_off_and_a_rehearsal_goes_on() -> None:
     later = NOW + 30 * DAY
     laxer = {"max_age": 30 * DAY}
@@ -317,6 +327,27 @@ def test_other_exemptions_take_the_place_of_those_on_record_and_labels_are_not_k
         assert [(row.kind, row.runtime_id) for row in asked(history, {}, other)] == expected
 
 
+def test_a_rehearsal_of_another_policy_while_live_runs_went_on_was_in_force_for_nobody() -> None:
+    other: dict[str, Any] = {
+        "policy_digest": "sha256:2",
+        "policy": POLICY | {"max_age_s": 1.0, "max_age_if_idle_s": 1.0},
+    }
+    rehearsed = at_age("b", 1, 9, NOW + HOUR, action="delete", reason="max_age", outcome="would_delete")
+    seen = at_age("a", 1, 9, NOW, date_accessed=NOW)
+
+    def asked_of(*begun: Record) -> tuple[int, int, int]:
+        answer = simulate([*begun, seen, rehearsed], {})
+        assert answer.in_force == answer.policy
+        return answer.runs, answer.both, int(answer.policy["max_age_s"])
+
+    live, fortnight = opening("a", NOW, dry_run=False), int(POLICY["max_age_s"])
+    assert asked_of(live, opening("b", NOW + HOUR, **other)) == (1, 0, fortnight)
+    assert asked_of(opening("b", NOW + HOUR, **other), live) == (1, 0, fortnight)
+    assert asked_of(opening("a", NOW), opening("b", NOW + HOUR, **other)) == (2, 1, 1)  # no live run has begun
+    assert asked_of(live, opening("b", NOW + HOUR, policy=other["policy"])) == (2, 1, 1)
+    assert asked_of(live, opening("b", NOW + 8 * DAY, **other)) == (2, 1, 1)
+
+
 def test_runs_as_of_another_instant_of_a_saved_list_or_of_another_job_are_no_history() -> None:
     others = [
         opening("a", scope=ScopeDetail(as_of=NOW)),
@@ -356,6 +387,7 @@ def test_a_limit_that_is_none_or_goes_with_another_question_is_told(run: Callabl
     for words, said in (
         (("simulate", "--max-age", "10"), "--max-age: '10' is no duration"),
         (("simulate", "--exemptions", "missing.yaml"), "--exemptions: "),
+        (("simulate", "--max-age", "5d", "--max-age-if-idle", "6d"), "--max-age-if-idle is above --max-age"),
         (("runs", "--max-age", "10d"), "--max-age goes with simulate and report, and with nothing else"),
         (("why", "a/b", "--output", "csv"), "--output csv goes with runs, run, diff"),
     ):

@@ -304,7 +304,7 @@ class PromiseReview:
         if ago > STALE:
             yield f"the newest run over the whole fleet is {in_words(ago)} old: what changed since is not in the answer"
         yield from newer_unfinished(self._frames, self._started, self._is_meant, self._now)
-        yield from self._fleet.newer_passed_over(self._started)
+        yield from self._fleet.newer_passed_over(self._started, live_alone=not self._started.dry_run)
         if why := self._fleet.passed_over.get(self._started.run_id):
             yield f"no run on record tells of the whole fleet: this one {why}"
         yield from dict.fromkeys(self._seen.remarks)

@@ -17,7 +17,7 @@ import msgspec
 
 from core.records.outcome import LEAVING, LOOKED_AT, NOT_OURS
 from core.records.reader import LONG_AGO, Record
-from core.review.which import NotThereError, in_time, only_environment
+from core.review.which import NotThereError, in_time, only_environment, rehearsals_of_another_policy
 from core.rules.decision import Action, Decision, Reason
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.exemptions import Exemption
@@ -91,7 +91,7 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
     earlier_s: float
     """Of all that both take, together."""
     rows: list[Taken]
-    """By project, creator and name."""
+    """By project, creator, name and time."""
 
     @property
     def simulated(self) -> int:
@@ -238,11 +238,14 @@ class Simulation:
         self._judged_by: dict[str, _Run] = {}
         self._alike: dict[_Judging, _Judging] = {}
         self._passed_over: set[str] = set()
-        """Runs of other jobs, of a saved list, or as of another instant."""
+        """Runs of other jobs, of a saved list, as of another instant, or that rehearsed another policy."""
+        self._all_begun = False
         self._lives: dict[str, _Life] = {}
 
     def add(self, record: Record) -> None:
         if record.event == "runtime_audited":
+            if not self._all_begun:
+                self._pass_over_rehearsals()
             if record.job == DELETION_JOB and record.run_id not in self._passed_over:
                 self._audited(record)
         elif record.event == "run_started":
@@ -260,6 +263,13 @@ class Simulation:
             judging = _Judging(changed, policy.exemptions, self._exemptions)
             judging = self._alike.setdefault(judging, judging)
         self._judged_by[started.run_id] = _Run(started.now, judging)
+
+    def _pass_over_rehearsals(self) -> None:
+        """Once all runs have begun: what was rehearsed was in force for nobody."""
+        self._all_begun = True
+        for run_id in rehearsals_of_another_policy(self._runs.values()):
+            self._passed_over.add(run_id)
+            del self._runs[run_id]
 
     def _audited(self, record: Record) -> None:
         at, run = record.judged_at, self._judged_by.get(record.run_id, NOT_ON_RECORD)
@@ -288,6 +298,8 @@ class Simulation:
 
     def answer(self) -> Simulated:
         """What the records added up to; they are let go on the way. Raises UnknownError."""
+        if not self._all_begun:
+            self._pass_over_rehearsals()
         runs = sorted(self._runs.values(), key=in_time)
         if not runs:
             raise NotThereError("there is no deletion run in the records")
@@ -298,7 +310,7 @@ class Simulation:
             counts[row.kind] += 1
             if row.kind != "neither":
                 rows.append(row)
-        rows.sort(key=lambda row: (row.project or "", row.creator or "", row.name or "", row.runtime_id))
+        rows.sort(key=_whose_and_when)
         ours = [row for row in rows if row.kind in ("both", "only_simulated")]
         newest = deletion_policy(runs[-1])
         return Simulated(
@@ -338,6 +350,11 @@ class Simulation:
                 earlier_s=(life.in_force_at - ours).total_seconds() if ours and life.in_force_at else None,
                 back_at=None if ours is None else life.back_at(),
             )
+
+
+def _whose_and_when(row: Taken) -> tuple[str, str, str, datetime, str]:
+    at = row.simulated_at or row.in_force_at or NEVER
+    return row.project or "", row.creator or "", row.name or "", at, row.runtime_id
 
 
 def _judge(life: _Life, record: Record, at: datetime, judging: _Judging, *, looked_at: bool) -> None:

@@ -22,7 +22,7 @@ CONFIRMING_JOB = "confirm-deletions"
 MISSPELT = 0.9
 """How like a run's id must be to one that is not known: two executions of one job share all but their last letters."""
 ALIKE_FOR = timedelta(days=7)
-"""So long before and after it a run that asked for all projects shows what one that asked for some has left out."""
+"""So long a run over the whole fleet shows what another, of some projects or by another policy, does not."""
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}
 
 IsMeant = Callable[[Record], bool]
@@ -180,11 +180,12 @@ class Fleet(NamedTuple):
     openings: Sequence[Record]
     """The first record of each finished run over the fleet, in the order of time."""
 
-    def newer_passed_over(self, taken: Record) -> Iterator[str]:
+    def newer_passed_over(self, taken: Record, *, live_alone: bool = False) -> Iterator[str]:
         """A sentence for each reason for which a newer run was not taken."""
         newer: defaultdict[str, list[str]] = defaultdict(list)
         for opening in self.openings:
-            if opening.run_id in self.passed_over and in_time(opening) > in_time(taken):
+            is_newer = opening.run_id in self.passed_over and in_time(opening) > in_time(taken)
+            if is_newer and not (live_alone and opening.dry_run):
                 newer[self.passed_over[opening.run_id]].append(opening.run_id)
         for why, ids in newer.items():
             which = f"run {ids[0]}" if len(ids) == 1 else f"{counted(len(ids), 'run')}, the last of them {ids[-1]},"
@@ -192,7 +193,10 @@ class Fleet(NamedTuple):
 
 
 def fleet_of(frames: Sequence[Record]) -> Fleet:
-    """What was refused over its inventory, read no list or asked for some projects alone says nothing of the fleet."""
+    """Which runs tell of the fleet and of what becomes of it.
+
+    Not what was refused over its inventory, read no list, asked for some projects alone or rehearsed another policy.
+    """
     closings: defaultdict[str, list[Record]] = defaultdict(list)
     for frame in frames:
         if frame.event == "run_finished":
@@ -206,9 +210,28 @@ def fleet_of(frames: Sequence[Record]) -> Fleet:
     for opening in openings:
         if _names_projects(opening) and opening.task_count == 1 and _is_among(of_all[opening.environment], opening):
             passed_over.setdefault(opening.run_id, "asked for some projects alone")
+    for run_id in rehearsals_of_another_policy(openings):
+        passed_over.setdefault(run_id, "rehearsed another policy than is in force")
     if len(passed_over) == len(openings):
         return Fleet(of_the_fleet, passed_over, openings)
     return Fleet(lambda opening: of_the_fleet(opening) and opening.run_id not in passed_over, passed_over, openings)
+
+
+def rehearsals_of_another_policy(openings: Iterable[Record]) -> Iterator[str]:
+    """The dry runs that judged by another policy than the live ones over the fleet that went on when they began."""
+    in_force: dict[str, Record] = {}
+    for opening in sorted(openings, key=in_time):
+        live = in_force.get(opening.environment)
+        if not opening.dry_run:
+            if of_the_fleet(opening):
+                in_force[opening.environment] = opening
+        elif live and in_time(opening)[0] - in_time(live)[0] <= ALIKE_FOR and not _has_policy_of(live, opening):
+            yield opening.run_id
+
+
+def _has_policy_of(live: Record, opening: Record) -> bool:
+    """Also where one does not tell."""
+    return None in (live.policy_digest, opening.policy_digest) or live.policy_digest == opening.policy_digest
 
 
 def _saw_nothing(closings: Sequence[Record]) -> str | None:
