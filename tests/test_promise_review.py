@@ -400,6 +400,9 @@ def test_promise_ends_with_8_where_it_is_broken_and_that_is_asked(run: Callable[
     assert len(sheet) == 3
     made_before = f"{datetime.now(UTC) - 10 * DAY:%Y-%m-%d}"
     table = run(*ask, "--output", "table", "--made-before", made_before).out
+    rows = run(*ask, "--output", "csv", "--made-before", made_before).out.splitlines()
+    assert (rows[0], len(rows)) == (",".join(Left.__struct_fields__), 3)
+    assert table.index("What to do") < table.index("Of those made before") < table.index("The promise is broken")
     assert "Would be deleted now without their exemption" in table
     assert f"Of those made before {made_before} 00:00Z 2 are left: 1 cannot be relied on, 1 is exempt, until" in table
     assert "--delete-errored (--only" in table

@@ -285,10 +285,10 @@ def _(answer: Promised) -> Iterable[Part]:
             ],
         )
     yield from _exemptions(answer.exemptions)
-    if answer.horizon:
-        yield from _horizon(answer.horizon)
     if answer.over_age:
         yield from _over_age(answer)
+    if answer.horizon:
+        yield from _horizon(answer.horizon)
     yield _lines([f"Not seen, for its list could not be read: {project}" for project in answer.unread], WARNING)
     yield _lines(answer.remarks, WARNING)
     yield [Styled(answer.in_words, "bold" if answer.kept else FAULT)]

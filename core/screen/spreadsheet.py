@@ -8,7 +8,7 @@ import msgspec
 
 from core.review.comparison import Diff
 from core.review.disks import Disks
-from core.review.promise import Promised
+from core.review.promise import Left, Promised
 from core.review.questions import RunAnswer, Runs
 from core.review.simulation import Simulated
 from core.review.upcoming import Upcoming
@@ -24,20 +24,31 @@ ROWS: dict[type, tuple[str, ...]] = {
     Simulated: ("rows",),
     Disks: ("disks",),
 }
-"""The list that an answer is about, whose elements are structs: the first that is not empty."""
+"""The list that an answer is about, whose elements are structs: the first that is not empty.
+
+Where it was asked when those made before an instant are gone, the answer is about these.
+"""
 
 
 def in_csv(answer: object) -> bytes:
     """One line a row, below the names of the fields; for answers that are one table."""
-    names = ROWS[type(answer)]
-    name = next((name for name in names if getattr(answer, name)), names[0])
-    (kind,) = get_args(get_type_hints(type(answer))[name])
+    kind, rows = _table(answer)
     written = io.StringIO(newline="")
     sheet = csv.writer(written)
     sheet.writerow(kind.__struct_fields__)
-    for row in getattr(answer, name):
+    for row in rows:
         sheet.writerow([_cell(value) for value in msgspec.to_builtins(row).values()])
     return written.getvalue().encode(errors="replace")
+
+
+def _table(answer: object) -> tuple[Any, list[Any]]:
+    """What its rows are, and they."""
+    if isinstance(answer, Promised) and answer.horizon is not None:
+        return Left, answer.horizon.rows
+    names = ROWS[type(answer)]
+    name = next((name for name in names if getattr(answer, name)), names[0])
+    (kind,) = get_args(get_type_hints(type(answer))[name])
+    return kind, getattr(answer, name)
 
 
 def _cell(value: Any) -> Any:
