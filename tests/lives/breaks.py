@@ -239,7 +239,7 @@ BREAKS = (
     Break(
         "the promise forgets what no rule condemned",
         "core/review/promise.py",
-        "breaks=not exempt and",
+        "breaks=kept != Reason.EXEMPT and",
         'breaks=record.action != "keep" and',
     ),
     Break(

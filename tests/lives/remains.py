@@ -97,7 +97,8 @@ class Remains:
             if over > SECOND:
                 old.add(str(state.id))
                 if over > milliseconds(PATIENCE) and not (
-                    state.status in ("Running", "Stopped") and is_exempt(state, at, settings, begin)
+                    state.status in ("Running", "Stopped")
+                    and is_exempt(state, at - milliseconds(PATIENCE), settings, begin)
                 ):
                     breaking.add(str(state.id))
         rows = {row.runtime_id: row for row in told.over_age if row.runtime_id is not None}
