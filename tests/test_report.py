@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -32,7 +31,7 @@ from core.sandbox.leonardo import Leonardo
 from core.sandbox.machine import TrueStatus
 from core.sandbox.server import serving
 from jobs.__main__ import main
-from tests.conftest import Ended, a_machine, delete, variables_alone
+from tests.conftest import Ended, a_machine, delete, finish, script, start, variables_alone
 from tests.test_check_autopause import check, overdue
 
 pytestmark = pytest.mark.unmeasured
@@ -256,8 +255,8 @@ def test_words_that_a_chart_shows_stay_text_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.measured
-def test_a_whole_log_is_said_to_be_whole_and_another_is_not(log: AuditRecords, tmp_path: Path) -> None:
-    assert "The log is whole: nothing is off in 4 runs." in reported(log, tmp_path).text
+def test_a_whole_log_is_said_to_be_whole_and_another_is_not(log: AuditRecords, page: Page, tmp_path: Path) -> None:
+    assert "The log is whole: nothing is off in 4 runs." in page.text
     (file,) = AuditFiles([tmp_path]).files
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([*lines[:3], *lines[4:], lines[0].replace('"dry_run":true', '"dry_run":false')]))
@@ -391,10 +390,10 @@ def test_the_tiles_count_nothing_again_for_each_run_that_saw_it(page: Page) -> N
 # two runs side by side
 
 
-@pytest.fixture
-def stricter(run: Run, tmp_path: Path) -> tuple[AuditRecords, list[str]]:
-    """Two dry runs over one fleet, of which the second judges by a smaller age, and their ids."""
-    file = tmp_path / "stricter.jsonl"
+@pytest.fixture(scope="module")
+def stricter(tmp_path_factory: pytest.TempPathFactory) -> AuditRecords:
+    """Two dry runs over one fleet, of which the second judges by a smaller age."""
+    file = tmp_path_factory.mktemp("stricter") / "log.jsonl"
     fleet = [
         a_machine(1),
         a_machine(2, days=11, idle_hours=1, creator=SCRIPT),
@@ -402,10 +401,22 @@ def stricter(run: Run, tmp_path: Path) -> tuple[AuditRecords, list[str]]:
         a_machine(4, days=12),
         a_machine(5, days=2),
     ]
-    with serving(Leonardo(fleet)) as server:
-        kept = ("--audit-file", str(file), "--max-acts", "3")
-        ended = [run(*delete(server, *kept, "--max-age", max_age)) for max_age in ("14d", "10d")]
-    return AuditRecords(AuditFiles([file])), [e.records[0]["run_id"] for e in ended]
+    with serving(Leonardo(fleet)) as server, variables_alone():
+        for max_age in ("14d", "10d"):
+            main([*delete(server, "--max-acts", "3", "--max-age", max_age), "--audit-file", str(file)])
+    return AuditRecords(AuditFiles([file]))
+
+
+@pytest.fixture(scope="module")
+def ids(stricter: AuditRecords) -> list[str]:
+    """Of the two dry runs."""
+    return [line.run_id for line in review.runs(stricter, now()).runs]
+
+
+@pytest.fixture(scope="module")
+def opposed(stricter: AuditRecords, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The two side by side."""
+    return reported(stricter, tmp_path_factory.mktemp("opposed"))
 
 
 def told(page: Page) -> str:
@@ -414,11 +425,8 @@ def told(page: Page) -> str:
     return " ".join(re.sub(r"<[^>]*>", "", found[0]).split()) if found else ""
 
 
-def test_two_dry_runs_under_different_policies_stand_side_by_side(
-    stricter: tuple[AuditRecords, list[str]], tmp_path: Path
-) -> None:
-    records, ids = stricter
-    page = reported(records, tmp_path)
+def test_two_dry_runs_under_different_policies_stand_side_by_side(opposed: Page, ids: list[str]) -> None:
+    page = opposed
     assert "A condemns 2, B 4: 2 in B only (1 of them lose their data), 0 in A only." in told(page)
     assert "Both judged by different policies; the fleet is the same." in told(page)
     judged = {row[""]: (row["A"], row["B"]) for row in page.rows("judged-by")}
@@ -451,11 +459,10 @@ def test_two_dry_runs_under_different_policies_stand_side_by_side(
 
 
 def test_the_two_runs_are_those_that_diff_tells_of_either_way_round(
-    stricter: tuple[AuditRecords, list[str]], tmp_path: Path
+    stricter: AuditRecords, ids: list[str], tmp_path: Path
 ) -> None:
-    records, ids = stricter
-    page = reported(records, tmp_path, compared=ids[::-1])
-    answer = comparison.diff(records, ids[1], ids[0], now())
+    page = reported(stricter, tmp_path, compared=ids[::-1])
+    answer = comparison.diff(stricter, ids[1], ids[0], now())
     assert [(r["Runtime, creator"], r["Why not in B"]) for r in page.rows("only-A")] == [
         (f"{d.path}{d.creator}", d.in_words) for d in answer.differences
     ]
@@ -464,13 +471,13 @@ def test_the_two_runs_are_those_that_diff_tells_of_either_way_round(
 
 
 def test_runs_that_do_not_differ_in_what_they_judge_by_stand_side_by_side_only_when_named(
-    log: AuditRecords, tmp_path: Path
+    log: AuditRecords, page: Page, tmp_path: Path
 ) -> None:
-    assert told(reported(log, tmp_path)) == ""
+    assert told(page) == ""
     dry, _, again, _ = [line.run_id for line in review.runs(log, now()).runs]
-    page = reported(log, tmp_path, compared=[dry, again])
-    assert "Both judged by the same policy" in told(page)
-    assert {row["Why not in B"] for row in page.rows("only-A")} == {"its status is Deleting now"}
+    named = reported(log, tmp_path, compared=[dry, again])
+    assert "Both judged by the same policy" in told(named)
+    assert {row["Why not in B"] for row in named.rows("only-A")} == {"its status is Deleting now"}
     with pytest.raises(UnknownError, match=f"did you mean {again}"):
         reported(log, tmp_path, compared=[dry, again + "x"])
 
@@ -509,10 +516,8 @@ def test_of_very_many_differences_those_that_lose_data_are_shown_and_the_rest_is
     assert page.rows("by-creator") == []
 
 
-def test_the_headings_of_the_page_are_in_order_and_every_table_of_two_runs_has_its_headers(
-    stricter: tuple[AuditRecords, list[str]], tmp_path: Path
-) -> None:
-    page = reported(stricter[0], tmp_path)
+def test_the_headings_of_the_page_are_in_order_and_every_table_of_two_runs_has_its_headers(opposed: Page) -> None:
+    page = opposed
     assert len(page.ids) == len(set(page.ids))
     levels = [int(level) for level in re.findall(r"<h(\d)", page.text)]
     assert levels.count(1) == 1
@@ -600,8 +605,8 @@ def test_in_a_browser_names_stay_text_search_works_lost_data_stands_out_and_a_ph
 
 
 def test_the_command_writes_the_report_and_says_where(run: Callable[..., Ended], tmp_path: Path) -> None:
-    with serving(Leonardo([a_machine(1)])) as server:
-        run(*delete(server, "--audit-file", "audit/run.jsonl"))
+    with serving(Leonardo([overdue(1)])) as server:
+        run(*check(server, "--stop-overdue", *LIVE, "--audit-file", "audit/run.jsonl"))
     for where in ((), ("--html", "report.html")):
         ended = run("review-audit-log", "report", "--from", "audit", *where)
         assert (ended.code, ended.out) == (0, "the report is in report.html\n")
@@ -610,8 +615,8 @@ def test_the_command_writes_the_report_and_says_where(run: Callable[..., Ended],
 
 @pytest.mark.measured
 def test_the_command_says_in_one_line_what_it_lacks(run: Callable[..., Ended]) -> None:
-    with serving(Leonardo([a_machine(1)])) as server:
-        run(*delete(server, "--audit-file", "audit/run.jsonl"))
+    with serving(Leonardo([overdue(1)])) as server:
+        run(*check(server, "--stop-overdue", *LIVE, "--audit-file", "audit/run.jsonl"))
     for arguments, fault in (
         (("runs", "--from", "audit", "--html", "x"), "--html FILE goes with report, and with nothing else"),
         (("report", "--from", "none", "--html", "x"), "from: none cannot be read: No such file or directory"),
@@ -629,12 +634,10 @@ def test_without_what_draws_it_is_a_usage_error(library: str, tmp_path: Path) ->
     (tmp_path / "audit.jsonl").touch()
     main = "from jobs.__main__ import main; sys.exit(main(sys.argv[1:]))"
     question = ("review-audit-log", "report", "--html", str(tmp_path / "report.html"), "--from", str(tmp_path))
-    command = [sys.executable, "-c", f"import sys; sys.modules[{library!r}] = None; {main}", *question]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert (
-        ended.stderr == f"leo-lifecycle: report: {library} is not installed; in the checkout: pip install '.[report]'\n"
-    )
+    program = script(f"import sys; sys.modules[{library!r}] = None; {main}")
+    ended = finish(start(*question, program=program))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"leo-lifecycle: report: {library} is not installed; in the checkout: pip install '.[report]'\n"
 
 
 @pytest.mark.measured
