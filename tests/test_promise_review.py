@@ -161,7 +161,7 @@ def test_what_is_made_after_the_run_and_before_the_instant_is_no_part_of_the_ans
     assert unseen is not None
     assert (unseen.seen_until, unseen.unseen_final_at) == (NOW, before + MAX_AGE + MS)
     assert unseen.in_words.endswith(
-        " Those made after 2026-11-20 03:00Z the run has not seen: they go from 2026-12-06 03:00Z at the latest."
+        " Those made after 2026-11-20 03:00Z the run has not seen: they go from 2026-12-06 03:00Z, the exempt apart."
     )
     no_policy = asked(at_age(1, DAY), made_before=before, policy={}).horizon
     assert no_policy is not None
@@ -353,6 +353,10 @@ def test_the_horizon_says_when_the_last_is_gone_and_who_cannot_be_relied_on() ->
     assert (answer.horizon.left, answer.horizon.not_relied_on) == (6, 3)
     assert answer.horizon.final_at == answer.horizon.final_at_of_the_rest == NOW + 9 * DAY
     assert answer.horizon.exempt == 1
+    assert answer.horizon.in_words == (
+        "Of those made before 2026-11-15 03:00Z 6 are left: 3 cannot be relied on, 1 is exempt, until 2026-11-23 03:00Z"
+        " at the latest, the last of the others goes from 2026-11-29 03:00Z."
+    )
     assert answer.horizon.rows == [
         left(4, 6 * DAY, None, "Error"),
         left(5, None, None, "undated"),

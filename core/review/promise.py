@@ -150,14 +150,15 @@ class Horizon(msgspec.Struct, frozen=True, kw_only=True):
         """How many are left, and when they are gone."""
         parts = [f"{self.not_relied_on:,} cannot be relied on"]
         if self.exempt:
-            parts.append(f"{_are(self.exempt)} exempt, until {minute(self.final_at)}Z at the latest")
+            last = _last(row for row in self.rows if row.exempt)
+            parts.append(f"{_are(self.exempt)} exempt, until {minute(last)}Z at the latest")
         if self.final_at_of_the_rest:
             parts.append(f"the last of the others goes from {minute(self.final_at_of_the_rest)}Z")
         left = f"Of those made before {minute(self.made_before)}Z {_are(self.left)} left: {', '.join(parts)}."
         if self.seen_until is None:
             return left
         by = (
-            f"they go from {minute(self.unseen_final_at)}Z at the latest"
+            f"they go from {minute(self.unseen_final_at)}Z, the exempt apart"
             if self.unseen_final_at
             else "it cannot be told when they go"
         )
