@@ -1,6 +1,7 @@
 """What must hold at the end of a life: nothing due remains, and the log alone leads whoever reads it to the truth."""
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from core.records import events
@@ -28,6 +29,8 @@ SINCE = 30 * 86400.0 - 7200.0
 ASKED_AGAIN = REACH.total_seconds() - 86400.0
 """Seconds for which what was confirmed without evidence is asked again once it is listed, less what clocks differ."""
 SECOND = 1000
+TOLD_WITHIN = timedelta(minutes=5)
+"""The period of a notice counts from when it was taken, which `not_before` cannot know."""
 OF_CLOCKS = (Kind.PREDECESSOR, Kind.TIME, Kind.INSTANT, Kind.DURATION)
 """What `verify` rightly says of runs whose clocks differ by more than it tolerates."""
 PLANNED_FOR = frozenset(
@@ -66,7 +69,11 @@ class Remains:
             planned, done = dry[identity], live[identity]
             final = None if planned.created_date is None else planned.created_date + lived.settings.max_age
             turns = [at for at in (planned.due_at, final) if at is not None]
-            if planned.status != done.status or any(planned.judged_at <= at <= done.judged_at for at in turns):
+            allowed = any(
+                planned.judged_at - TOLD_WITHIN <= at <= done.judged_at for at in self._allowed(lived, identity)
+            )
+            turned = allowed or any(planned.judged_at <= at <= done.judged_at for at in turns)
+            if planned.status != done.status or turned:
                 moved = True
                 continue
             path = f"{planned.project}/{planned.name}"
@@ -77,6 +84,14 @@ class Remains:
         asked = [sum(e.is_look for e in p.exchanges) for p in (rehearsed, lived)]
         alike = moved or dry.keys() != live.keys() or asked[0] == asked[1]
         self.expect("same decisions", f"the dry run looks {asked[0]} times, the live one {asked[1]}", holds=alike)
+
+    def _allowed(self, lived: "Process", identity: str | None) -> Iterator[datetime]:
+        """From when, or a little later, a notice lets it be deleted, whatever period its own run went by."""
+        period = lived.settings.notice_period or timedelta(0)
+        for process in self.world.processes:
+            for told in process.said:
+                if isinstance(told, events.NoticeSent) and told.runtime_id == identity:
+                    yield from (told.not_before, told.not_before + period)
 
     def promise_is_told(self, last: "Process") -> None:
         """Who lives on above the maximum age as the last run ended, but what it had accepted."""
