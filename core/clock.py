@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
+from functools import partial
 
 from core.rules.decision import to_millisecond
 
@@ -40,9 +41,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def monotonic() -> float:
-    """Seconds on a clock that nobody sets and that also runs while the machine sleeps, where there is one (Linux)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+monotonic: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+"""Seconds on a clock that nobody sets and that also runs while the machine sleeps, where there is one (Linux)."""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol, Self
@@ -151,7 +151,12 @@ class Calling:
                 while True:
                     call.tries += 1
                     token = await self._turn()
-                    async with self._exchange(call, last, token, whole=whole) as answer:
+                    last.trace_id = self._new_trace_id()
+                    async with (
+                        self._leaving(call, last) as leaving,
+                        self._connections.exchange(self._question(call, last, token, leaving), whole=whole) as answer,
+                    ):
+                        self._note(call, last, answer)
                         if answer.is_success:
                             last.error = None
                             yield answer
@@ -162,41 +167,38 @@ class Calling:
                 last.error = error
                 raise
 
-    @asynccontextmanager
-    async def _exchange(
-        self, call: Call, last: LastExchange, token: str | None, *, whole: bool
-    ) -> AsyncIterator[Answer]:
-        """Send once, and note on `last` what came back."""
-        last.trace_id = self._new_trace_id()
+    def _question(
+        self, call: Call, last: LastExchange, token: str | None, leaving: Callable[[], Awaitable[None]]
+    ) -> Question:
         headers = self._headers | {"X-Cloud-Trace-Context": f"{last.trace_id}/1"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        async with self._leaving(call, last) as leaving:
-            question = Question(call.method, call.path, headers, leaving)
-            async with self._connections.exchange(question, whole=whole) as answer:
-                last.http_status = answer.status
-                self._log.debug(
-                    "exchange",
-                    call=call.kind,
-                    path=call.path,
-                    status=answer.status,
-                    seconds=round(self._clock.monotonic() - answer.sent, 3),
-                    trace_id=last.trace_id,
-                )
-                yield answer
+        return Question(call.method, call.path, headers, leaving)
 
-    @asynccontextmanager
-    async def _leaving(self, call: Call, last: LastExchange) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """What is awaited when the call's first byte is about to leave: the last moment to keep it back.
+    def _note(self, call: Call, last: LastExchange, answer: Answer) -> None:
+        last.http_status = answer.status
+        self._log.debug(
+            "exchange",
+            call=call.kind,
+            path=call.path,
+            status=answer.status,
+            seconds=round(self._clock.monotonic() - answer.sent, 3),
+            trace_id=last.trace_id,
+        )
 
-        An act must leave while its look is fresh, a new connection included. Raises LookAgainError, OutOfTimeError.
-        """
+    def _leaving(self, call: Call, last: LastExchange) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+        """What is awaited when the call's first byte is about to leave: the last moment to keep it back."""
         self.calls[call.kind] += 1
         if call.looked_at is None:
-            yield self._hold
-            return
+            return nullcontext(self._hold)
+        return self._act_leaving(call, last, call.looked_at + LOOK_GOES_STALE)
+
+    @asynccontextmanager
+    async def _act_leaving(
+        self, call: Call, last: LastExchange, fresh_until: float
+    ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """An act leaves while its look is fresh, a new connection included. Raises LookAgainError, OutOfTimeError."""
         last.acts += 1
-        fresh_until = call.looked_at + LOOK_GOES_STALE
         try:
             self._check_act(fresh_until)
             async with asyncio.timeout(fresh_until - self._clock.monotonic()) as time_to_leave:

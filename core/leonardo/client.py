@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
+from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
@@ -122,6 +123,7 @@ def _path(things: str, project: str | None) -> str:
     return f"/api/google/v1/{things}" + ("" if project is None else f"/{_segment(project)}")
 
 
+@lru_cache  # most are asked for at least twice
 def _segment(text: str) -> str:
     """One URL path segment whatever the text holds; dots alone would climb, so they are escaped too."""
     quoted = quote(text, safe="")
