@@ -325,6 +325,7 @@ class End:
             seen = not any(list_.blind for list_ in self.lists(disks=True) if list_.project == e.project)
             there = e.disk_status == MISSING and int(e.persistent_disk_id or 0) in self.world.leonardo.disks and seen
             self.expect("confirm", f"{process}: disk {e.persistent_disk_id} is missing, and is there", holds=not there)
+            self._rests_on_lists(e)
         asked = {e.runtime_id for e in confirmed}
         known = {
             e.runtime_id
@@ -335,6 +336,16 @@ class End:
             if not self._is_listed_since(other, e.runtime_id)
         }
         self.expect("confirm", f"{process} asks about {asked & known} again", holds=not asked & known)
+
+    def _rests_on_lists(self, told: events.DeletionConfirmed) -> None:
+        """What it takes for proof was listed, and where only the disks could tell, they were asked for."""
+        said = f"{self.process}: {told.project}/{told.name} ({told.runtime_id}) is {told.outcome}, {told.evidence}"
+        lists, disks = ([e for e in self.lists(disks=of) if e.project == told.project] for of in (False, True))
+        if told.evidence == Evidence.PROJECT_SEEN:
+            seen = any(s.project == told.project for e in lists for s in e.shown) or any(e.disk_ids for e in disks)
+            self.expect("confirm", f"{said}, and nothing of it was listed", holds=seen)
+        if told.status is None and (told.persistent_disk_id is not None or told.evidence == Evidence.UNLISTED):
+            self.expect("confirm", f"{said}, and no disks were asked for", holds=bool(disks))
 
     def _believes_few(self, confirmed: list[events.DeletionConfirmed]) -> None:
         """Without evidence, but for what was out of sight before."""

@@ -163,7 +163,7 @@ class VirtualWire(httpx.AsyncBaseTransport):
         if fault == "slow connect":
             await process.sleep(process.world.random.choice((2.0, 9.9, 10.1, 30.0)))
         await request.extensions["trace"](FIRST_BYTE, {})
-        notices = msgspec.json.decode(request.content) if target.kind == "notice" else ()
+        notices = msgspec.json.decode(await request.aread()) if target.kind == "notice" else ()
         exchange = process.departs(target, query, notices, fault)
         answer = await exchange.answer
         if isinstance(answer, Exception):
