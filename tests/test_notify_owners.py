@@ -120,13 +120,18 @@ def test_the_intent_is_on_record_before_the_notice_leaves(run: Run, tmp_path: Pa
         assert len(came(server)) == 1, "known by its id, it is told once"
 
 
-def test_without_a_kept_intent_no_notice_leaves(run: Run) -> None:
+def test_without_a_kept_intent_no_notice_leaves_and_where_records_still_go_it_is_said_so(run: Run) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
         run(*sweeping(server))
         server.log.reset()
         with Path("/dev/full").open("w") as full:
             ended = finish(start(*notifying(server), stdout=full))
         assert (ended.code, calls(server)) == (6, [])
+    lines = LOG.read_text().splitlines()
+    told = [record for record in map(json.loads, lines) if "notice_id" in record]
+    assert [record["event"] for record in told] == ["notice_requested", "notice_failed"]
+    assert told[-1]["error"]["message"] == "not told, since a record could not be kept"
+    assert findings(run, lines) == []
 
 
 @pytest.mark.parametrize(

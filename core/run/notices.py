@@ -55,8 +55,8 @@ class Notifying:
         try:
             await self._running.audit.commit()
             await self._receiver.post(msgspec.json.encode([self._event(of, now) for of in told]))
-        except RecordNotKeptError:  # not told, since nothing would show it; the audit log remembers
-            return
+        except RecordNotKeptError:  # the log remembers the loss, for the exit code
+            error = LeonardoError(ErrorKind.UNAVAILABLE, "not told, since a record could not be kept")
         except OutOfTimeError:
             self._account.cut_short()
             error = LeonardoError(ErrorKind.UNAVAILABLE, "no time was left")
