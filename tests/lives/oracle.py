@@ -177,7 +177,7 @@ class Oracle:
             if is_due(s, at, settings, begin) and (process.planned is None or s.id in process.planned)
             if settings.only is None or f"{s.project}/{s.name}" in settings.only
         }
-        looked = {e.path for e in process.exchanges if e.is_look}
+        looked = process.held_up | {e.path for e in process.exchanges if e.is_look}
         ended = [e for p in self.world.processes for e in p.said[-1:] if isinstance(e, events.RunFinished)]
         left = listed.keys() - looked - {*settings.excepted} - {of for e in ended for of in e.failed}
         exempt = {of for of in listed if of.startswith("terra-exempt/")} | ({path} - listed.keys())
