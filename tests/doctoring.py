@@ -279,8 +279,13 @@ def _intent(number: int, kind: Kind | None, *, base: str = "live", why: str = ""
     return Doctoring(f"{base}: intent {number}: {_told(fields)}", edited(event, number, **fields), kind, base, why)
 
 
+def null(name: str) -> dict[str, Any]:
+    return {name: None}
+
+
 EXCEPTED = "terra-3/all-of-us-3"
 FREE_TEXT, BESIDE = "a text for people", "beside what the rule judges by"
+OLDER = "versions that did not have it yet wrote none"
 NOT_COUNTED = "beside what follows from records"
 DECISIONS = [
     _audited(1, Kind.JUDGEMENT, status="Creating"),
@@ -320,6 +325,13 @@ DECISIONS = [
     _audited(1, Kind.DISK, disk="detached"),
     _audited(9, Kind.DISK, disk="kept"),
     _audited(9, Kind.DISK, persistent_disk_id="77"),
+    _audited(4, Kind.ERROR, http_status=200),
+    _audited(4, Kind.ERROR, trace_id="0" * 32),
+    _audited(4, Kind.ERROR, error={"kind": "refused", "message": "m", "exception_class": None}),
+    _audited(4, Kind.FIELDS, severity=None),
+    _audited(1, Kind.FIELDS, severity=None),
+    _audited(1, Kind.FIELDS, time=None),
+    _audited(5, Kind.EXEMPTION, exemption=lambda of: of | {"lapsed": True}),
     _audited(7, Kind.ERROR, error={"kind": "denied", "message": "m", "exception_class": None}),
     _audited(7, Kind.ERROR, error={"kind": "throttled", "message": "m", "exception_class": None}),
     _audited(4, Kind.EVIDENCE, evidence="unlisted"),
@@ -361,6 +373,10 @@ DECISIONS = [
     _audited(1, None, why=BESIDE, failed_before={"times": 3, "since": "2026-11-01T00:00:00Z"}),
 ]
 INTENTS = [
+    _intent(1, Kind.SEVERITY, severity="INFO"),
+    _intent(1, Kind.SEVERITY, base="stops", severity="ERROR"),
+    _intent(1, Kind.FIELDS, severity=None),
+    _intent(1, Kind.FIELDS, time=None),
     _intent(1, Kind.INTENT, age_s=1),
     _intent(1, Kind.INTENT, age_s=None),
     _intent(1, Kind.INTENT, idle_s=None),
@@ -426,6 +442,30 @@ CLOSINGS = [
     _closing(Kind.EXEMPTIONS, exemptions_matched=[]),
     _closing(Kind.EXEMPTIONS, base="dry", exemptions_matched=[1]),
     _closing(Kind.EXEMPTIONS, base="narrow", exemptions_matched=[1, 1]),
+    _closing(Kind.SEVERITY, severity="WARNING"),
+    *(
+        _closing(Kind.FIELDS, base=base, **null(name))
+        for base in ("live", "dry", "stops")
+        for name in (
+            "listed",
+            "audited",
+            "actions",
+            "reasons",
+            "outcomes",
+            "failed",
+            "calls",
+            "lists",
+            "living",
+            "duration_s",
+            "exit_code",
+            "refused_by",
+            "would_be_refused_by",
+            "severity",
+            "time",
+        )
+    ),
+    _closing(None, why=OLDER, exemptions_matched=None),
+    _closing(None, why=OLDER, over_age=None),
     _closing(None, why="what failed to be kept only its own code tells", exit_code=6),
     _closing(None, why=FREE_TEXT, message="m"),
     _closing(None, why=NOT_COUNTED, warnings=["w"]),
@@ -435,6 +475,11 @@ CLOSINGS = [
 ]
 OPENINGS = [
     Doctoring("policy", _policy, Kind.POLICY),
+    *(_opening(Kind.FIELDS, **null(name)) for name in ("version", "now", "policy_digest", "scope", "time")),
+    _opening(Kind.SEVERITY, severity="INFO"),
+    _opening(Kind.EXEMPTIONS, exemptions=lambda of: [one | {"lapsed": True} for one in of]),
+    _opening(Kind.CAPS, base="stops", limits=lambda limits: limits | {"expect_at_least": 4}),
+    _opening(Kind.POLICY, policy=None),
     _opening(Kind.POLICY, exemptions=[]),
     _opening(Kind.POLICY, policy_digest="sha256:0"),
     _opening(Kind.POLICY, policy={}),

@@ -100,6 +100,12 @@ def test_what_was_moved_between_runs_or_tasks_shows_in_each(
     assert sorted(kinds) in (sorted(moving.kinds), sorted([*moving.kinds, besides]))
 
 
+def test_a_run_that_never_was_shows_by_nothing(bases: dict[str, list[Lines]], tmp_path: Path) -> None:
+    """As the README says; no run needs to be one that another follows."""
+    first, middle, last = bases["live"]
+    assert found(tmp_path, first, bases["dry"][0], middle, last) == []
+
+
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_to_a_file_shows_and_what_is_no_damage_does_not(
     bases: dict[str, list[Lines]], name: str, tmp_path: Path
@@ -190,6 +196,43 @@ def test_a_confirmation_is_held_to_the_run_that_announced_the_act() -> None:
         verdicts = verify([opening, *deletion, told], AT + timedelta(seconds=303))
         (confirming,) = (verdict for verdict in verdicts if verdict.run_id == "c")
         assert [finding.kind.value for finding in confirming.findings] == kinds
+    about = {"project": "p", "name": "m", "runtime_id": "1", "accepted_run_id": "d", "status": "Running"}
+    told = a_record("c", 1, "deletion_confirmed", **about, outcome="survived")
+    verdicts = verify([a_record("c", 0, "run_started"), *deletion, told], AT + timedelta(seconds=2))
+    (confirming,) = (verdict for verdict in verdicts if verdict.run_id == "c")
+    assert [finding.message for finding in confirming.findings] == ["seq 1 (p/m) is about p/n, as run d calls it"]
+
+
+@pytest.mark.parametrize("changed", [{}, {"name": "m"}, {"project": "q"}, {"creator": "x@y"}, {"notice_id": "test-2"}])
+def test_a_notice_that_was_sent_is_the_one_that_was_announced(changed: dict[str, Any]) -> None:
+    about = {"job": "notify-owners", "dry_run": False}
+    notice = {"runtime_id": "1", "project": "p", "name": "n", "creator": "a@b", "notice_id": "test-1"}
+    records = [
+        a_record("n", 0, "run_started", **about),
+        a_record("n", 1, "notice_requested", **about, **notice),
+        a_record("n", 2, "notice_sent", **about, **notice | changed),
+    ]
+    (verdict,) = verify(records, AT + timedelta(seconds=3))
+    assert [finding.kind for finding in verdict.findings] == [Kind.NOTICE] * bool(changed)
+
+
+@pytest.mark.parametrize(
+    ("event", "right", "of"),
+    [
+        ("run_skipped", "NOTICE", {}),
+        ("run_refused", "WARNING", {}),
+        ("runtime_missing", "WARNING", {}),
+        ("exemption_unused", "WARNING", {}),
+        ("project_unreadable", "ERROR", {}),
+        ("disk_audited", "INFO", {"reason": "unattached"}),
+        ("disk_audited", "WARNING", {"reason": "stuck"}),
+    ],
+)
+def test_a_severity_is_that_of_its_event(event: str, right: str, of: dict[str, Any]) -> None:
+    for severity in ("INFO", "NOTICE", "WARNING", "ERROR"):
+        records = [a_record("s", 0, "run_started"), a_record("s", 1, event, severity=severity, **of)]
+        (verdict,) = verify(records, AT + timedelta(seconds=2))
+        assert [finding.kind for finding in verdict.findings] == [Kind.SEVERITY] * (severity != right)
 
 
 def test_an_act_that_was_not_planned_is_held_against_the_plan() -> None:

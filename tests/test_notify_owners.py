@@ -350,7 +350,7 @@ def test_verify_holds_each_act_to_a_notice_and_why_tells_of_it(run: Run) -> None
     silent = off(lambda line: "" if '"job":"notify-owners"' in line else line)
     assert "is deleted, and its owner was not told of it" in silent
     otherwise = off(lambda line: line.replace(promise, "2027-01-01T00:00:00Z") if line == sent else line)
-    assert "was told of other times than were announced" in otherwise
+    assert "is another notice than the one that was announced" in otherwise
     postponed = off(lambda line: line.replace(promise, "2027-01-01T00:00:00Z"))
     early = "is deleted before its owner was told of it for so long, or before 2027-01-01 00:00:00Z"
     assert early in postponed

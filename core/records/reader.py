@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from itertools import chain
 from typing import Protocol
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, inspect, structs
 
 from core.records.digest import UNTOLD, Digests, without_digest
-from core.records.events import SCHEMA, ErrorDetail, ExemptionDetail, Instant
+from core.records.events import EVENTS, SCHEMA, Common, ErrorDetail, ExemptionDetail, Instant
 from core.records.lines import AS_WRITTEN
 from core.records.restoring import LABELS, UnknownFieldError, restored
 from core.records.selection import EVERYTHING, RUNS, Only, Wanted, alone, events_of, is_creator, of_environment
@@ -22,6 +23,8 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """Stands for an instant that is not on record."""
 FRAMES = frozenset({"run_started", "run_finished"})
 """The events that a run begins and ends with."""
+MOST = "runtime_audited"
+NOTHING = (None, UNSET)
 OPENING = b'"run_started"'
 OF_AUDIT = f'"{SCHEMA.rpartition("v")[0]}'.encode()
 """How the schema of a record is named, of whichever version; a path that ends so begins otherwise."""
@@ -196,6 +199,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
 
     lines: Digests | None = msgspec.field(name="(lines)", default=None)
     """Those of its task as they are read; None where it was not read. On no line."""
+    lacks: Sequence[str] = msgspec.field(name="(lacks)", default=())
+    """Fields that are null, and never are in records of its event. On no line."""
 
     @property
     def path(self) -> str:
@@ -292,6 +297,30 @@ class _Task:
         self.ended_in: str | None = None
 
 
+@cache
+def _always_there(event: str) -> tuple[str, ...]:
+    """The fields of an event that are never null and not of a later version, as far as a reader has them."""
+    kind = next((kind for kind in EVENTS if kind.__struct_config__.tag == event), None)
+    types = () if kind is None else (inspect.type_info(kind), inspect.type_info(Common))
+    told = [field for of in types if isinstance(of, inspect.StructType) for field in of.fields]
+    read = {field.name for field in structs.fields(Record) if field.default in (None, UNSET)}
+    return tuple(field.name for field in told if field.required and field.name in read and not _may_be_null(field.type))
+
+
+def _may_be_null(of: inspect.Type) -> bool:
+    return isinstance(of, inspect.NoneType) or (isinstance(of, inspect.UnionType) and any(map(_may_be_null, of.types)))
+
+
+def _nulls(line: bytes, names: tuple[str, ...], record: Record) -> list[str]:
+    """Which of these fields are null; one that is not there at all is of an older version that did not have it."""
+    unset = [name for name in names if getattr(record, name) in NOTHING]
+    if not unset:
+        return []
+    told = msgspec.json.decode(line)
+    told = told.get("jsonPayload") or told
+    return [name for name in unset if name in told]
+
+
 class _Met:
     """Which records were met, each by its task and `seq`, and what they say against each other or themselves."""
 
@@ -336,6 +365,8 @@ class _Met:
         if closing:
             of.ended_in = record.records_digest
         record.lines = of.lines
+        if record.severity is None or record.time is None or record.event != MOST:
+            record.lacks = _nulls(line.text, _always_there(record.event), record)
         self.records += 1
         if not own:
             self._strange[insert_id] = digest

@@ -97,7 +97,8 @@ class Across:
         self._openings: dict[tuple[object, ...], Record] = {}
         self._traces: dict[str, str] = {}
         self._copies: dict[str, Finding] = {}
-        self._acted: dict[tuple[str, str], str] = {}
+        self._acted: dict[tuple[str, str], Record] = {}
+        """What a run announced, or what became of it."""
         self._planned: dict[str, set[tuple[str, str]]] = {}
         self._planned_acts: list[tuple[str, Record]] = []
         self._confirmed: list[Record] = []
@@ -111,7 +112,7 @@ class Across:
             case "runtime_audited" if record.outcome != Outcome.KEPT:
                 self._add_decision(record)
             case "deletion_requested":
-                self._acted.setdefault((record.run_id, record.runtime_id or ""), "")
+                self._acted.setdefault((record.run_id, record.runtime_id or ""), record)
             case "deletion_confirmed":
                 self._confirmed.append(record)
             case "run_started":
@@ -140,7 +141,7 @@ class Across:
         if record.outcome in PLANNED:
             self._planned.setdefault(record.run_id, set()).add(runtime)
         if record.attempts:
-            self._acted[record.run_id, runtime[0]] = record.outcome
+            self._acted[record.run_id, runtime[0]] = record
             plan = self._plan_of(record.run_id)
             if plan is not None:
                 self._planned_acts.append((plan.get("run_id", ""), record))
@@ -181,11 +182,17 @@ class Across:
         run_id = record.accepted_run_id or ""
         if (run_id, 0) not in self._closings:  # not here whole
             return
-        outcome = self._acted.get((run_id, record.runtime_id or ""))
-        if outcome is None:
+        act = self._acted.get((run_id, record.runtime_id or ""))
+        if act is None:
             yield found(Kind.CONFIRMATION, record, f"is about an act of run {run_id}, which announced none")
-        elif record.outcome == Confirmation.NEVER_HAPPENED and outcome in ANSWERED and self._had_ended(run_id, record):
-            yield found(Kind.CONFIRMATION, record, f"never happened, and run {run_id} says {outcome}")
+        elif act.path != record.path:
+            yield found(Kind.CONFIRMATION, record, f"is about {act.path}, as run {run_id} calls it")
+        elif (
+            record.outcome == Confirmation.NEVER_HAPPENED
+            and act.outcome in ANSWERED
+            and self._had_ended(run_id, record)
+        ):
+            yield found(Kind.CONFIRMATION, record, f"never happened, and run {run_id} says {act.outcome}")
 
     def _had_ended(self, run_id: str, record: Record) -> bool:
         """Whether that run surely had, as the record's own began: else it may have acted after it was asked about."""

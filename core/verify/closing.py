@@ -110,6 +110,7 @@ def closing_faults(closing: Record, tally: Tally, started: Record | None, *, ann
     if started is not None:
         yield from _duration_faults(closing, started)
         yield from _cap_faults(closing, tally, started)
+        yield from _expectation_faults(closing, tally, started)
         yield from _budget_faults(closing, tally, started)
 
 
@@ -257,6 +258,21 @@ def _cap_faults(closing: Record, tally: Tally, started: Record) -> Iterator[Faul
     if closing.would_be_refused_by is not None and closing.dry_run and set(closing.would_be_refused_by) != tripped:
         said = closing.would_be_refused_by
         yield Kind.CAPS, f"run_finished says a live run would be refused by {said}, its caps give {sorted(tripped)}"
+
+
+def _expectation_faults(closing: Record, tally: Tally, started: Record) -> Iterator[Fault]:
+    """A sweep that read all its lists, and fewer runtimes than it was to expect, is refused."""
+    lists, listed, scope = closing.lists, closing.listed, started.scope
+    single = scope is not None and scope.only is not None
+    if closing.job not in POLICIES or single or closing.task_count > 1 or tally.skipped or lists is None:
+        return
+    if lists.unread or not lists.read or listed is None or closing.exit_code in (ExitCode.STOPPED, ExitCode.UNRECORDED):
+        return
+    least = started.limits.get("expect_at_least", 0)
+    if listed == 0 and started.limits.get("allow_empty") is False and Guard.EMPTY_INVENTORY not in tally.guards:
+        yield Kind.CAPS, "the run listed nothing, which it was not to accept, and was not refused"
+    elif isinstance(least, float | int) and listed < least and Guard.EXPECT_AT_LEAST not in tally.guards:
+        yield Kind.CAPS, f"the run was to expect {least} runtimes at least, listed {listed}, and was not refused"
 
 
 def _budget_faults(closing: Record, tally: Tally, started: Record) -> Iterator[Fault]:

@@ -128,7 +128,7 @@ class Decisions:
         if now is None or at is None or time is None or rules is None or not now <= at <= time:
             return False
         looked_again = at != now
-        if looked_again and self._at_once:
+        if self._at_once and (looked_again or record.http_status is not None or record.trace_id is not None):
             return False
         duration = record.age_s, record.idle_s
         threshold = record.autopause_threshold_min
@@ -153,6 +153,7 @@ def _faults(record: Record, alike: Alike, started: Record | None, rules: Rules |
     elif started is not None and rules is not None:
         yield from _judgement_faults(record, started, rules)
     yield from (fault for fault in alike.faults if fault[0] is not Kind.OUTCOME)
+    yield from _answer_faults(record)
     if record.error is not None:
         yield from _error_faults(record)
 
@@ -205,6 +206,13 @@ def _scope_faults(record: Record, started: Record) -> Iterator[Fault]:
         all_named and record.reason != Reason.FOREIGN_PROJECT and record.project not in (scope.projects or ())
     ):
         yield Kind.SCOPE, "is outside the scope of its run"
+
+
+def _answer_faults(record: Record) -> Iterator[Fault]:
+    """A deletion run asks nothing of what it keeps."""
+    asked = record.http_status is not None or record.trace_id is not None or record.error is not None
+    if asked and record.outcome == Outcome.KEPT and record.job == DELETION_JOB:
+        yield Kind.ERROR, "was kept, and says what Leonardo answered"
 
 
 def _error_faults(record: Record) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     MISSING_OPENING = "missing_opening"
     MISSING_CLOSING = "missing_closing"
     MISSING_TASK = "missing_task"
+    FIELDS = "fields"
     SEQ = "seq"
     TIME = "time"
     IDENTITY = "identity"
@@ -68,6 +69,7 @@ AGREEMENTS: dict[Kind, Agreement] = {
     Kind.MISSING_OPENING: Agreement("event", "seq: 0 is run_started"),
     Kind.MISSING_CLOSING: Agreement("event", "limits.deadline_s, and what time it is: every run ends in run_finished"),
     Kind.MISSING_TASK: Agreement("task_index", "task_count"),
+    Kind.FIELDS: Agreement("every field", "event: what it always has is not null"),
     Kind.SEQ: Agreement("seq", "event: run_started is first, run_finished last"),
     Kind.TIME: Agreement("time", "seq; what time it is: no record is of the future"),
     Kind.IDENTITY: Agreement("job, environment, dry_run, task_count", "those of the run's other records"),
@@ -86,7 +88,10 @@ AGREEMENTS: dict[Kind, Agreement] = {
     Kind.SHARE: Agreement("task_index", "project, task_count"),
     Kind.DISK: Agreement("disk, disk_status", "persistent_disk_id"),
     Kind.SEVERITY: Agreement("severity", "event, outcome, reason"),
-    Kind.ERROR: Agreement("error.kind", "http_status, error.exception_class, outcome"),
+    Kind.ERROR: Agreement(
+        "error.kind",
+        "http_status, error.exception_class, outcome; none of them, and no trace_id, where nothing was asked",
+    ),
     Kind.EVIDENCE: Agreement("evidence", "outcome, disk_status"),
     Kind.INCARNATION: Agreement("runtime_id", "that of the task's other decisions: one each, and its duplicates"),
     Kind.INTENT: Agreement("action, reason, age_s, idle_s, dry_run of an intent", "event, time, policy"),
@@ -95,12 +100,15 @@ AGREEMENTS: dict[Kind, Agreement] = {
         "runtime_id, project, name, attempts, created_date, judged_at, seq of its outcome",
     ),
     Kind.NOTICE: Agreement(
-        "due_at, final_at, not_before of a notice; runtime_id, time of an intent",
+        "project, name, creator, due_at, final_at, not_before, notice_id of a notice; runtime_id, time of an intent",
         "those that were announced; a notice of that runtime_id, its time and not_before; policy",
     ),
-    Kind.CONFIRMATION: Agreement("outcome of a confirmation", "status, evidence; the run that accepted_run_id names"),
+    Kind.CONFIRMATION: Agreement(
+        "outcome, project, name of a confirmation", "status, evidence; the run that accepted_run_id names"
+    ),
     Kind.CAPS: Agreement(
-        "limits.max_acts, limits.max_act_share, limits.at_most", "attempts, outcomes, would_be_refused_by"
+        "limits.max_acts, limits.max_act_share, limits.at_most, limits.expect_at_least, limits.allow_empty",
+        "attempts, outcomes, listed, lists, would_be_refused_by, guard",
     ),
     Kind.REFUSALS: Agreement("refused_by, clock_skew_s", "guard, candidates, listed of run_refused; attempts"),
     Kind.COUNTS: Agreement("listed, audited, actions, reasons, outcomes, living", "the task's decisions"),

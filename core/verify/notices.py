@@ -7,6 +7,9 @@ from core.records.reader import LONG_AGO, Record
 from core.rules.notices import NoticePolicy
 from core.verify.finding import Finding, Kind, found
 
+ANNOUNCED = ("project", "name", "creator", "due_at", "final_at", "not_before", "notice_id")
+"""What a notice says, before it is sent and when it was."""
+
 
 class Notices:
     """The notices of a log, and the acts that needed one; holds a few instants of each."""
@@ -43,8 +46,8 @@ class Notices:
             self._findings.append(found(Kind.NOTICE, record, "tells somebody in a dry run"))
         elif intent is None:
             self._findings.append(found(Kind.NOTICE, record, "was told, and no record announced that before"))
-        elif any(getattr(intent, name) != getattr(record, name) for name in ("due_at", "final_at", "not_before")):
-            self._findings.append(found(Kind.NOTICE, record, "was told of other times than were announced"))
+        elif any(getattr(intent, name) != getattr(record, name) for name in ANNOUNCED):
+            self._findings.append(found(Kind.NOTICE, record, "is another notice than the one that was announced"))
         elif record.event == "notice_sent":
             self._sent.setdefault((record.environment, record.runtime_id or ""), []).append(record)
 

@@ -222,6 +222,8 @@ class Rules:
                 yield "names no exemption, and one of its run's matches it"
             return
         exemption = exemption_of(record.exemption)
+        if record.judged_at is not None and record.exemption.lapsed != (exemption.until <= record.judged_at):
+            yield f"is exempt by an exemption that lapsed otherwise than it says ({exemption.reason})"
         if exemption not in self.exemptions:
             yield f"is exempt by an exemption that its run did not have ({exemption.reason})"
         elif match_on_record(exemption, runtime) is False:

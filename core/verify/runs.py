@@ -111,6 +111,11 @@ class Run:
             self._found(Kind.INSTANT, started, f"judges as of {started.now}, and was asked for {as_of}")
         elif as_of is None and _apart(started.time, started.now):
             self._found(Kind.INSTANT, started, f"judges as of {started.now}, and says so at {started.time}")
+        judged = started.now
+        if judged is not None and any(of.lapsed != (of.until <= judged) for of in started.exemptions):
+            self._found(
+                Kind.EXEMPTIONS, started, "says of an exemption that it has lapsed, or not, and its end denies it"
+            )
         longest = LONGEST_DEADLINE / timedelta(seconds=1)
         deadline = started.limits.get("deadline_s", 0)
         if not isinstance(deadline, str) and deadline > longest:

@@ -8,14 +8,15 @@ from operator import gt
 from msgspec import UNSET
 
 from core.records.digest import UNTOLD, Digests
-from core.records.outcome import CONFIRMATIONS, NEEDS_A_PERSON
+from core.records.outcome import CONFIRMATIONS, NEEDS_A_PERSON, Severity
 from core.records.reader import Record
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE, Reason
+from core.rules.disks import DiskReason
 from core.rules.evidence import MISSING, Evidence
 from core.rules.words import counted
 from core.runtime import RuntimeStatus
-from core.verify.acts import Acts
+from core.verify.acts import INTENTS, Acts
 from core.verify.closing import Tally, closing_faults
 from core.verify.decisions import Alike, Decisions
 from core.verify.finding import Finding, Kind, found
@@ -33,6 +34,15 @@ STATUSES: dict[str, tuple[str | None, ...]] = {
     Confirmation.ERRORED: (RuntimeStatus.ERROR,),
 }
 """What a runtime can be when it is told so."""
+SEVERITIES = {
+    **dict.fromkeys(
+        ("run_started", "run_finished", "run_skipped", *INTENTS, "notice_requested", "notice_sent"), Severity.NOTICE
+    ),
+    **dict.fromkeys(("run_refused", "runtime_missing", "exemption_unused"), Severity.WARNING),
+    **dict.fromkeys(("project_unreadable", "notice_failed"), Severity.ERROR),
+    "disk_audited": Severity.INFO,
+}
+"""Of what is neither about a runtime nor about what became of one; a stuck disk is a warning."""
 GONE = (None, RuntimeStatus.DELETED, RuntimeStatus.DELETING, RuntimeStatus.ERROR)
 
 
@@ -56,6 +66,10 @@ class Task:
     def add(self, record: Record) -> None:
         self.records += 1
         self._lines.add(record)
+        if record.lacks:
+            self._findings.append(found(Kind.FIELDS, record, f"has no {', '.join(record.lacks)}"))
+        elif record.event in SEVERITIES and record.severity not in (None, _severity_of(record)):
+            self._findings.append(found(Kind.SEVERITY, record, f"is not of severity {record.severity}"))
         match record.event:
             case "runtime_audited":
                 self._add_audited(record)
@@ -197,6 +211,11 @@ class Incarnations:
     def of_no_other(self) -> Iterator[Record]:
         known = self._judged | self._foreign if self._duplicates else self._judged
         return (record for record in self._duplicates if (record.runtime_id or "") not in known)
+
+
+def _severity_of(record: Record) -> Severity:
+    stuck = record.event == "disk_audited" and record.reason == DiskReason.STUCK
+    return Severity.WARNING if stuck else SEVERITIES[record.event]
 
 
 def _confirmation_faults(record: Record) -> Iterator[tuple[Kind, str]]:
