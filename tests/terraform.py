@@ -19,7 +19,6 @@ SCHEMA = json.loads((ROOT / "deploy/terraform/provider.schema.json").read_text()
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "deploy/environments").glob("*.yaml") if "." not in path.stem)
 DEPLOYED = [name for name in ENVIRONMENTS if name != "local"]
 """In local nothing is scheduled."""
-NOTHING = frozenset({("no-op",), ("read",)})
 PROD = "deploy/environments/prod.yaml"
 CHANNEL = "projects/all-of-us-rw-prod/notificationChannels/12"
 needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
@@ -48,8 +47,8 @@ class Tree:
         assert was in text, f"{path} no longer says {was}"
         (self.root / path).write_text(text.replace(was, becomes, 1))
 
-    def plan(self, environment: str) -> "subprocess.CompletedProcess[str]":
-        return self.run("plan", "-no-color", "-input=false", f"-var=environment={environment}", "-out=plan")
+    def plan(self, environment: str, *how: str) -> "subprocess.CompletedProcess[str]":
+        return self.run("plan", "-no-color", "-input=false", f"-var=environment={environment}", "-out=plan", *how)
 
     def apply(self) -> None:
         ran = self.run("apply", "-no-color", "-input=false", "plan")
@@ -62,13 +61,17 @@ class Tree:
         told: dict[str, Any] = json.loads(self.run("show", "-json", "plan").stdout)
         return told
 
-    def changes(self, environment: str) -> set[tuple[str, tuple[str, ...]]]:
-        """Each type of resource that would not stay as it is, with what would be done."""
-        told = {
-            (change["type"], tuple(change["change"]["actions"]))
-            for change in self.planned(environment)["resource_changes"]
+    def changes(self, environment: str) -> set[tuple[str, str]]:
+        """Each type of resource that would not stay as it is, with what would be done, as a plan says by the way."""
+        ran = self.plan(environment, "-json")
+        assert ran.returncode == 0, ran.stdout
+        told = map(json.loads, ran.stdout.splitlines())
+        changes = [line["change"] for line in told if line["type"] == "planned_change"]
+        return {
+            (change["resource"]["resource_type"], change["action"])
+            for change in changes
+            if change["action"] not in ("noop", "read")
         }
-        return {(kind, actions) for kind, actions in told if actions not in NOTHING}
 
 
 def lay_out(root: Path) -> None:
