@@ -217,6 +217,31 @@ def test_a_notice_that_was_sent_is_the_one_that_was_announced(changed: dict[str,
 
 
 @pytest.mark.parametrize(
+    ("told", "kinds"),
+    [
+        ({"reason": "attached"}, []),
+        ({"reason": "attached", "unused_s": 86400.0}, [Kind.DISK]),
+        ({"reason": "unattached", "unused_s": 86400.0}, []),
+        ({"reason": "unattached", "unused_s": 85000.0}, [Kind.DISK]),
+        ({"reason": "unattached", "unused_s": 85000.0, "left_by_run": "d"}, []),
+        ({"reason": "unattached", "unused_s": 88000.0, "left_by_run": "d"}, [Kind.DISK]),
+        ({"reason": "unattached", "unused_s": 86400.0, "date_accessed": None}, [Kind.DISK]),
+        ({"reason": "unattached", "status": "Deleting"}, [Kind.DISK]),
+        ({"reason": "attached", "status": "Creating", "date_accessed": AT - timedelta(hours=1)}, []),
+        ({"reason": "stuck", "status": "Deleting", "unused_s": 86400.0}, []),
+        ({"reason": "stuck", "status": "Ready", "unused_s": 86400.0}, [Kind.DISK]),
+        ({"reason": "stuck", "status": "Creating", "date_accessed": AT - timedelta(hours=1)}, [Kind.DISK]),
+    ],
+    ids=str,
+)
+def test_what_is_said_of_a_disk_agrees_with_its_dates_and_status(told: dict[str, Any], kinds: list[Kind]) -> None:
+    opening = a_record("k", 0, "run_started", job="check-disks", policy={"stuck_after_s": 7200})
+    about = {"job": "check-disks", "disk_id": "1", "status": "Ready", "date_accessed": AT - timedelta(days=1)}
+    (verdict,) = verify([opening, a_record("k", 1, "disk_audited", **about | told)], AT + timedelta(seconds=2))
+    assert [finding.kind for finding in verdict.findings] == kinds
+
+
+@pytest.mark.parametrize(
     ("event", "right", "of"),
     [
         ("run_skipped", "NOTICE", {}),

@@ -86,7 +86,9 @@ AGREEMENTS: dict[Kind, Agreement] = {
     Kind.OUTCOME: Agreement("outcome", "action, reason, dry_run, attempts"),
     Kind.SCOPE: Agreement("project, name", "run_started.scope"),
     Kind.SHARE: Agreement("task_index", "project, task_count"),
-    Kind.DISK: Agreement("disk, disk_status", "persistent_disk_id"),
+    Kind.DISK: Agreement(
+        "disk, disk_status; reason, unused_s of a disk", "persistent_disk_id; status, date_accessed, time, policy"
+    ),
     Kind.SEVERITY: Agreement("severity", "event, outcome, reason"),
     Kind.ERROR: Agreement(
         "error.kind",

@@ -19,6 +19,7 @@ from core.runtime import RuntimeStatus
 from core.verify.acts import INTENTS, Acts
 from core.verify.closing import Tally, closing_faults
 from core.verify.decisions import Alike, Decisions
+from core.verify.disks import disk_faults
 from core.verify.finding import Finding, Kind, found
 from core.verify.rejudge import Rules
 from core.verify.standing import Standing
@@ -77,6 +78,9 @@ class Task:
                 self._findings += starmap(found, self._announced.add_intent(record))
             case "deletion_confirmed":
                 self._add_confirmation(record)
+            case "disk_audited":
+                self.tally.note(record)
+                self._findings += (found(Kind.DISK, record, fault) for fault in disk_faults(record, self.started))
             case "run_started":
                 self._lines.opening_at = record.seq
             case "exemption_unused":
