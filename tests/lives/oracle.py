@@ -174,6 +174,7 @@ class Oracle:
             for e in process.exchanges
             if e.target.kind == "list" and e.delivered is not None
             for s in e.shown
+            if e.project in (None, s.project)
             if is_due(s, at, settings, begin) and (process.planned is None or s.id in process.planned)
             if settings.only is None or f"{s.project}/{s.name}" in settings.only
         }
