@@ -441,6 +441,25 @@ def test_the_deletion_of_a_killed_run_stays_open_though_a_later_run_finds_it_alr
     assert ended.events("deletion_confirmed")[0]["accepted_run_id"] == killed.records[0]["run_id"]
 
 
+def test_the_deletion_of_a_killed_run_stays_open_though_a_later_act_was_announced_and_never_left(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)], deletion_takes=None)) as server:
+        killed = run(*live(server))
+        intent = next(n for n, r in enumerate(killed.records) if r["event"] == "deletion_requested")
+        LIVE_LOG.write_text("".join(LIVE_LOG.read_text().splitlines(keepends=True)[: intent + 1]))
+        server.leonardo.machine("terra-1", "all-of-us-1").status = TrueStatus.RUNNING
+        again = run(*live(server))
+
+        def as_if_it_never_left(record: dict[str, Any]) -> None:
+            if record["run_id"] == again.records[0]["run_id"] and record["event"] == "runtime_audited":
+                record.update(outcome="not_attempted", attempts=0)
+
+        rewritten(LIVE_LOG, as_if_it_never_left)
+        server.leonardo.machine("terra-1", "all-of-us-1").status = TrueStatus.RUNNING
+        ended = run(*confirming(server))
+    assert confirmed(ended) == [("all-of-us-1", "never_happened", "Running")]
+    assert ended.events("deletion_confirmed")[0]["accepted_run_id"] == killed.records[0]["run_id"]
+
+
 def test_what_survived_ends_once_a_later_run_keeps_this_incarnation(run: Run) -> None:
     with serving(Leonardo([a_machine(1, days=10)], deletion_takes=None)) as server:
         run(*live(server))

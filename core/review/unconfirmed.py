@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from core.records.outcome import CONFIRMATIONS, OPEN, OUTCOMES, Outcome
+from core.records.outcome import ANSWERED, CONFIRMATIONS, NOT_OURS, OPEN, OUTCOMES, Outcome
 from core.records.reader import LONG_AGO, Record
 from core.records.selection import Match, Wanted
 from core.rules.confirmation import Confirmation
@@ -16,6 +16,8 @@ KEPT_BY_THE_RULE = frozenset({Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.KERNEL
 NEVER = datetime.max.replace(tzinfo=UTC)
 ENDS = frozenset[str](word for word, meaning in CONFIRMATIONS.items() if not meaning.open)
 """What is confirmed so is not asked about again; a word that is not known is no end."""
+TELLS = (ANSWERED | NOT_OURS) - {Outcome.ALREADY_DELETING}
+"""Ends of a later act that tell what became of an older one: what never left, or found it Deleting, does not."""
 ABOUT_DELETIONS: Wanted = (
     Match(events=("deletion_requested", "deletion_confirmed")),
     Match(events=("runtime_audited",), outcomes=tuple(sorted(set(OUTCOMES) - {Outcome.KEPT}))),
@@ -139,7 +141,7 @@ def _in_doubt(of: _Known) -> Record | None:
         end = of.ends.get(intent.run_id)
         if _is_open(end):
             return intent
-        if end is None or end.outcome != Outcome.ALREADY_DELETING:
+        if end is None or end.outcome in TELLS:
             return None
     return None
 

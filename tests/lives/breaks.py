@@ -172,8 +172,8 @@ BREAKS = (
     Break(
         "a later run closes a killed one's case",
         UNCONFIRMED,
-        "if end is None or end.outcome !=",
-        "if True or end.outcome !=",
+        "if end is None or end.outcome in",
+        "if True or end.outcome in",
     ),
     Break(
         "a confirmed deletion is asked about for ever",
