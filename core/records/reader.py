@@ -365,7 +365,7 @@ class _Met:
         if closing:
             of.ended_in = record.records_digest
         record.lines = of.lines
-        if record.severity is None or record.time is None or record.event != MOST:
+        if record.event != MOST or record.severity is None or record.time is None:
             record.lacks = _nulls(line.text, _always_there(record.event), record)
         self.records += 1
         if not own:

@@ -25,6 +25,7 @@ from core.verify.rejudge import Rules
 from core.verify.standing import Standing
 
 FEW = 10
+AUDITED = "runtime_audited"
 NO_TIME = float("-inf")
 """Stands for the time of a record that has none."""
 STATUSES: dict[str, tuple[str | None, ...]] = {
@@ -67,13 +68,18 @@ class Task:
     def add(self, record: Record) -> None:
         self.records += 1
         self._lines.add(record)
+        if record.event == AUDITED:  # as most are
+            self._add_audited(record)
+        else:
+            self._add_other(record)
         if record.lacks:
             self._findings.append(found(Kind.FIELDS, record, f"has no {', '.join(record.lacks)}"))
-        elif record.event in SEVERITIES and record.severity not in (None, _severity_of(record)):
+
+    def _add_other(self, record: Record) -> None:
+        right = _severity_of(record)
+        if record.severity is not None and right not in (None, record.severity):
             self._findings.append(found(Kind.SEVERITY, record, f"is not of severity {record.severity}"))
         match record.event:
-            case "runtime_audited":
-                self._add_audited(record)
             case "deletion_requested" | "stop_requested":
                 self._findings += starmap(found, self._announced.add_intent(record))
             case "deletion_confirmed":
@@ -217,9 +223,9 @@ class Incarnations:
         return (record for record in self._duplicates if (record.runtime_id or "") not in known)
 
 
-def _severity_of(record: Record) -> Severity:
+def _severity_of(record: Record) -> Severity | None:
     stuck = record.event == "disk_audited" and record.reason == DiskReason.STUCK
-    return Severity.WARNING if stuck else SEVERITIES[record.event]
+    return Severity.WARNING if stuck else SEVERITIES.get(record.event)
 
 
 def _confirmation_faults(record: Record) -> Iterator[tuple[Kind, str]]:
