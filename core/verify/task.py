@@ -68,12 +68,12 @@ class Task:
     def add(self, record: Record) -> None:
         self.records += 1
         self._lines.add(record)
+        if record.lacks:
+            self._findings.append(found(Kind.FIELDS, record, f"has no {', '.join(record.lacks)}"))
         if record.event == AUDITED:  # as most are
             self._add_audited(record)
         else:
             self._add_other(record)
-        if record.lacks:
-            self._findings.append(found(Kind.FIELDS, record, f"has no {', '.join(record.lacks)}"))
 
     def _add_other(self, record: Record) -> None:
         right = _severity_of(record)
