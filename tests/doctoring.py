@@ -328,6 +328,7 @@ DECISIONS = [
     _audited(4, Kind.ERROR, http_status=200),
     _audited(4, Kind.ERROR, trace_id="0" * 32),
     _audited(4, Kind.ERROR, error={"kind": "refused", "message": "m", "exception_class": None}),
+    _audited(2, Kind.ERROR, base="stops", error={"kind": "refused", "message": "m", "exception_class": None}),
     _audited(4, Kind.FIELDS, severity=None),
     _audited(1, Kind.FIELDS, severity=None),
     _audited(1, Kind.FIELDS, time=None),
@@ -376,6 +377,7 @@ INTENTS = [
     _intent(1, Kind.SEVERITY, severity="INFO"),
     _intent(1, Kind.SEVERITY, base="stops", severity="ERROR"),
     _intent(1, Kind.FIELDS, severity=None),
+    _intent(1, Kind.INTENT, base="stops", age_s=None),
     _intent(1, Kind.FIELDS, time=None),
     _intent(1, Kind.INTENT, age_s=1),
     _intent(1, Kind.INTENT, age_s=None),
@@ -443,6 +445,8 @@ CLOSINGS = [
     _closing(Kind.EXEMPTIONS, base="dry", exemptions_matched=[1]),
     _closing(Kind.EXEMPTIONS, base="narrow", exemptions_matched=[1, 1]),
     _closing(Kind.SEVERITY, severity="WARNING"),
+    _closing(Kind.PROMISE, base="stops", over_age={}),
+    _closing(Kind.PROMISE, base="stops", late_s={"max": 1, "median": 1}),
     *(
         _closing(Kind.FIELDS, base=base, **null(name))
         for base in ("live", "dry", "stops")
@@ -477,6 +481,7 @@ OPENINGS = [
     Doctoring("policy", _policy, Kind.POLICY),
     *(_opening(Kind.FIELDS, **null(name)) for name in ("version", "now", "policy_digest", "scope", "time")),
     _opening(Kind.SEVERITY, severity="INFO"),
+    _opening(Kind.SCOPE, scope=lambda scope: scope | {"project_count": 9}),
     _opening(Kind.EXEMPTIONS, exemptions=lambda of: [one | {"lapsed": True} for one in of]),
     _opening(Kind.CAPS, base="stops", limits=lambda limits: limits | {"expect_at_least": 4}),
     _opening(Kind.POLICY, policy=None),
@@ -546,6 +551,8 @@ WHOLE = [
     Doctoring("narrow: an exemption that was none called unused",
               edited("exemption_unused", None, exemption=lambda of: of | {"reason": "another"}),
               Kind.EXEMPTIONS, "narrow"),
+    Doctoring("narrow: an exemption that has lapsed called unused",
+              edited("exemption_unused", None, exemption=lambda of: of | {"lapsed": True}), Kind.EXEMPTIONS, "narrow"),
     Doctoring("narrow: nothing said of an exemption for nothing", dropped("exemption_unused", None, renumber=True),
               Kind.EXEMPTIONS, "narrow"),
     Doctoring("an environment in one record", _elsewhere, Kind.IDENTITY),

@@ -107,6 +107,9 @@ def closing_faults(closing: Record, tally: Tally, started: Record | None, *, ann
     yield from _call_faults(closing, tally, started, announced)
     yield from _list_faults(closing, tally)
     yield from _exit_code_faults(closing, tally)
+    measured = closing.oldest, closing.over_age, closing.late_s
+    if closing.job != DELETION_JOB and measured != (None, None, None):
+        yield Kind.PROMISE, "run_finished measures a promise, which its job does not"
     if started is not None:
         yield from _duration_faults(closing, started)
         yield from _cap_faults(closing, tally, started)

@@ -209,9 +209,9 @@ def _scope_faults(record: Record, started: Record) -> Iterator[Fault]:
 
 
 def _answer_faults(record: Record) -> Iterator[Fault]:
-    """A deletion run asks nothing of what it keeps."""
-    asked = record.http_status is not None or record.trace_id is not None or record.error is not None
-    if asked and record.outcome == Outcome.KEPT and record.job == DELETION_JOB:
+    """A deletion run asks nothing of what it keeps; what no job could ask about was not kept, but failed."""
+    asked = record.http_status is not None or record.trace_id is not None
+    if record.outcome == Outcome.KEPT and (record.error is not None or (asked and record.job == DELETION_JOB)):
         yield Kind.ERROR, "was kept, and says what Leonardo answered"
 
 

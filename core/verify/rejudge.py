@@ -247,7 +247,9 @@ def _faults_of_stop(intent: Record, policy: AutopausePolicy) -> Iterator[str]:
     """An intent has no threshold: it is asked whether any could have given that answer."""
     idle = _timedelta(intent.idle_s)
     overdue = idle is not None and idle >= policy.kernel_busy_limit + policy.autopause_margin
-    if not (overdue and policy.stop_overdue and intent.reason == Reason.AUTOPAUSE_OVERDUE):
+    if intent.age_s is None:
+        yield "lacks its numbers"
+    elif not (overdue and policy.stop_overdue and intent.reason == Reason.AUTOPAUSE_OVERDUE):
         yield f"says {intent.action} ({intent.reason}), which its run's policy does not give"
 
 

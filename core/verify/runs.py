@@ -111,6 +111,8 @@ class Run:
             self._found(Kind.INSTANT, started, f"judges as of {started.now}, and was asked for {as_of}")
         elif as_of is None and _apart(started.time, started.now):
             self._found(Kind.INSTANT, started, f"judges as of {started.now}, and says so at {started.time}")
+        if started.scope is not None and started.scope.projects is None and started.scope.project_count is not None:
+            self._found(Kind.SCOPE, started, "counts projects, and names none")
         judged = started.now
         if judged is not None and any(of.lapsed != (of.until <= judged) for of in started.exemptions):
             self._found(

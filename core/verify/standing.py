@@ -73,6 +73,8 @@ class Standing:
     def _unused_faults(self, closing: Record, started: Record, matched: Sequence[int]) -> Iterator[Fault]:
         unused = [exemption_of(record.exemption) for record in self.unused if record.exemption is not None]
         used = [one for one, count in zip(self._exemptions, matched, strict=True) if count]
+        if any(record.exemption is not None and record.exemption.lapsed for record in self.unused):
+            yield Kind.EXEMPTIONS, "exemption_unused names one that has lapsed"
         for one in unused:
             if one not in self._exemptions or one in used:
                 yield Kind.EXEMPTIONS, f"exemption_unused names one that is in use, or none of the run's: {one.reason}"
