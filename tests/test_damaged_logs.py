@@ -261,6 +261,7 @@ READ_IN_PART: dict[str, tuple[Make, str]] = {
     "hello": NOTHING_KNOWN["hello"],
     **{name: NOTHING_KNOWN[name] for name in ELSEWISE},
     "the word of a schema garbled": (file("b.jsonl", unlike(b"audit/v1", b"audit/v!")), NO_RECORD),
+    "the name of an event garbled": (file("b.jsonl", unlike(b'"event"', b'"evemt"')), NO_RECORD),
     "the name of a schema garbled": (file("b.jsonl", unlike(b'"schema"', b'"schemo"')), NO_RECORD),
     "garbled": (file("b.jsonl", garbled), "b.jsonl:2: the line is not readable as a record"),
     "zeros": (file("b.jsonl", with_a_line(bytes(4096))), "the line is not readable as a record"),

@@ -612,7 +612,7 @@ def _read(line: bytes) -> Record | None:
     else:
         record.time, record.insert_id, record.severity = entry.timestamp, entry.entry_id, entry.severity
         record.labels = entry.entry_labels
-    return record if record.schema == SCHEMA else None
+    return record if record.schema == SCHEMA and record.event else None
 
 
 def _digest(text: bytes, *, closing: bool) -> bytes:
