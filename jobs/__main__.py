@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from core import __version__
 from core.exit_code import ExitCode
-from core.screen.standard_output import open_standard_streams
+from core.screen.standard_output import open_standard_streams, tell
 from core.settings.faults import PREFIX, UsageError, did_you_mean
 from core.settings.pins import FLAG, Pins, drop_variables, take_pins
 
@@ -105,10 +105,10 @@ def main_dry_run() -> int:
 
 def _main(argv: Sequence[str], pins: Pins) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(OVERVIEW, end="")
+        tell(OVERVIEW)
         return 0
     if argv[0] == "--version":
-        print(f"{PROGRAM} {__version__}")
+        tell(f"{PROGRAM} {__version__}\n")
         return 0
     if pins:
         from core.settings.reading import check_pins  # noqa: PLC0415 - most commands pin nothing
@@ -183,7 +183,7 @@ def _run_job(job: ModuleType, parsed: argparse.Namespace) -> int:
     if parsed.show_config:
         from core.settings.shown import show_settings  # noqa: PLC0415 - a run shows nothing
 
-        print(show_settings(settings, job.FLAGS, origins(flags, parsed.config, pins=parsed.pins)), end="")
+        tell(show_settings(settings, job.FLAGS, origins(flags, parsed.config, pins=parsed.pins)))
         return 0
     with deadline_counts_from(began):
         return int(job.main(settings, parsed))

@@ -54,7 +54,7 @@ from core.rules.disks import DiskPolicy
 from core.rules.exemptions import Exemption
 from core.rules.policy import EXEMPTIONS
 from core.screen.diagnostics import reading
-from core.screen.standard_output import say
+from core.screen.standard_output import say, tell
 from core.settings.durations import parse_duration, parse_instant
 from core.settings.exemptions import read_exemptions
 from core.settings.faults import UsageError, did_you_mean, flag_of, not_installed
@@ -160,7 +160,7 @@ def serve(arguments: argparse.Namespace) -> int:
         _show(arguments)
         return ExitCode.DONE
     if arguments.question is None:
-        print(__doc__.strip())
+        tell(f"{__doc__.strip()}\n")
         return ExitCode.DONE
     within = _check_arguments(arguments)
     reported = arguments.question == "report"
@@ -239,7 +239,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
     flags, installed = vars(arguments), _source_of_environment(arguments)
     settings = load_google_settings(flags, deployed=installed, pins=arguments.pins)
-    print(show_settings(settings, FLAGS, origins(flags, deployed=installed, pins=arguments.pins)), end="")
+    tell(show_settings(settings, FLAGS, origins(flags, deployed=installed, pins=arguments.pins)))
 
 
 def _load_report() -> Callable[[argparse.Namespace, AuditRecords, timedelta, datetime], str]:

@@ -25,7 +25,7 @@ from core.run.opening import shows_table, watching
 from core.run.prepare import find_plan
 from core.run.running import Nobody
 from core.screen.columns import together
-from core.screen.standard_output import say
+from core.screen.standard_output import say, tell
 from core.settings.deployment import Environment, ScheduledJob, deployed_job, environment_of
 from core.settings.faults import UsageError, flag_of
 from core.settings.fields import Settings
@@ -90,7 +90,7 @@ def serve(arguments: argparse.Namespace) -> int:
     if arguments.show_config:
         from core.settings.shown import show_settings  # noqa: PLC0415 - a start shows no settings
 
-        print(show_settings(settings, SHOWN, origins(given, deployed=installed, pins=arguments.pins)), end="")
+        tell(show_settings(settings, SHOWN, origins(given, deployed=installed, pins=arguments.pins)))
         return ExitCode.DONE
     _require_passable(arguments.pins, installed)
     deployed = deployed_job(arguments.job, environment.name)

@@ -61,6 +61,19 @@ def test_a_usage_error_without_a_standard_error_is_not_told_on_standard_output()
     assert (ended.returncode, ended.stdout) == (2, "")
 
 
+@pytest.mark.parametrize("words", [("--version",), (), ("delete-old-runtimes", "--help"), ("--show-config",)])
+def test_an_answer_whose_reader_has_gone_is_no_bug_however_python_buffers(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    reader, writer = os.pipe()
+    os.close(reader)
+    job = ("delete-old-runtimes", "--sandbox") if words == ("--show-config",) else ()
+    ended = finish(start(*job, *words, stdout=writer))
+    os.close(writer)
+    assert (ended.code, ended.err) == (0, "")
+
+
 def test_a_table_that_finds_the_disk_full_changes_no_exit_code(tmp_path: Path) -> None:
     audit_file = tmp_path / "audit.jsonl"
     with serving(Leonardo([a_machine(1)])) as server:

@@ -38,6 +38,14 @@ def say(answer: bytes) -> None:
         goes_nowhere()
 
 
+def tell(text: str) -> None:
+    """All of it, or as much as is read, at once or in the end."""
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:  # where Python is told not to buffer
+        goes_nowhere()
+
+
 def goes_nowhere(stream: TextIO | None = None) -> None:
     """What is left to say is lost: the exit code tells of the work, not of its reader."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
