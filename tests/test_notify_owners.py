@@ -198,6 +198,14 @@ def test_owners_are_told_by_a_run_over_the_whole_fleet_of_now_and_of_this_policy
         assert "no deletion run of the last 6 h has read the whole fleet under this policy" in refused["detail"]
 
 
+@pytest.mark.parametrize("blind", [["--project", "terra-2"], ["--expect-at-least", "99"]])
+def test_a_later_run_that_did_not_see_the_whole_fleet_keeps_nobody_from_being_told(run: Run, blind: list[str]) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        run(*sweeping(server))
+        run(*sweeping(server, *blind))
+        assert run(*notifying(server)).finished["outcomes"] == {"notice_requested": 1, "notice_sent": 1}
+
+
 @pytest.mark.parametrize(("hours", "told"), [(5.99, 1), (6.01, 0)])
 def test_a_run_of_more_than_six_hours_ago_tells_nothing_of_now(run: Run, hours: float, told: int) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
