@@ -141,9 +141,19 @@ class Remains:
             elif record.outcome is Confirmation.CONFIRMED:
                 gone = machine.status is TrueStatus.DELETED
                 self.expect("confirm", f"{machine.name} ({identity}) is confirmed: {machine.status}", holds=gone)
+            elif record.outcome is Confirmation.NOT_VISIBLE:
+                seen = self._shows_something(machine.project)
+                self.expect("confirm", f"{machine.name} ({identity}) is not visible, its project is", holds=not seen)
             else:
                 there = machine.status is not TrueStatus.DELETED
                 self.expect("confirm", f"{machine.name} ({identity}) is {record.outcome}", holds=there)
+
+    def _shows_something(self, project: str) -> bool:
+        """That the caller did not make itself, so that it has its role."""
+        leonardo = self.world.leonardo
+        creators = [machine.creator for machine in self.world.living() if machine.project == project]
+        creators += [disk.creator for disk in leonardo.disks.values() if disk.project == project]
+        return any(creator != leonardo.caller for creator in creators)
 
     def _confirmed_before(self, identity: int, *, gone: bool) -> bool:
         """Rightly, or by two lists between which the role came back, which nothing in the log shows, or long ago."""
