@@ -129,6 +129,7 @@ policies = st.builds(
 )
 
 
+@pytest.mark.unmeasured
 @given(runtime=runtimes, threshold=st.none() | durations | st.just(-MINUTE), policy=policies, repeated=st.booleans())
 def test_exactly_one_reason_holds_for_every_runtime(
     runtime: Runtime, threshold: timedelta | None, policy: AutopausePolicy, *, repeated: bool

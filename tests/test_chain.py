@@ -89,6 +89,7 @@ def test_whole_numbers_have_no_fraction_and_free_mappings_are_sorted() -> None:
     assert b'"duration_s":9007199254740992.0,' in told[2]
 
 
+@pytest.mark.unmeasured
 def test_every_run_names_the_one_that_finished_before_it_whatever_the_job(run: Run, tmp_path: Path) -> None:
     log = ("--audit-file", str(tmp_path / "log.jsonl"))
     with serving(Leonardo([a_machine(1), a_machine(2, days=1)])) as server:
@@ -142,6 +143,7 @@ def turned(value: Any) -> Any:
             return value
 
 
+@pytest.mark.unmeasured
 @given(event=ANY_EVENT, data=st.data())
 def test_the_line_of_any_event_is_restored_byte_for_byte(event: Event, data: st.DataObject) -> None:
     line = line_of(event)

@@ -224,6 +224,7 @@ def test_a_person_sees_the_findings_worst_first_and_a_verdict(run: Run, monkeypa
     assert lines[7].startswith(verdict)
 
 
+@pytest.mark.unmeasured
 def test_each_reason_can_be_seen_in_the_sandbox(run: Run) -> None:
     ended = run("check-autopause", "--sandbox", "--output", "json")
     assert set(ended.finished["reasons"]) == {
@@ -247,6 +248,7 @@ def test_each_reason_can_be_seen_in_the_sandbox(run: Run) -> None:
     assert 0 < ended.finished["reasons"]["autopause_overdue"] < 20
 
 
+@pytest.mark.unmeasured
 def test_a_broken_autopause_can_be_seen_in_the_sandbox(run: Run) -> None:
     with serving(made_up(400, autopause_broken=True)) as server:
         assert run(*check(server)).finished["reasons"]["autopause_overdue"] > 40

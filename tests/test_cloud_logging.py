@@ -140,6 +140,7 @@ def test_an_entry_is_what_the_log_agent_would_make_of_the_line(google: Google) -
 # Writing
 
 
+@pytest.mark.unmeasured
 def test_records_go_in_batches_and_in_order(google: Google) -> None:
     async def work(log: AuditLog, sink: CloudLog) -> None:
         for number in range(2 * MOST_ENTRIES + 1):
@@ -196,6 +197,7 @@ MAY_PASS = [
 ]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("code", MAY_PASS)
 @pytest.mark.parametrize("act_first", [False, True])
 def test_what_may_pass_is_sent_again_as_it_was(google: Google, code: Code, *, act_first: bool) -> None:
@@ -411,6 +413,7 @@ def a_google(file: Path, port: int = 0) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().rpartition(" ")[2].strip()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_killing_the_log_in_the_middle_of_a_run_leaves_no_act_without_its_acknowledged_intent(
     tmp_path: Path, *, comes_back: bool

@@ -103,6 +103,7 @@ SHARES = [
 """Noted once: whoever counts differently would sweep a project twice, or never, in the run after."""
 
 
+@pytest.mark.unmeasured
 def test_tasks_share_the_projects_and_the_cap_and_one_may_have_nothing_to_do(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

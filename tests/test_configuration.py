@@ -101,6 +101,7 @@ def unasked(tmp_path: Path) -> Any:
             listener.accept()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("source", ["variable", "file"])
 @pytest.mark.parametrize("name", ABSURD)
 def test_an_absurd_value_is_told_in_clear_lines_and_nothing_is_called(

@@ -258,6 +258,7 @@ def have_another_and_lose_the_disk(server: SandboxServer) -> None:
 RUNTIMES, DISKS = "project_list terra-1", "project_disk_list terra-1"
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("then", "evidence", "disk_status", "words"),
     [
@@ -330,6 +331,7 @@ ADVICE = (
 )
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("status", [None, 500])
 def test_a_deletion_that_ended_in_error_is_errored_with_what_to_do(run: Run, status: int | None) -> None:
     fleet = [a_machine(1, deletion_ends_in="error")]
@@ -357,6 +359,7 @@ def lost_role(server: SandboxServer, *numbers: int) -> None:
     server.leonardo.roles.update({f"terra-{number}": Role.NONE for number in numbers})
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("config", "accepted", "lost", "outcomes"),
     [
@@ -384,6 +387,7 @@ def test_many_that_are_gone_without_evidence_are_not_visible(
     assert {(evidence, disk_status) for _, evidence, _, disk_status in gone} <= {(None, None)}
 
 
+@pytest.mark.unmeasured
 def test_what_is_not_visible_stays_open_for_three_days_and_is_believed_then(run: Run) -> None:
     with serving(Leonardo([a_machine(n) for n in range(1, 4)], deletion_takes=timedelta(0))) as server:
         run(*live(server))
@@ -507,6 +511,7 @@ def test_another_environments_deletions_are_not_asked_about(run: Run) -> None:
         assert confirmed(run(*confirming(server, "--environment", "prod"))) == [("all-of-us-1", "pending", "Deleting")]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("status", [None, 500])
 def test_an_open_case_is_known_from_its_confirmation_where_the_intent_is_too_old_to_be_read(
     run: Run, status: int | None

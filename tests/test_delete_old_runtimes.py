@@ -76,6 +76,7 @@ def test_a_live_run_deletes_what_is_due_and_keeps_the_disk(run: Run) -> None:
         assert server.leonardo.deleted_disks == set()
 
 
+@pytest.mark.unmeasured
 def test_dry_and_live_runs_take_the_same_decisions_by_the_same_calls_but_the_last(run: Run) -> None:
     def fleet() -> Leonardo:
         return Leonardo(make_fleet(300, seed=11, now=datetime.now(UTC), due=40))
@@ -156,6 +157,7 @@ def test_a_thousand_runtimes_cost_one_list_and_two_calls_for_each_that_is_due(ru
     assert ended.finished["calls"] == {"list": 1, "disks": 0, "get": 500, "delete": 500, "stop": 0}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("readers", "writers"), [(1, 4), (3, 2)])
 def test_never_more_is_in_flight_than_configured(run: Run, readers: int, writers: int) -> None:
     fleet = make_fleet(60, seed=3, now=datetime.now(UTC), due=30)
@@ -561,6 +563,7 @@ def test_a_failed_delete_that_was_reset_by_its_user_meanwhile_is_not_tried_again
     assert ended.audited["terra-1/all-of-us-1"]["outcome"] == ACCEPTED  # the old one had to go for the new one to come
 
 
+@pytest.mark.unmeasured
 def test_an_answer_other_than_202_is_not_taken_for_a_promise(run: Run) -> None:
     ended, made = settled(run, [Fault(call="delete", status=200, body="<html>sign in</html>", times=None)])
     assert (ended.code, ended.audited["terra-1/all-of-us-1"]["outcome"]) == (1, "failed")

@@ -285,6 +285,7 @@ dated = st.builds(
 ).filter(lambda runtime: (runtime.date_accessed or NOW) >= (runtime.created_date or NOW) - 5 * MINUTE)
 
 
+@pytest.mark.unmeasured
 @given(runtime=runtimes, policy=policies(), instant=instants, repeated=st.booleans(), second_look=st.booleans())
 def test_every_runtime_gets_one_decision_and_a_sentence(
     runtime: Runtime, policy: DeletionPolicy, instant: datetime, *, repeated: bool, second_look: bool
@@ -328,6 +329,7 @@ def test_due_at_is_the_first_millisecond_at_which_the_rule_condemns(
             assert condemned == (instant >= due_at)
 
 
+@pytest.mark.unmeasured
 @given(runtime=runtimes, policy=policies(), instant=instants)
 def test_nothing_is_condemned_before_the_first_millisecond_at_which_the_most_idle_would_be(
     runtime: Runtime, policy: DeletionPolicy, instant: datetime

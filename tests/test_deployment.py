@@ -136,6 +136,7 @@ def test_alerts_know_how_long_it_is_to_the_next_run() -> None:
         assert max(intervals(job)) == timedelta(hours=job.interval_hours)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_no_run_lasts_until_the_next_and_no_two_jobs_start_within_five_minutes(name: str) -> None:
     environment, jobs = ENVIRONMENTS[name], scheduled_in(name)

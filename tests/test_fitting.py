@@ -44,6 +44,7 @@ def test_a_text_says_that_it_goes_on() -> None:
     assert record["truncated"] == ["message"]
 
 
+@pytest.mark.unmeasured
 @given(
     texts=st.lists(st.text(alphabet="aé😀\n", max_size=40), max_size=30),
     times=st.integers(1, 3000),
@@ -67,6 +68,7 @@ def test_only_a_line_beyond_the_limit_is_touched(beyond: int) -> None:
     assert record["truncated"] == (["message"] if beyond else None)
 
 
+@pytest.mark.unmeasured
 def test_a_run_whose_closing_record_is_too_long_says_so_and_is_still_whole(run: Run, tmp_path: Path) -> None:
     names = [f"{number:03}-" + "é" * 900 for number in range(MOST_NAMES)]
     fleet = [a_machine(number + 1, project="terra-1", name=name) for number, name in enumerate(names)]

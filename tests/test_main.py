@@ -255,6 +255,7 @@ def test_flags_stand_above_variables_above_the_file(run: Run, tmp_path: Path, mo
     assert (policy["max_age_s"], policy["max_age_if_idle_s"], policy["idle_after_s"]) == (30 * 86400, 6 * 86400, 7200)
 
 
+@pytest.mark.unmeasured
 def test_a_run_is_named_by_its_cloud_run_execution_or_so_that_runs_sort_by_time(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +364,7 @@ def test_a_port_that_is_taken_is_a_usage_error(run: Run) -> None:
     assert (ended.code, ended.err) == (2, f"leo-lifecycle: port: {port}: Address already in use\n")
 
 
+@pytest.mark.unmeasured
 def test_a_job_can_bring_its_own_sandbox(run: Run) -> None:
     ended = run("delete-old-runtimes", "--sandbox", "--output", "json")
     assert (ended.code, ended.finished["listed"]) == (0, 400)

@@ -366,6 +366,7 @@ def test_verify_holds_each_act_to_a_notice_and_why_tells_of_it(run: Run) -> None
     assert "was to be told, and what became of that is not on record" in off(lambda line: "" if line == sent else line)
 
 
+@pytest.mark.unmeasured
 def test_notices_are_kept_in_cloud_logging_and_read_from_there(run: Run) -> None:
     with serving(Leonardo([a_machine(1)])) as server, serving_google(Google()) as google:
         there = ("--audit-cloud-log", "projects/p-1/logs/audit", "--google-emulator", google.address)
@@ -404,6 +405,7 @@ def test_a_notice_of_a_dry_run_or_that_failed_allows_nothing(run: Run) -> None:
         assert deleted(run(*sweeping(server, "--no-dry-run"))) == {"all-of-us-1": ("not_noticed", "kept")}
 
 
+@pytest.mark.unmeasured
 def test_a_notice_of_another_incarnation_or_environment_allows_nothing(run: Run) -> None:
     with serving(Leonardo([a_machine(1, project="terra-1", name="all-of-us")])) as server:
         run(*sweeping(server))

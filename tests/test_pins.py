@@ -117,6 +117,7 @@ def test_a_contradiction_is_told_before_any_other_fault(run: Run, monkeypatch: p
     assert ended.err == f"leo-lifecycle: --dry-run: dry-run {PINNED}\n"
 
 
+@pytest.mark.unmeasured
 def test_a_pinned_value_is_what_the_run_goes_by_and_what_is_shown(run: Run) -> None:
     ended = run("--pin", "max-age=20d", "--pin", "sandbox=yes", *SWEEP)
     assert ended.records[0]["policy"]["max_age_s"] == 20 * 86_400
@@ -242,6 +243,7 @@ def test_the_command_as_deployed_sweeps_whom_it_pins(leonardo: SandboxServer) ->
     assert read_records(ended.out.splitlines())[-1]["outcomes"] == {"would_delete": 1}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("name", "value"),
     [

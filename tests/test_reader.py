@@ -226,6 +226,7 @@ def test_a_torn_line_that_the_next_run_left_behind_it_is_no_fault_either(run: Ru
     assert len(records) == 2 + 3
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "damage", [b"\0\0\0\0", b'{"event": "runtime_audited"', b"x", b"\xff\xfe", b'{"x":' + b"[" * 20_000]
 )

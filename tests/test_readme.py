@@ -168,6 +168,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SandboxServer, G
             yield server, google
 
 
+@pytest.mark.unmeasured
 def test_every_command_runs(run: Run, monkeypatch: pytest.MonkeyPatch, deployed: tuple[SandboxServer, Google]) -> None:
     server, google = deployed
     for number, days in enumerate(("30d", "12d")):
@@ -199,6 +200,7 @@ def _rehearsed(google: Google) -> str:
     return next((str(p["run_id"]) for p in payloads(google) if p["event"] == "run_finished"), "")
 
 
+@pytest.mark.unmeasured
 def test_a_google_stands_beside_the_sandbox_when_asked_with_an_environment_to_rehearse_on(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

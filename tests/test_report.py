@@ -254,7 +254,6 @@ def test_words_that_a_chart_shows_stay_text_too(tmp_path: Path) -> None:
     assert "--&gt;&lt;script&gt;$x^{$" in chart(page, "reasons").partition("<svg")[2].partition("</svg")[0]
 
 
-@pytest.mark.measured
 def test_a_whole_log_is_said_to_be_whole_and_another_is_not(log: AuditRecords, page: Page, tmp_path: Path) -> None:
     assert "The log is whole: nothing is off in 4 runs." in page.text
     (file,) = AuditFiles([tmp_path]).files

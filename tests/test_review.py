@@ -99,6 +99,7 @@ def of(lines: list[Line], number: int, event: str = "runtime_audited") -> Line:
 # what is honest passes
 
 
+@pytest.mark.unmeasured
 def test_what_the_program_writes_is_whole_and_honest(run: Run, tmp_path: Path) -> None:
     log = ("--output", "json", "--audit-file", str(tmp_path / "log.jsonl"))
     run("delete-old-runtimes", "--sandbox", *log)
@@ -112,6 +113,7 @@ def test_what_the_program_writes_is_whole_and_honest(run: Run, tmp_path: Path) -
     assert (found[0].acts, found[1].acts > 10, found[4].acts > 0) == (0, True, True)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "faulty",
     [
@@ -231,6 +233,7 @@ EDITS: list[tuple[str, int, dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("event", "number", "edit", "expected"), EDITS, ids=str)
 def test_an_edited_record_is_caught(
     live: list[Line], tmp_path: Path, event: str, number: int, edit: dict[str, Any], expected: str
@@ -240,6 +243,7 @@ def test_an_edited_record_is_caught(
     assert any(expected in fault for fault in found), found
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
@@ -267,6 +271,7 @@ def test_an_edited_closing_record_is_caught(live: list[Line], tmp_path: Path, ed
     assert any(expected in fault for fault in found), found
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
@@ -755,6 +760,7 @@ def test_diff_tells_the_limits_that_differ_the_counts_of_both_and_whom_to_tell_f
     assert other_way == [{"reason_a": "max_age", "reason_b": "max_age_if_idle", "count": 1}]
 
 
+@pytest.mark.unmeasured
 def test_numbers_that_no_clock_could_tell_are_shown_as_they_are(run: Run, live: list[Line], tmp_path: Path) -> None:
     sober = str(written(tmp_path / "b.jsonl", [{**line, "run_id": "b", INSERT_ID: None} for line in live]))
     live[0]["policy"]["max_age_s"] = 1e300
@@ -824,6 +830,7 @@ def test_a_torn_line_is_told_on_stderr_whatever_is_asked(run: Run, live: list[Li
     assert (ended.code, ended.err) == (0, f"{log}:{len(live) + 1}: the line is torn: its writer was cut off\n")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
@@ -916,6 +923,7 @@ def test_a_person_sees_what_is_off(run: Run, live: list[Line], tmp_path: Path, m
     assert "cut off" in run("review-audit-log", "runs", "--from", str(log), "--output", "table").out
 
 
+@pytest.mark.unmeasured
 def test_a_person_sees_what_differs_and_what_fails_again(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -942,6 +950,7 @@ def test_a_person_sees_what_differs_and_what_fails_again(
         assert set(re.findall(r"all-of-us-\d+", whole)) == {f"all-of-us-{number}" for number in range(1, 105)}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_runs_can_be_read_at_every_width(
     run: Run, live: list[Line], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int

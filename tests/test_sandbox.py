@@ -846,6 +846,7 @@ def test_a_fault_drips_the_body() -> None:
         assert ids(client.get(API)) == [1]
 
 
+@pytest.mark.unmeasured
 def test_a_client_may_leave_in_the_middle_of_a_body() -> None:
     machines = [machine(number) for number in range(1, 5001)]
     with client_of(Leonardo(machines), Fault(call="list", drip=0.001)) as (client, server):

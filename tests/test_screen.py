@@ -179,6 +179,7 @@ def test_into_a_pipe_a_row_is_a_line_and_all_are_there() -> None:
     assert len(rows) == 120
 
 
+@pytest.mark.unmeasured
 def test_what_is_refused_and_where_the_records_are_stand_below_any_number_of_remarks(run: Run) -> None:
     rows = [(None, b"[]")] * 200
     with serving(Leonardo([a_machine(n) for n in range(1, 13)], raw_rows=rows)) as server:

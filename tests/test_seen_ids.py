@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def test_an_id_is_new_exactly_once(numbers: list[int]) -> None:
         expected.add(number)
 
 
+@pytest.mark.unmeasured
 def test_a_hundred_thousand_ids_that_lie_close_take_little_room() -> None:
     tracemalloc.start()
     try:

@@ -506,6 +506,7 @@ def test_what_looks_like_loopback_or_can_be_read_in_two_ways_is_refused(host: st
         assert len(faults(leonardo_url=f"https://{host}/api")) == 1
 
 
+@pytest.mark.unmeasured
 @given(st.text(alphabet="localhst127.0:@/\\[]%?#xé\t", max_size=20))
 def test_any_address_is_a_url_that_the_http_library_reads_alike_or_a_usage_error(text: str) -> None:
     url = f"https://{text}"
@@ -771,6 +772,7 @@ def test_a_lapsed_exemption_is_no_fault() -> None:
     assert [e.until for e in exemptions_of(entry(until="2020-01-01"))] == [datetime(2020, 1, 1, tzinfo=UTC)]
 
 
+@pytest.mark.unmeasured
 def test_there_are_at_most_100_exemptions() -> None:
     assert len(exemptions_of(*[entry()] * 100)) == 100
     assert faults(exemptions=json.dumps([entry()] * 101)) == (
@@ -869,6 +871,7 @@ def test_what_cannot_be_a_projects_name_is_refused_with_its_line(tmp_path: Path,
     )
 
 
+@pytest.mark.unmeasured
 def test_a_hundred_thousand_projects_and_as_many_runtimes_are_weighed_one_by_one(tmp_path: Path) -> None:
     names = [f"terra-{number}" for number in range(100_000)]
     listed = a_file(tmp_path, "\n".join(names), "projects")

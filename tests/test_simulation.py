@@ -104,6 +104,7 @@ def _one(
     return events.runtime_audited(listed, decision, outcome, "", name_creator=True)
 
 
+@pytest.mark.unmeasured
 @given(history=histories())
 def test_the_policy_in_force_reproduces_itself_exactly(history: list[Record]) -> None:
     condemned: dict[str, datetime] = {}
@@ -117,6 +118,7 @@ def test_the_policy_in_force_reproduces_itself_exactly(history: list[Record]) ->
     assert answer.policy == answer.in_force
 
 
+@pytest.mark.unmeasured
 @given(history=histories(), policy=policies, seed=st.randoms())
 def test_records_in_any_order_and_twice_give_the_same_answer(
     history: list[Record], policy: DeletionPolicy, seed: Any

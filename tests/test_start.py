@@ -174,6 +174,7 @@ def test_a_person_sees_the_table_of_a_local_run(run: Run, monkeypatch: pytest.Mo
     assert remote.err.startswith("leo-lifecycle: started delete-old-runtimes-dry-run-")
 
 
+@pytest.mark.unmeasured
 def test_each_job_can_be_started_and_its_exit_code_is_the_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with deployed(Leonardo([a_machine(1), a_machine(2)], deletion_takes=None), monkeypatch) as (server, google):
         checking = ("--stop-overdue", "--only", FIRST)
@@ -382,6 +383,7 @@ class Terminal:
         return self.process.returncode, err.decode()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("typed", "code"), [("test", 0), ("prod", 2), ("", 2)])
 def test_a_live_run_begins_when_the_environments_name_is_typed(
     run: Run, monkeypatch: pytest.MonkeyPatch, typed: str, code: int

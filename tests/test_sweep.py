@@ -423,6 +423,7 @@ def test_an_answer_that_still_comes_after_a_signal_counts() -> None:
     assert memory.outcomes() == dict(zip(paths(1, 2), ["deletion_accepted", "not_attempted"], strict=True))
 
 
+@pytest.mark.unmeasured
 def test_a_delete_that_was_told_to_come_back_and_then_cut_off_is_in_doubt() -> None:
     clock, memory = a_clock(), Memory()
 

@@ -211,6 +211,7 @@ def cut_short() -> Ended:
     return Ended(process.returncode, opening + rest, err)
 
 
+@pytest.mark.unmeasured
 @needs_terraform
 def test_every_field_and_value_that_is_counted_or_alerted_on_is_really_written(
     deployed: Resources, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch

@@ -425,6 +425,7 @@ BROKEN_ROWS = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("company", [1, 400])
 @pytest.mark.parametrize("kind", BROKEN_ROWS)
 def test_a_row_that_is_no_json_costs_only_itself(kind: str, company: int) -> None:
@@ -616,6 +617,7 @@ items_as_they_should_be = st.builds(
 )
 
 
+@pytest.mark.unmeasured
 @given(items | items_as_they_should_be)
 @example(an_item(id=1201.0))
 @example(an_item(autopauseThreshold=30.0))
@@ -633,6 +635,7 @@ def cut(body: bytes, data: st.DataObject) -> list[bytes]:
     return [body[start:end] for start, end in zip([0, *places], [*places, len(body)], strict=True)]
 
 
+@pytest.mark.unmeasured
 @given(st.lists(items, max_size=6), st.booleans(), st.data())
 def test_a_list_is_the_same_however_it_is_cut(content: list[object], ascii_only: bool, data: st.DataObject) -> None:  # noqa: FBT001
     body = compact(content, ascii_only=ascii_only)
@@ -640,6 +643,7 @@ def test_a_list_is_the_same_however_it_is_cut(content: list[object], ascii_only:
     assert received(*cut(body, data)) == (expected, None)
 
 
+@pytest.mark.unmeasured
 @given(st.lists(items, min_size=1, max_size=3))
 @example([an_item(1, labels={"a": "},{", "b": '\\"},{'}, errors=[{"a": 1}, {"b": 2}])])
 def test_a_list_is_the_same_byte_by_byte_and_with_spaces(content: list[object]) -> None:
@@ -648,6 +652,7 @@ def test_a_list_is_the_same_byte_by_byte_and_with_spaces(content: list[object]) 
         assert received(*(body[n : n + 1] for n in range(len(body)))) == (expected, None)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
 def test_a_list_that_was_cut_off_is_never_just_shorter(size: int) -> None:
     content = [

@@ -30,6 +30,7 @@ from tests.year import (
     receiving,
 )
 
+pytestmark = pytest.mark.unmeasured
 REFUSALS = (GIVEN_BACK_AT - LOST_AT) * HOUR // BETWEEN_RUNS
 A_DAY = DAY // BETWEEN_RUNS
 
