@@ -34,6 +34,7 @@ hypothesis.settings.load_profile("quick")
 
 MEASURED = 3
 """So many cells of a test are; what more of them reach counts as not covered."""
+IS_MEASURED = pytest.StashKey[bool]()
 
 
 @cache
@@ -128,22 +129,39 @@ def one_of_each(
     return params
 
 
+def measuring(config: pytest.Config) -> Any:
+    """What measures coverage in this process, if anything does."""
+    plugin = config.pluginmanager.get_plugin("_cov")
+    return plugin and plugin.cov_controller
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """End what pytest-cov began before it knew of its workers: it measures nothing, and goes on where they pause."""
-    measuring = config.pluginmanager.get_plugin("_cov")
-    if measuring and measuring.cov_controller and (hasattr(config, "workerinput") or config.getoption("dist") != "no"):
-        measuring.cov_controller.cov.stop()
+    if measuring(config) and (hasattr(config, "workerinput") or config.getoption("dist") != "no"):
+        measuring(config).cov.stop()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Coverage, which nearly doubles the time of what it measures, is taken where it tells something new."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Coverage, under which a test takes up to thrice its time, is taken where it tells something new."""
     cells = Counter[str]()
-    for item in () if config.getoption("no_cov") else items:
+    for item in items:
         test = item.nodeid.partition("[")[0]
         cells[test] += 1
         redundant = item.get_closest_marker("unmeasured") and not item.get_closest_marker("measured")
-        if cells[test] > MEASURED or redundant:
-            item.add_marker(pytest.mark.no_cover)
+        item.stash[IS_MEASURED] = not redundant and cells[test] <= MEASURED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Not as pytest-cov pauses for the test alone: to set it up, and to report on it, takes time too."""
+    measured = measuring(item.config)
+    if measured is None or item.stash[IS_MEASURED]:
+        return (yield)
+    measured.pause()
+    try:
+        return (yield)
+    finally:
+        measured.resume()
 
 
 @pytest.fixture(autouse=True)
