@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, get_args
 
 import msgspec
-from msgspec import UNSET, UnsetType, inspect, structs
+from msgspec import UNSET, UnsetType, structs
 
 from core.records.digest import UNTOLD, Digests, without_digest
 from core.records.events import EVENTS, SCHEMA, Common, ErrorDetail, ExemptionDetail, Instant
@@ -302,14 +302,9 @@ class _Task:
 def _always_there(event: str) -> tuple[str, ...]:
     """The fields of an event that are never null and not of a later version, as far as a reader has them."""
     kind = next((kind for kind in EVENTS if kind.__struct_config__.tag == event), None)
-    types = () if kind is None else (inspect.type_info(kind), inspect.type_info(Common))
-    told = [field for of in types if isinstance(of, inspect.StructType) for field in of.fields]
+    told = () if kind is None else (*structs.fields(kind), *structs.fields(Common))
     read = {field.name for field in structs.fields(Record) if field.default in (None, UNSET)}
-    return tuple(field.name for field in told if field.required and field.name in read and not _may_be_null(field.type))
-
-
-def _may_be_null(of: inspect.Type) -> bool:
-    return isinstance(of, inspect.NoneType) or (isinstance(of, inspect.UnionType) and any(map(_may_be_null, of.types)))
+    return tuple(of.name for of in told if of.required and of.name in read and type(None) not in get_args(of.type))
 
 
 def _nulls(line: bytes, names: tuple[str, ...], record: Record) -> list[str]:
