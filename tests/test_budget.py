@@ -31,6 +31,7 @@ def acted_on(*numbers: int, of: int) -> dict[str, str]:
     }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("at_most", [1, 3, 4, 5])
 def test_the_most_overdue_are_acted_on_and_the_rest_waits(run: Run, at_most: int) -> None:
     with serving(a_backlog(4)) as server:
@@ -50,6 +51,7 @@ def test_what_failed_in_earlier_runs_comes_last_and_is_over_budget_first(run: Ru
     assert outcomes(ended) == {paths(1)[0]: "over_budget", paths(2)[0]: "deletion_accepted"}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("at_most", "code", "acts"), [(5, 0, 5), (6, 3, 0)])
 def test_a_backlog_above_a_cap_drains_by_a_plan_and_a_budget_within_it(
     run: Run, at_most: int, code: int, acts: int

@@ -182,6 +182,7 @@ def kinds(run: Run, *words: str) -> list[str]:
     return [f"{finding['kind']} {finding['run_id']}" for finding in found]
 
 
+@pytest.mark.unmeasured
 def test_a_run_that_was_removed_shows_by_the_one_that_follows_it(run: Run, tmp_path: Path) -> None:
     first, second, third = three_runs(run, tmp_path / "log.jsonl")
     log = tmp_path / "left.jsonl"
@@ -196,6 +197,7 @@ def test_a_run_that_was_removed_shows_by_the_one_that_follows_it(run: Run, tmp_p
         assert kinds(run, "--from", str(log)) == expected
 
 
+@pytest.mark.unmeasured
 def test_one_run_of_a_log_is_held_to_its_predecessor_in_the_whole_log(run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     first, _, third = three_runs(run, log)

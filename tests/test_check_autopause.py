@@ -287,6 +287,7 @@ def test_what_is_stuck_or_in_error_is_named_in_the_table_in_the_review_and_in_th
     assert len(rows) == 2
 
 
+@pytest.mark.unmeasured
 def test_a_negative_threshold_is_a_finding_of_its_own(run: Run) -> None:
     """Leonardo pauses such a runtime at once, so that it is seldom seen."""
     with serving(Leonardo([overdue(autopause_threshold=-1)])) as server:

@@ -309,6 +309,7 @@ def test_the_server_leaves_out_what_is_not_wanted() -> None:
     )
 
 
+@pytest.mark.unmeasured
 @given(
     project=st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1),
     name=st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1),

@@ -60,6 +60,7 @@ def test_a_deletion_is_judged_by_what_its_project_lists(
     assert ConfirmationPolicy(stuck_after=2 * HOUR).judge(state, accepted=accepted, instant=NOW) is expected
 
 
+@pytest.mark.unmeasured
 def test_an_accepted_deletion_is_pending_then_confirmed_and_not_asked_again(run: Run) -> None:
     with serving(Leonardo([a_machine(1), a_machine(2, project="terra-1")], deletion_takes=None)) as server:
         accepting = run(*live(server))
@@ -293,6 +294,7 @@ def test_what_is_gone_is_confirmed_by_what_proves_it_and_its_disk_is_looked_for(
     assert words in ended.events("deletion_confirmed")[0]["message"]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("others", "asked"), [(have_another, [RUNTIMES]), (lambda _: None, [RUNTIMES, DISKS])])
 def test_without_a_kept_disk_the_disks_are_asked_for_only_where_nothing_else_proves_it(
     run: Run, others: Callable[[SandboxServer], None], asked: list[str]
@@ -612,6 +614,7 @@ def test_a_file_without_one_readable_record_beside_one_that_has_some_is_said(run
     assert ended.finished["warnings"] == ["the log was not read whole: there is no audit record in empty.jsonl"]
 
 
+@pytest.mark.unmeasured
 def test_what_was_confirmed_while_the_role_was_lost_is_asked_about_once_it_is_deleted_again(run: Run) -> None:
     machine = a_machine(1, deletion_ends_in="error")
     with serving(Leonardo([machine], deletion_takes=timedelta(0))) as server:

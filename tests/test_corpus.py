@@ -23,6 +23,7 @@ def test_what_is_promised_of_any_bytes_holds_of_those_that_were_kept(what: str) 
         HOLD[what](path.read_bytes())
 
 
+@pytest.mark.unmeasured
 def test_a_saved_list_is_read_as_one_that_is_received() -> None:
     for path in kept("list"):
         assert gathered(SavedList(path).list_runtimes()) == received(path.read_bytes()), path.name

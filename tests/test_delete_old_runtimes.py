@@ -338,6 +338,7 @@ def test_ten_failed_acts_in_a_row_stop_the_run(run: Run) -> None:
     assert ended.finished["failed"] == paths(*range(1, 11))
 
 
+@pytest.mark.unmeasured
 def test_a_conflict_between_failures_starts_the_count_anew(run: Run) -> None:
     fleet = [a_machine(n, days=60 - n) for n in range(1, 16)]
     faults = [
@@ -390,6 +391,7 @@ def test_a_smaller_skew_is_recorded_by_the_list_that_shows_the_most(run: Run) ->
     assert ended.finished["clock_skew_s"] == pytest.approx(-180, abs=60)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("date", ["", "soon", "Tue, 24 Nov 2026 99999999999999999999:00:00 GMT"])
 def test_a_list_without_a_readable_date_shows_no_skew(run: Run, date: str) -> None:
     with serving(Leonardo([a_machine(1)]), faults=[Fault(call="list", headers={"Date": date})]) as server:
@@ -414,6 +416,7 @@ def test_another_incarnation_under_the_name_is_left_alone(run: Run, call: Any) -
         assert ended.audited["terra-1/all-of-us-1"]["outcome"] == ACCEPTED
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("user", "reason"), [("touch", "within_policy"), ("delete", "status_not_eligible"), ("stop", "status_not_eligible")]
 )
@@ -441,6 +444,7 @@ NOT_FOUND = json.dumps({"message": "Runtime not found", "statusCode": 404, "exce
 SAM_FAULT = json.dumps({"message": "AuthProvider error: x", "exceptionClass": "class x.AuthProviderException"})
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("call", ["get", "delete"])
 @pytest.mark.parametrize(("body", "kind"), [(NOT_FOUND, "not_visible"), (SAM_FAULT, "denied")])
 def test_a_404_is_not_believed_where_the_list_still_shows_the_runtime(
@@ -504,6 +508,7 @@ def test_a_404_that_no_list_can_settle_has_failed(run: Run) -> None:
     assert (ended.code, ended.audited["terra-1/all-of-us-1"]["error"]["kind"]) == (1, "not_visible")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [("Deleting", "already_deleting"), ("PreDeleting", "already_deleting"), ("PreStarting", "conflict")],
@@ -520,6 +525,7 @@ def test_a_409_is_read_by_the_true_status_in_its_message(run: Run, status: str, 
 MAYBE = [Fault(call="delete", status=500), Fault(call="delete", status=503), Fault(call="delete", reset=True)]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("fault", MAYBE)
 def test_a_failed_delete_that_took_effect_is_accepted(run: Run, fault: Fault) -> None:
     ended, made = settled(run, [replace(fault, act_first=True)])
@@ -529,6 +535,7 @@ def test_a_failed_delete_that_took_effect_is_accepted(run: Run, fault: Fault) ->
     assert (record["disk"], record["persistent_disk_id"]) == ("kept", "1001")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("fault", MAYBE)
 def test_a_failed_delete_that_changed_nothing_gets_a_new_look_and_one_second_try(run: Run, fault: Fault) -> None:
     ended, made = settled(run, [fault])
@@ -615,6 +622,7 @@ def test_a_retry_after_that_does_not_fit_ends_the_run_early(run: Run, call: Any,
     assert made == (["list", "get"] if call == "get" else ["list", "get", "delete"])
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "later",
     [
@@ -681,6 +689,7 @@ def test_proxies_of_the_environment_are_not_used(run: Run, monkeypatch: pytest.M
         assert run(*delete(server)).code == 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "%2e%2e", "a?b", "a b#c", "\u202eü\n\x1b[31m", "a\\b;c&d=e"])
 def test_a_hostile_name_stays_one_segment_of_the_url(run: Run, name: str) -> None:
     with serving(Leonardo([a_machine(1, name=name), a_machine(2, days=1)])) as server:

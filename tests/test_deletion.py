@@ -301,6 +301,7 @@ def test_every_runtime_gets_one_decision_and_a_sentence(
         assert decision.action is Action.KEEP
 
 
+@pytest.mark.unmeasured
 @given(runtime=dated, later=st.timedeltas(min_value=timedelta(0), max_value=60 * DAY), second_look=st.booleans())
 def test_later_never_uncondemns_a_runtime_that_nobody_touches(
     runtime: Runtime, later: timedelta, *, second_look: bool

@@ -215,6 +215,7 @@ def test_too_many_is_said_once() -> None:
     assert ends([True] * 25).count(True) == 1
 
 
+@pytest.mark.unmeasured
 @given(st.lists(st.booleans(), max_size=60))
 def test_a_refusal_comes_exactly_where_the_tenth_failure_in_a_row_does(answers: list[bool]) -> None:
     text = "".join("x" if failed else "." for failed in answers)

@@ -218,6 +218,7 @@ def test_a_bug_is_told_as_one(monkeypatch: pytest.MonkeyPatch, run: Run) -> None
     assert ended.err.splitlines()[-1] == "leo-lifecycle: this is a bug in the program, please report the lines above"
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("how", ["flag", "variable", "file"])
 def test_the_dry_run_command_cannot_be_made_to_act(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "live.yaml").write_text("dry_run: false\n")

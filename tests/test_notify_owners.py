@@ -179,6 +179,7 @@ def test_one_owner_who_cannot_be_told_keeps_no_other_from_it(run: Run) -> None:
         assert "notice requested" not in of_a_person, "each notice is counted once"
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -230,6 +231,7 @@ def test_what_has_left_or_is_on_its_way_out_is_told_to_nobody(run: Run) -> None:
         assert [record["name"] for record in sent] == ["all-of-us-2"]
 
 
+@pytest.mark.unmeasured
 def test_a_new_incarnation_is_told_of_anew(run: Run) -> None:
     told = []
     for number in (1, 1, 9):
@@ -395,6 +397,7 @@ def test_each_owner_is_told_by_one_of_several_tasks(run: Run, monkeypatch: pytes
     assert all(told)
 
 
+@pytest.mark.unmeasured
 def test_a_notice_of_a_dry_run_or_that_failed_allows_nothing(run: Run) -> None:
     with serving(Leonardo([a_machine(1)])) as server:
         run(*sweeping(server))

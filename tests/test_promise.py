@@ -205,6 +205,7 @@ def unused(ended: Ended) -> list[str]:
     return [record["exemption"]["reason"] for record in ended.events("exemption_unused")]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [((), ["a typo"]), (("--project", "terra-4"), []), (("--only", "terra-4/all-of-us-4"), [])],

@@ -270,6 +270,7 @@ def test_there_are_five_queries() -> None:
     assert len(queries()) == 5
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("query", queries())
 def test_each_query_names_fields_and_words_of_records_and_finds_some(query: str, entries: list[dict[str, Any]]) -> None:
     known = {name for definition in schema()["$defs"].values() for name in definition.get("properties", {})}

@@ -369,6 +369,7 @@ def as_tasks(run: Run, monkeypatch: pytest.MonkeyPatch, count: int, *how: str) -
     return lines
 
 
+@pytest.mark.unmeasured
 def test_a_rehearsal_of_several_tasks_is_honest_and_a_plan(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +384,7 @@ def test_a_rehearsal_of_several_tasks_is_honest_and_a_plan(
     assert (held.code, held.finished["outcomes"]) == (0, {"deletion_accepted": 1, "not_in_plan": 1})
 
 
+@pytest.mark.unmeasured
 def test_the_tasks_of_a_run_are_one_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = as_tasks(run, monkeypatch, 3, *LIVE)
     (verdict,) = verdicts(written(tmp_path / "a.jsonl", lines))
@@ -451,6 +453,7 @@ def judged(draw: st.DrawFn) -> tuple[Runtime, DeletionPolicy, bool]:
     return runtime, policy, draw(st.booleans())
 
 
+@pytest.mark.unmeasured
 @given(judged(), st.sampled_from(["plain", "omit"]))
 def test_what_the_rule_decides_stands_when_it_is_judged_again(
     case: tuple[Runtime, DeletionPolicy, bool], creator: str
@@ -636,6 +639,7 @@ def test_numbers_that_no_calendar_holds_keep_no_question_from_its_answer(
     assert run("review-audit-log", "report", *log, "--html", str(tmp_path / "a.html")).code == 0
 
 
+@pytest.mark.unmeasured
 def test_diff_says_why_each_runtime_is_condemned_in_one_run_only(run: Run, tmp_path: Path) -> None:
     log = ("--audit-file", str(tmp_path / "log.jsonl"))
     soon = str((LATER + timedelta(days=9)).date())
@@ -682,6 +686,7 @@ def test_diff_says_why_each_runtime_is_condemned_in_one_run_only(run: Run, tmp_p
     assert other["differences"] == answer["differences"]
 
 
+@pytest.mark.unmeasured
 def test_diff_does_not_call_gone_what_was_not_looked_at(run: Run, tmp_path: Path) -> None:
     log = ("--audit-file", str(tmp_path / "log.jsonl"))
     with serving(Leonardo([a_machine(1), a_machine(2), a_machine(3, days=1)])) as server:

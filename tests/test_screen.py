@@ -101,6 +101,7 @@ def test_at_every_width_names_are_whole_every_field_is_there_and_the_verdict_is_
         assert said in end
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("width", "lines_each"), [(80, 2), (120, 1), (200, 1)])
 def test_a_runtime_takes_one_line_where_it_fits_and_little_more_elsewhere(
     run: Run, monkeypatch: pytest.MonkeyPatch, width: int, lines_each: int
@@ -247,6 +248,7 @@ def test_on_a_terminal_there_is_a_table_with_progress_and_colour_unless_told_not
     assert "\x1b" not in dumb
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("typed", "words", "expected", "outcome"),
     [
@@ -373,6 +375,7 @@ def test_without_rich_a_run_is_a_plain_table_and_it_is_said_what_is_missing() ->
     assert lines[9].startswith("Every decision is on record in audit/")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("question", [("runs",), ("run", "latest"), ("verify",), ("upcoming",)])
 def test_without_rich_the_log_answers_in_plain_lines(run: Run, question: tuple[str, ...]) -> None:
     with serving(Leonardo([a_machine(1), a_machine(2, days=13, idle_hours=1)])) as server:

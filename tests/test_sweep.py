@@ -482,6 +482,7 @@ class Ponderous(SandboxLeonardo):
         super().delete(project, name, delete_disk=delete_disk)
 
 
+@pytest.mark.unmeasured
 def test_a_leonardo_that_takes_long_over_every_deletion_does_not_make_a_run_miss_its_deadline() -> None:
     """Of 45 min the last act may begin before 43:30: 24 looks and DELETEs of 110 s fit, the rest waits."""
     service, memory = Ponderous([a_machine(n, days=90 - n) for n in range(1, 41)]), Memory()
