@@ -80,7 +80,8 @@ class Oracle:
         if exchange.notices:
             self._may_tell(exchange)
             return
-        self.expect("kind", f"{process} does not wait as asked", holds=now >= process.hold_until - EPSILON)
+        waits = now >= process.hold_until - EPSILON or now <= process.told_to_hold_at  # which nobody could have read
+        self.expect("kind", f"{process} does not wait as asked", holds=waits)
         if exchange.is_act:
             self._may_act(exchange)
             look = self._looked(exchange)

@@ -76,6 +76,7 @@ class Process:
     """What live runs of the last days have named as failed."""
     hold_until: float = 0.0
     """By its own clock, what Leonardo asked to wait for."""
+    told_to_hold_at: float = 0.0
     _asleep: float = 0.0
     _slept_at: float = 0.0
 
@@ -271,6 +272,7 @@ class Process:
             if exchange.asks_to_wait and not exchange.notices:
                 wait = max(1.0, float(answer.headers["retry-after"]))
                 self.hold_until = max(self.hold_until, self.monotonic() + wait)
+                self.told_to_hold_at = self.monotonic()
         exchange.answer.set_result(answer)
 
     @property
