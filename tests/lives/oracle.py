@@ -156,9 +156,10 @@ class Oracle:
         """What failed in earlier runs comes last."""
         process, path = exchange.process, exchange.path
         tried = {e.path for e in process.exchanges if e.is_act and e is not exchange}
-        late = tried & process.failed_before and path not in tried | process.failed_before
+        begun = tried | process.failed_before | process.held_up
+        late = tried & process.failed_before and path not in begun
         self.expect("order", f"{process} acts on {path} after {tried}, which failed before", holds=not late)
-        if path not in tried | process.failed_before and not any(e.fault for e in process.exchanges):
+        if path not in begun and not any(e.fault for e in process.exchanges):
             sooner = self._more_overdue(process, path)
             self.expect("order", f"{process} acts on {path} before it looks at {sooner}", holds=not sooner)
 

@@ -69,7 +69,7 @@ class Process:
     planned: frozenset[int] | None = None
     """The ids that its plan allows."""
     held_up: set[str] = field(default_factory=set)
-    """What a look was to leave for, and no connection stood at once."""
+    """What a look or an act was to leave for, and no connection stood at once."""
     refused: Counter[Target] = field(default_factory=Counter)
     """Requests for which there was no connection."""
     failed_before: frozenset[str] = frozenset()

@@ -157,7 +157,7 @@ class VirtualWire(httpx.AsyncBaseTransport):
         path, _, query = request.extensions["target"].partition(b"?")
         target = target_of(request.method, path.decode())
         fault = process.world.weather(request.method)
-        if fault in ("refused", "slow connect") and target.kind == "get":
+        if fault in ("refused", "slow connect") and target.name is not None:
             process.held_up.add(target.path)
         if fault == "refused":
             process.refused[target] += 1
