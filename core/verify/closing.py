@@ -22,6 +22,9 @@ BEFORE_ANY_ACT = frozenset({*INVENTORY_GUARDS, Guard.MAX_ACTS, Guard.MAX_ACT_SHA
     Guard.CLOCK_SKEW
 }
 """Guards that stop a run before its first act."""
+RELEASED = frozenset({Outcome.WITHHELD, Outcome.NOT_ATTEMPTED})
+"""As which those of a list end that broke off or was cut off, before any comes to its turn."""
+CUT_SHORT = (ExitCode.STOPPED, ExitCode.UNRECORDED)
 LOG_UNREAD = "the log was not read whole: "
 """How a warning begins that names among what failed what no record does."""
 
@@ -269,7 +272,7 @@ def _expectation_faults(closing: Record, tally: Tally, started: Record) -> Itera
     single = scope is not None and scope.only is not None
     if closing.job not in POLICIES or single or closing.task_count > 1 or tally.skipped or lists is None:
         return
-    if lists.unread or not lists.read or listed is None or closing.exit_code in (ExitCode.STOPPED, ExitCode.UNRECORDED):
+    if lists.unread or not lists.read or listed is None or closing.exit_code in CUT_SHORT:
         return
     least = started.limits.get("expect_at_least", 0)
     if listed == 0 and started.limits.get("allow_empty") is False and Guard.EMPTY_INVENTORY not in tally.guards:
@@ -283,12 +286,14 @@ def _budget_faults(closing: Record, tally: Tally, started: Record) -> Iterator[F
     at_most = started.limits.get("at_most")
     over = tally.count(lambda of: of.outcome == Outcome.OVER_BUDGET)
     came_to_their_turn = tally.count(lambda of: of.outcome not in NOT_TRIED)
+    read = closing.lists is not None and not closing.lists.unread and closing.exit_code not in CUT_SHORT
+    released = 0 if read else tally.count(lambda of: of.outcome in RELEASED)
     if not isinstance(at_most, float | int):
         if over:
             yield Kind.CAPS, f"{counted(over, 'runtime')} over the budget of a run that had none"
     elif tally.count(lambda of: of.acted or of.outcome in WOULD) > at_most:
         yield Kind.CAPS, f"the run was to act on {at_most} at most, and did on more"
-    elif over and closing.job == DELETION_JOB and came_to_their_turn != at_most:
+    elif over and closing.job == DELETION_JOB and not came_to_their_turn - released <= at_most <= came_to_their_turn:
         yield Kind.CAPS, f"{counted(over, 'runtime')} over a budget of {at_most}, and {came_to_their_turn} within it"
 
 
