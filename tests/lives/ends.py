@@ -329,9 +329,10 @@ class End:
             self.expect("confirm", f"{process}: disk {e.persistent_disk_id} is missing, and is there", holds=not there)
             self._rests_on_lists(e)
         asked = {e.runtime_id for e in confirmed}
+        in_order = not (self.oracle.power_failed or self.oracle.clocks_differed)
         known = {
             e.runtime_id
-            for other in (self.world.processes if asked and not self.oracle.power_failed else ())
+            for other in (self.world.processes if asked and in_order else ())
             if other.ended_at < process.born and other.code in (ExitCode.DONE, ExitCode.FAILED)
             for e in other.said
             if isinstance(e, events.DeletionConfirmed) and e.outcome is Confirmation.CONFIRMED

@@ -156,12 +156,17 @@ class Oracle:
         """What failed in earlier runs comes last."""
         process, path = exchange.process, exchange.path
         tried = {e.path for e in process.exchanges if e.is_act and e is not exchange}
-        begun = tried | process.failed_before | process.held_up
+        begun = tried | process.failed_before | process.held_up | self._perhaps_failed_before()
         late = tried & process.failed_before and path not in begun
         self.expect("order", f"{process} acts on {path} after {tried}, which failed before", holds=not late)
         if path not in begun and not any(e.fault for e in process.exchanges):
             sooner = self._more_overdue(process, path)
             self.expect("order", f"{process} acts on {path} before it looks at {sooner}", holds=not sooner)
+
+    def _perhaps_failed_before(self) -> set[str]:
+        """By runs that lost a record, and may have closed on record all the same."""
+        unrecorded = (p.said[-1:] for p in self.world.processes if p.code is ExitCode.UNRECORDED)
+        return {path for said in unrecorded for e in said if isinstance(e, events.RunFinished) for path in e.failed}
 
     def _more_overdue(self, process: "Process", path: str) -> set[str]:
         """What was due before this one as the run began, and was not looked at yet; nothing where it cannot be told."""
