@@ -52,8 +52,8 @@ def test_what_failed_in_earlier_runs_comes_last_and_is_over_budget_first(run: Ru
 
 
 def test_what_a_list_that_broke_off_had_shown_is_within_no_budget(run: Run) -> None:
-    fleet = [a_machine(n, project="terra-1" if n > 3 else "terra-2", days=20) for n in range(1, 2000)]
-    with serving(Leonardo(fleet), faults=[Fault(call="list", project="terra-1", truncate=0.9)]) as server:
+    fleet = [a_machine(n, project="terra-1" if n > 3 else "terra-2", days=20) for n in range(1, 304)]
+    with serving(Leonardo(fleet), faults=[Fault(call="project_list", project="terra-1", truncate=0.9)]) as server:
         both = ("--project", "terra-1", "--project", "terra-2", "--audit-file", "live.jsonl")
         ended = run(*delete(server, *LIVE, *both, "--at-most", "1"))
     counts = Counter(outcomes(ended).values())
