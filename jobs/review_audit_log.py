@@ -44,11 +44,12 @@ from core.review import comparison
 from core.review import questions as review
 from core.review.about import About, NobodyError, about_whom
 from core.review.disks import disks
+from core.review.fleet import fleet_of
 from core.review.promise import Promised, newest_sweep, promise
 from core.review.simulation import Simulation, simulate
 from core.review.sources import CLOUD_LOGGING, cannot_be_read, not_read, open_places, passed_over, some, unnamed
 from core.review.upcoming import upcoming
-from core.review.which import LATEST, NotThereError, UnknownError, fleet_of, latest, of_runs, run_ids, still_going
+from core.review.which import LATEST, NotThereError, UnknownError, latest, of_runs, run_ids, still_going
 from core.rules.deletion import DeletionPolicy
 from core.rules.disks import DiskPolicy
 from core.rules.exemptions import Exemption

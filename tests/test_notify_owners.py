@@ -207,6 +207,14 @@ def test_a_later_run_that_did_not_see_the_whole_fleet_keeps_nobody_from_being_to
         assert run(*notifying(server)).finished["outcomes"] == {"notice_requested": 1, "notice_sent": 1}
 
 
+def test_owners_are_told_of_a_policy_that_was_only_rehearsed_yet(run: Run) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        assert run(*sweeping(server, "--no-dry-run")).finished["outcomes"] == {"kept": 1}
+        run(*sweeping(server, "--max-age", "13d"))
+        ended = run(*notifying(server, "--max-age", "13d"))
+    assert ended.finished["outcomes"] == {"notice_requested": 1, "notice_sent": 1}
+
+
 @pytest.mark.parametrize(("hours", "told"), [(5.99, 1), (6.01, 0)])
 def test_a_run_of_more_than_six_hours_ago_tells_nothing_of_now(run: Run, hours: float, told: int) -> None:
     with serving(Leonardo([a_machine(1)])) as server:

@@ -270,7 +270,10 @@ def test_projects_by_name_are_the_whole_fleet_where_no_run_or_each_of_several_ta
     assert asked_by(opening("a", NOW - 7 * DAY, **LIVE), many) == "b"
     assert asked_by(opening("a", NOW + HOUR - 7 * DAY, **LIVE), many) == "a"
     assert asked_by(opening("a", **LIVE, environment="prod", scope=ScopeDetail(only=["terra-1/a"])), many) == "b"
-    assert asked_by(opening("a"), many) == "a"
+    assert asked_by(opening("a"), many) == "b", "a live run yields to no rehearsal"
+    assert asked_by(opening("a"), many, dry_run=True) == "a"
+    for scope in (ScopeDetail(as_of=NOW), ScopeDetail(inventory="saved.json")):
+        assert asked_by(opening("a", **LIVE, scope=scope), many) == "b"
 
 
 def test_what_will_be_deleted_is_not_asked_of_a_rehearsal_of_another_policy_than_is_in_force() -> None:
@@ -288,6 +291,9 @@ def test_what_will_be_deleted_is_not_asked_of_a_rehearsal_of_another_policy_than
     assert asked_by(policy_digest="sha256:2") == ("a", passed_over)
     assert asked_by(opening("c", environment="prod", dry_run=False, policy_digest="sha256:2",
                             time=NOW + MS), closing("c", **LIVE), policy_digest="sha256:2")[0] == "b"  # fmt: skip
+    pilot = ScopeDetail(projects=["terra-1"], project_count=1)
+    assert asked_by(opening("c", dry_run=False, scope=pilot, policy_digest="sha256:2", time=NOW + MS),
+                    closing("c", **LIVE))[0] == "b"  # fmt: skip
     ended = [opening("a", NOW + HOUR - 7 * DAY - MS, **LIVE), closing("a", **LIVE)]
     frames = [*ended, opening("b", NOW + HOUR, policy_digest="sha256:2"), closing("b")]
     assert upcoming([*frames, kept("b", due_at=NOW)], DAY, NOW).run.run_id == "b"

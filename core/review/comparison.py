@@ -16,8 +16,9 @@ from msgspec import UNSET, structs
 from core.records.events import MOST_NAMES, exemption_in_words
 from core.records.outcome import LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record, ScopeDetail
+from core.review.fleet import of_the_fleet
 from core.review.questions import RunLine, RunSummary
-from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, of_the_fleet, only_environment
+from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, only_environment
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import DeletionPolicy
 from core.rules.words import minute

@@ -14,17 +14,9 @@ import msgspec
 from core.records.events import ALL_RUNTIMES, exemption_in_words
 from core.records.outcome import ENDED, Outcome
 from core.records.reader import Record
+from core.review.fleet import Fleet, fleet_of
 from core.review.questions import RunLine, RunSummary
-from core.review.which import (
-    Fleet,
-    IsMeant,
-    finished_runs,
-    fleet_of,
-    framed,
-    latest,
-    newer_unfinished,
-    only_environment,
-)
+from core.review.which import IsMeant, finished_runs, framed, latest, newer_unfinished, only_environment
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.promise import NOT_COUNTED, kept_by
@@ -305,9 +297,7 @@ class PromiseReview:
         if ago > STALE:
             yield f"the newest run over the whole fleet is {in_words(ago)} old: what changed since is not in the answer"
         yield from newer_unfinished(self._frames, self._started, self._is_meant, self._now)
-        yield from self._fleet.newer_passed_over(self._started, live_alone=not self._started.dry_run)
-        if why := self._fleet.passed_over.get(self._started.run_id):
-            yield f"no run on record tells of the whole fleet: this one {why}"
+        yield from self._fleet.remarks_on(self._started, live_alone=not self._started.dry_run)
         yield from dict.fromkeys(self._seen.remarks)
 
     def _exemptions(self) -> list[ExemptionLine]:

@@ -17,7 +17,8 @@ import msgspec
 
 from core.records.outcome import LEAVING, LOOKED_AT, NOT_OURS
 from core.records.reader import LONG_AGO, Record
-from core.review.which import NotThereError, in_time, only_environment, rehearsals_of_another_policy
+from core.review.fleet import rehearsals_of_another_policy
+from core.review.which import NotThereError, in_time, only_environment
 from core.rules.decision import Action, Decision, Reason
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.exemptions import Exemption
@@ -267,7 +268,7 @@ class Simulation:
     def _pass_over_rehearsals(self) -> None:
         """Once all runs have begun: what was rehearsed was in force for nobody."""
         self._all_begun = True
-        for run_id in rehearsals_of_another_policy(self._runs.values()):
+        for run_id in rehearsals_of_another_policy([*self._runs.values()]):
             self._passed_over.add(run_id)
             del self._runs[run_id]
 

@@ -8,8 +8,9 @@ import msgspec
 
 from core.records.outcome import LEAVING, NOT_OURS
 from core.records.reader import Record
+from core.review.fleet import fleet_of
 from core.review.questions import RunLine, of_one_run
-from core.review.which import LATEST, fleet_of, framed
+from core.review.which import LATEST, framed
 from core.rules.decision import MILLISECOND
 from core.rules.deletion import DeletionPolicy
 from core.verify.rejudge import deletion_policy, exemption_of
@@ -70,9 +71,7 @@ def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upc
         ):
             due.append(_due(record, record.due_at, policy, now))
     due.sort(key=lambda row: (not row.overdue, row.creator or "", row.due_at, row.project, row.name))
-    return Upcoming(
-        run=seen.line(now), until=now + within, due=due, remarks=[*newer, *fleet.newer_passed_over(seen.first)]
-    )
+    return Upcoming(run=seen.line(now), until=now + within, due=due, remarks=[*newer, *fleet.remarks_on(seen.first)])
 
 
 def _due(record: Record, due_at: datetime, policy: DeletionPolicy | None, now: datetime) -> Due:

@@ -3,26 +3,19 @@
 Every question takes records that begin with the frames of all runs, as `core.records.reader` gives them.
 """
 
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from itertools import chain
-from typing import NamedTuple
 
 from core.records.reader import FRAMES, LONG_AGO, Record
-from core.rules.guards import INVENTORY_GUARDS
-from core.rules.words import counted
-from core.verify.rejudge import AUTOPAUSE_JOB, DELETION_JOB
+from core.verify.rejudge import AUTOPAUSE_JOB
 from core.verify.verdict import State, state_of
 
 LATEST = "latest"
 CONFIRMING_JOB = "confirm-deletions"
 MISSPELT = 0.9
 """How like a run's id must be to one that is not known: two executions of one job share all but their last letters."""
-ALIKE_FOR = timedelta(days=7)
-"""So long a run over the whole fleet shows what another, of some projects or by another policy, does not."""
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}
 
 IsMeant = Callable[[Record], bool]
@@ -163,95 +156,6 @@ def _unfinished(frames: Sequence[Record], now: datetime) -> Iterator[tuple[Recor
 def in_time(first: Record) -> tuple[datetime, str]:
     """What runs are sorted by, of the first record of each; one without a time comes before all others."""
     return first.time or LONG_AGO, first.run_id
-
-
-def of_the_fleet(started: Record) -> bool:
-    """Whether it is a deletion run that looked at all runtimes."""
-    return started.job == DELETION_JOB and (started.scope is None or started.scope.only is None)
-
-
-class Fleet(NamedTuple):
-    """Which runs tell of all runtimes."""
-
-    is_meant: IsMeant
-    """Where none does, whatever looked at the fleet."""
-    passed_over: Mapping[str, str]
-    """Of the finished runs over the fleet those that do not, by their ids, and why."""
-    openings: Sequence[Record]
-    """The first record of each finished run over the fleet, in the order of time."""
-
-    def newer_passed_over(self, taken: Record, *, live_alone: bool = False) -> Iterator[str]:
-        """A sentence for each reason for which a newer run was not taken."""
-        newer: defaultdict[str, list[str]] = defaultdict(list)
-        for opening in self.openings:
-            is_newer = opening.run_id in self.passed_over and in_time(opening) > in_time(taken)
-            if is_newer and not (live_alone and opening.dry_run):
-                newer[self.passed_over[opening.run_id]].append(opening.run_id)
-        for why, ids in newer.items():
-            which = f"run {ids[0]}" if len(ids) == 1 else f"{counted(len(ids), 'run')}, the last of them {ids[-1]},"
-            yield f"newer, but not taken: {which} {why}"
-
-
-def fleet_of(frames: Sequence[Record]) -> Fleet:
-    """Which runs tell of the fleet and of what becomes of it.
-
-    Not what was refused over its inventory, read no list, asked for some projects alone or rehearsed another policy.
-    """
-    closings: defaultdict[str, list[Record]] = defaultdict(list)
-    for frame in frames:
-        if frame.event == "run_finished":
-            closings[frame.run_id].append(frame)
-    openings = finished_runs(frames, of_the_fleet)
-    passed_over = {opening.run_id: why for opening in openings if (why := _saw_nothing(closings[opening.run_id]))}
-    of_all: defaultdict[str, list[datetime]] = defaultdict(list)
-    for opening in openings:
-        if opening.run_id not in passed_over and not _names_projects(opening):
-            of_all[opening.environment].append(in_time(opening)[0])
-    for opening in openings:
-        if _names_projects(opening) and opening.task_count == 1 and _is_among(of_all[opening.environment], opening):
-            passed_over.setdefault(opening.run_id, "asked for some projects alone")
-    for run_id in rehearsals_of_another_policy(openings):
-        passed_over.setdefault(run_id, "rehearsed another policy than is in force")
-    if len(passed_over) == len(openings):
-        return Fleet(of_the_fleet, passed_over, openings)
-    return Fleet(lambda opening: of_the_fleet(opening) and opening.run_id not in passed_over, passed_over, openings)
-
-
-def rehearsals_of_another_policy(openings: Iterable[Record]) -> Iterator[str]:
-    """The dry runs that judged by another policy than the live ones over the fleet that went on when they began."""
-    in_force: dict[str, Record] = {}
-    for opening in sorted(openings, key=in_time):
-        live = in_force.get(opening.environment)
-        if not opening.dry_run:
-            if of_the_fleet(opening):
-                in_force[opening.environment] = opening
-        elif live and in_time(opening)[0] - in_time(live)[0] <= ALIKE_FOR and not _has_policy_of(live, opening):
-            yield opening.run_id
-
-
-def _has_policy_of(live: Record, opening: Record) -> bool:
-    """Also where one does not tell."""
-    return None in (live.policy_digest, opening.policy_digest) or live.policy_digest == opening.policy_digest
-
-
-def _saw_nothing(closings: Sequence[Record]) -> str | None:
-    """Why a run does not know what there is."""
-    refused = {guard for closing in closings for guard in closing.refused_by or ()} & INVENTORY_GUARDS
-    if refused:
-        return f"was refused by {', '.join(sorted(refused))}"
-    lists = [closing.lists for closing in closings if closing.lists is not None]
-    return "could read no list" if lists and not any(read.read for read in lists) else None
-
-
-def _names_projects(opening: Record) -> bool:
-    return opening.scope is not None and opening.scope.projects is not None
-
-
-def _is_among(others: Sequence[datetime], opening: Record) -> bool:
-    """Whether another run is near in time."""
-    at = in_time(opening)[0]
-    place = bisect_left(others, at)
-    return any(abs(other - at) <= ALIKE_FOR for other in others[max(place - 1, 0) : place + 1])
 
 
 def checks_the_fleet(started: Record) -> bool:
