@@ -227,6 +227,11 @@ NOTHING_KNOWN = {
         "audit-20261124.gz: the compressed file ends early",
     ),
     "UTF-16 with a date": (file("audit-20261124", lambda log: log.decode().encode("utf-16")), "the file is in UTF-16"),
+    "zstd with a date": (
+        file("audit-20261124", lambda log: b"\x28\xb5\x2f\xfd" + log),
+        "the file is compressed by zstd",
+    ),
+    "a cut head of bzip2 with a date": (file("audit-20261124", lambda _: b"BZh91AY"), "the compressed file"),
     "zstd": (file("a.jsonl.zst", lambda log: b"\x28\xb5\x2f\xfd" + log), "the file is compressed by zstd"),
     "zip": (file("a.json.zip", lambda log: b"PK\x03\x04" + log), "the file is compressed by zip"),
     "texts": (file("a.jsonl", as_texts), f"a.jsonl:1: {NO_RECORD}"),

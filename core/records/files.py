@@ -36,6 +36,8 @@ PACKED = {
     b"7z\xbc\xaf\x27\x1c": "7-Zip",
 }
 """How a file begins that nothing here reads."""
+ARCHIVES = ("zip", "7-Zip")
+"""What they hold may be anything; a log by their name alone."""
 LOG = re.compile(
     r".*\.(jsonl|ndjson|json|log)([.\-_~]*\d[\dTZ.\-_]*|\.(old|bak|gz|bz2|xz|zst|lz4|z|zip|7z))*",
     re.IGNORECASE | re.DOTALL,
@@ -82,7 +84,7 @@ class AuditFiles:
             self.faults.add(file, Line(file, at, b"").place, what)
 
         head = _head(stream)
-        if packer := next((name for begin, name in PACKED.items() if head.startswith(begin)), None):
+        if packer := _packer(head):
             self.faults.add(file, file, f"the file is compressed by {packer}: unpack it, or compress it by gzip")
             return
         if head.startswith(codecs.BOM_UTF8):
@@ -151,11 +153,17 @@ def _is_log(path: Path) -> bool:
         try:
             with _unpacked(plain) as stream:
                 head = _head(stream)
-        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError):
+        except (EOFError, OSError, zlib.error, lzma.LZMAError):  # OSError is bzip2's
             return True  # nobody can tell any more
+    if packer := _packer(head):
+        return packer not in ARCHIVES
     if OTHER_UNICODE.match(head):
         head = head.translate(None, delete=b"\0\xff\xfe")
     return LIKE_A_LOG.match(head.removeprefix(codecs.BOM_UTF8)) is not None
+
+
+def _packer(head: bytes) -> str | None:
+    return next((name for begin, name in PACKED.items() if head.startswith(begin)), None)
 
 
 def named(names: Sequence[str]) -> str:
