@@ -712,7 +712,7 @@ def test_a_yaml_date_and_an_instant_with_a_zone_end_an_exemption(
         (entry(match={"creator": "ada"}), f"entry 0.match.creator: 'ada' can match nothing: {NO_ADDRESS}"),
         (entry(match={"label": "*=*"}), "entry 0.match.label: '*=*' can match nothing: a label's key is no glob"),
         *(
-            (entry(match=match), "entry 0.match: bare * alone would spare everything: say what is meant")
+            (entry(match=match), "entry 0.match: wildcards alone would spare everything: say what is meant")
             for match in (
                 {"project": "*"},
                 {"project": "?*"},

@@ -70,7 +70,7 @@ class _Match(BaseModel):
             key, equals, _ = label.partition("=")
             if not (key and equals):
                 raise ValueError(f"{label!r} is not key=glob")
-            if "*" in key:
+            if any(character in key for character in "*?["):
                 raise ValueError(f"{label!r} can match nothing: a label's key is no glob")
         return labels
 
@@ -81,7 +81,7 @@ class _Match(BaseModel):
         if not self.label and not any(
             (word or "").strip(EVERYBODY) for word in (self.project, self.name, self.creator)
         ):
-            raise ValueError("bare * alone would spare everything: say what is meant")
+            raise ValueError("wildcards alone would spare everything: say what is meant")
         return self
 
 
