@@ -32,7 +32,7 @@ from core.verify import verify
 from core.verify.finding import messages
 from core.verify.rejudge import rules_of
 from core.verify.verdict import Verdict
-from tests.conftest import Ended, a_machine, delete, finish, paths, start
+from tests.conftest import Ended, a_machine, delete, finish, paths, rewritten, start
 from tests.test_check_autopause import check, overdue
 from tests.test_writer import Memory
 
@@ -1010,3 +1010,22 @@ def test_a_first_record_out_of_its_place_is_caught(live: list[Line], tmp_path: P
     live[0].update({"seq": 1, "logging.googleapis.com/insertId": None})
     live[1].update({"seq": 0, "logging.googleapis.com/insertId": None})
     assert any("seq 1 (run_started) is not the first record" in fault for fault in faults(live, tmp_path))
+
+
+@pytest.mark.parametrize(("back", "doubted"), [(60, False), (400, True)])
+def test_a_clock_that_is_set_back_between_two_looks_is_no_fault_of_the_run(
+    run: Run, back: int, *, doubted: bool
+) -> None:
+    with serving(Leonardo([a_machine(1)])) as server:
+        run(*delete(server, "--no-dry-run", "--audit-file", "live.jsonl"))
+
+    def set_back(record: dict[str, Any]) -> None:
+        if record["event"] == "runtime_audited":
+            judged = datetime.fromisoformat(record["judged_at"]) - timedelta(seconds=back)
+            record.update(judged_at=judged.isoformat(), age_s=record["age_s"] - back, idle_s=record["idle_s"] - back)
+        elif record["event"] == "run_finished":
+            record["records_digest"] = None
+
+    rewritten(Path("live.jsonl"), set_back)
+    said = run("review-audit-log", "verify", "--from", "live.jsonl", "--output", "json").out
+    assert ("was judged after its outcome was" in said) is doubted

@@ -89,9 +89,10 @@ def _intent_faults(intents: list[Record], end: Record) -> Iterator[Told]:
 
 
 def _last_look_faults(intent: Record, end: Record, looked_at: datetime, judged_at: datetime) -> Iterator[Told]:
-    """The outcome's judgement is that of the last look, or of a later one."""
+    """The outcome's judgement is that of the last look, or of a later one, though a clock was set back between them."""
     behind = (looked_at - judged_at).total_seconds()
-    if behind > A_MILLISECOND:
+    ahead = intent.time is not None and (looked_at - intent.time).total_seconds() > A_MILLISECOND
+    if behind > (A_MILLISECOND if ahead else CLOCK_TOLERANCE.total_seconds()):
         yield Kind.ACT, intent, "was judged after its outcome was"
     elif abs(behind) <= A_MILLISECOND and (intent.action, intent.reason) != (end.action, end.reason):
         yield Kind.ACT, intent, f"says {intent.action} ({intent.reason}), its outcome {end.action} ({end.reason})"
