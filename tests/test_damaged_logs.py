@@ -406,7 +406,8 @@ def test_no_job_that_goes_by_a_log_is_told_less_than_the_truth(
         for job in JOBS if make not in UNSEEN else ["check-disks"]:
             damaged.write_bytes(log_before)  # each job adds its own records, and closes a line that was cut
             ended = run(job, *delete(server)[1:], *PROD, "--audit-file", str(damaged))
-            assert str(damaged) in str([*ended.finished["warnings"], *ended.events("run_refused")]), job
+            told = str([*ended.finished["warnings"], *ended.events("run_refused")])
+            assert said in told or "the file is not readable" in told, job  # with records behind its cut end
 
 
 # folders
