@@ -709,7 +709,10 @@ def test_a_yaml_date_and_an_instant_with_a_zone_end_an_exemption(
             (entry(match={"name": word}), f"entry 0.match.name: {word!r} can match nothing: {NOTHING}")
             for word in ("terra-{1,2}", "a,b", "a b", "a\t", "'a'", '"a"', "{*}", "`a`", "a\u00a0", "terra-1/a")
         ),
-        (entry(match={"creator": "ada"}), f"entry 0.match.creator: 'ada' can match nothing: {NO_ADDRESS}"),
+        *(
+            (entry(match={"creator": word}), f"entry 0.match.creator: {word!r} can match nothing: {NO_ADDRESS}")
+            for word in ("ada", "a@example.org, b@example.org", '"a@example.org"', "{a,b}@example.org")
+        ),
         (entry(match={"label": "*=*"}), "entry 0.match.label: '*=*' can match nothing: a label's key is no glob"),
         *(
             (entry(match=match), "entry 0.match: wildcards alone would spare everything: say what is meant")
@@ -735,6 +738,8 @@ def test_a_star_beside_something_else_is_an_exemption() -> None:
         {"project": "*", "label": "a=*"},
         {"label": "a={b}, c"},
         {"name": "*a"},
+        {"creator": "o'brien@example.org"},
+        {"creator": "ada*"},
     ):
         (exemption,) = exemptions_of(entry(match=match))
         assert exemption.reason == "workshop"

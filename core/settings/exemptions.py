@@ -25,7 +25,9 @@ from core.settings.yaml_text import load_yaml, read_text
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 Glob = Annotated[str, Field(min_length=1, max_length=128)]
 NEVER = re.compile(r"[\s'\"`{},/]")
-"""What neither a project, nor a runtime's name, nor an e-mail address holds: such a pattern was meant otherwise."""
+"""What neither a project nor a runtime's name holds: such a pattern was meant otherwise."""
+NEVER_IN_AN_ADDRESS = re.compile(r"[\s\"`{},]")
+"""An apostrophe may stand in the e-mail address of a Google account (support.google.com/a/answer/9193374)."""
 ANYTHING = frozenset("*?[@")
 """One of these stands in each address, and in each pattern of addresses."""
 EVERYBODY = "*?@"
@@ -41,13 +43,13 @@ def _matches_something(glob: str) -> str:
 
 
 def _is_of_an_address(glob: str) -> str:
-    if not ANYTHING.intersection(glob):
+    if NEVER_IN_AN_ADDRESS.search(glob) or not ANYTHING.intersection(glob):
         raise ValueError(f"{glob!r} can match nothing: it is no e-mail address, and no pattern of one")
     return glob
 
 
 Word = Annotated[Glob, AfterValidator(_matches_something)]
-Address = Annotated[Word, AfterValidator(_is_of_an_address)]
+Address = Annotated[Glob, AfterValidator(_is_of_an_address)]
 
 
 class _Match(BaseModel):
