@@ -16,7 +16,9 @@ KEPT_BY_THE_RULE = frozenset({Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.KERNEL
 NEVER = datetime.max.replace(tzinfo=UTC)
 ENDS = frozenset[str](word for word, meaning in CONFIRMATIONS.items() if not meaning.open)
 """What is confirmed so is not asked about again; a word that is not known is no end."""
-TELLS = (ANSWERED | NOT_OURS) - {Outcome.ALREADY_DELETING}
+SETTLED = ANSWERED | NOT_OURS
+"""Ends by which an act was answered, or the runtime is gone."""
+TELLS = SETTLED - {Outcome.ALREADY_DELETING}
 """Ends of a later act that tell what became of an older one: what never left, or found it Deleting, does not."""
 ABOUT_DELETIONS: Wanted = (
     Match(events=("deletion_requested", "deletion_confirmed")),
@@ -147,10 +149,11 @@ def _in_doubt(of: _Known) -> Record | None:
 
 
 def _is_open(end: Record | None) -> bool:
-    """Whether what became of an intent is not known: no end is on record, or one that leaves it open."""
-    if end is None:
-        return True
-    return end.outcome in OPEN or (end.outcome == Outcome.NOT_ATTEMPTED and bool(end.attempts))
+    """Whether what became of an intent is not known: no end is on record, or one that leaves it open.
+
+    An act that left without an answer may arrive late, also where its runtime was spared since.
+    """
+    return end is None or end.outcome in OPEN or (bool(end.attempts) and end.outcome not in SETTLED)
 
 
 def _disk(of: _Known) -> str | None:
