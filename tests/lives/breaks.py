@@ -166,8 +166,8 @@ BREAKS = (
     Break(
         "nobody asks about killed runs",
         UNCONFIRMED,
-        "if end is None:\n        return True",
-        "if end is None:\n        return False",
+        "return end is None or end.outcome in OPEN or (",
+        "return end is not None and (",
     ),
     Break(
         "a later run closes a killed one's case",
