@@ -80,6 +80,18 @@ def test_so_it_has_where_only_the_look_of_the_second_try_shows_it(run: Run) -> N
         assert confirmed(run, server) == ["errored"]
 
 
+def test_a_second_try_whose_answer_is_lost_is_in_doubt_where_no_list_tells_of_it(run: Run) -> None:
+    faults = [
+        Fault(call="delete", status=500),
+        Fault(call="delete", status=500, act_first=True),
+        Fault(call="project_list", skip=1, status=403, times=None),
+    ]
+    with serving(Leonardo([a_machine(1)]), faults=faults) as server:
+        ended = run(*delete(server, "--no-dry-run"))
+    (record,) = ended.audited.values()
+    assert (ended.code, record["outcome"], record["attempts"]) == (1, "in_doubt", 2)
+
+
 def test_what_was_in_error_before_gets_its_second_try(run: Run) -> None:
     with serving(Leonardo([a_machine(1, status=TrueStatus.ERROR)], deletion_takes=None)) as server:
         server.faults.add(Fault(call="delete", status=500))

@@ -30,7 +30,8 @@ class Case:
     """What our act was answered, where it failed."""
     maybe_done: bool = False
     """An act left and its answer does not tell whether it was carried out."""
-    second_try: bool = False
+    settled_acts: int = 0
+    """So many had left when the lists showed that none was carried out, and one more was tried."""
     token_renewed: bool = False
     looks: int = 0
     """That led to no act, as far as they count."""
@@ -38,6 +39,10 @@ class Case:
     """Looks in a row that grew too old while a record was made durable."""
     evidence: Evidence | None = None
     note: str = ""
+
+    @property
+    def second_try(self) -> bool:
+        return self.settled_acts > 0
 
     @property
     def needs_look(self) -> bool:

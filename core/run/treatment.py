@@ -146,7 +146,7 @@ class Treatment:
             return Outcome.FAILED
         if case.second_try:
             return Outcome.FAILED
-        case.second_try = True
+        case.settled_acts = case.last.acts
         return Next.ACT_AGAIN
 
     # look and judge
@@ -254,6 +254,6 @@ class Treatment:
         """The run does not get any further with this runtime; what an earlier try of an act has led to stands."""
         if outcome is Outcome.NOT_ATTEMPTED:
             self._account.cut_short()
-        if case.second_try:
+        if case.second_try and case.last.acts == case.settled_acts:
             return Outcome.FAILED
         return Outcome.IN_DOUBT if case.maybe_done else outcome
