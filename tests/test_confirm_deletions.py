@@ -466,19 +466,22 @@ def test_the_deletion_of_a_killed_run_stays_open_though_a_later_act_was_announce
     assert ended.events("deletion_confirmed")[0]["accepted_run_id"] == killed.records[0]["run_id"]
 
 
-@pytest.mark.parametrize(("attempts", "asked"), [(1, [("all-of-us-1", "pending", "Deleting")]), (0, [])])
-def test_an_act_that_left_without_an_answer_is_asked_about_though_its_runtime_was_spared(
-    run: Run, attempts: int, asked: list[tuple[str, str, str]]
+@pytest.mark.parametrize(
+    ("outcome", "attempts", "asked"),
+    [("spared", 1, True), ("spared", 0, False), ("already_deleting", 2, True), ("already_deleting", 1, False)],
+)
+def test_an_act_that_left_without_an_answer_is_asked_about_whatever_came_after_it(
+    run: Run, outcome: str, attempts: int, *, asked: bool
 ) -> None:
     with serving(Leonardo([a_machine(1)], deletion_takes=None)) as server:
         run(*live(server))
 
-        def as_if_spared(record: dict[str, Any]) -> None:
+        def as_if_it_ended_so(record: dict[str, Any]) -> None:
             if record["event"] == "runtime_audited":
-                record.update(outcome="spared", attempts=attempts)
+                record.update(outcome=outcome, attempts=attempts)
 
-        rewritten(LIVE_LOG, as_if_spared)
-        assert confirmed(run(*confirming(server))) == asked
+        rewritten(LIVE_LOG, as_if_it_ended_so)
+        assert confirmed(run(*confirming(server))) == ([("all-of-us-1", "pending", "Deleting")] if asked else [])
 
 
 def test_what_survived_ends_once_a_later_run_keeps_this_incarnation(run: Run) -> None:

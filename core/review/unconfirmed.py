@@ -16,9 +16,7 @@ KEPT_BY_THE_RULE = frozenset({Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.KERNEL
 NEVER = datetime.max.replace(tzinfo=UTC)
 ENDS = frozenset[str](word for word, meaning in CONFIRMATIONS.items() if not meaning.open)
 """What is confirmed so is not asked about again; a word that is not known is no end."""
-SETTLED = ANSWERED | NOT_OURS
-"""Ends by which an act was answered, or the runtime is gone."""
-TELLS = SETTLED - {Outcome.ALREADY_DELETING}
+TELLS = (ANSWERED | NOT_OURS) - {Outcome.ALREADY_DELETING}
 """Ends of a later act that tell what became of an older one: what never left, or found it Deleting, does not."""
 ABOUT_DELETIONS: Wanted = (
     Match(events=("deletion_requested", "deletion_confirmed")),
@@ -151,9 +149,13 @@ def _in_doubt(of: _Known) -> Record | None:
 def _is_open(end: Record | None) -> bool:
     """Whether what became of an intent is not known: no end is on record, or one that leaves it open.
 
-    An act that left without an answer may arrive late, also where its runtime was spared since.
+    An act that left without an answer may arrive late, also where its runtime was spared since, or where the next try
+    found it being deleted.
     """
-    return end is None or end.outcome in OPEN or (bool(end.attempts) and end.outcome not in SETTLED)
+    if end is None:
+        return True
+    unanswered = (end.attempts or 0) - (end.outcome in ANSWERED)
+    return end.outcome in OPEN or (unanswered > 0 and end.outcome not in NOT_OURS)
 
 
 def _disk(of: _Known) -> str | None:

@@ -166,8 +166,8 @@ BREAKS = (
     Break(
         "nobody asks about killed runs",
         UNCONFIRMED,
-        "return end is None or end.outcome in OPEN or (",
-        "return end is not None and (",
+        "if end is None:\n        return True",
+        "if end is None:\n        return False",
     ),
     Break(
         "a later run closes a killed one's case",
