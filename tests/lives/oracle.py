@@ -148,7 +148,7 @@ class Oracle:
             return
         told = self.world.told.get(exchange.meant, [])
         early = f"{process} acts on {exchange.path} ({exchange.meant}), whose owner was told {told}"
-        allowed = any(not_before <= process.wall() for not_before, _ in told)
+        allowed = any(not_before <= process.wall() + TOLERANCE * MILLISECOND for not_before, _ in told)
         self.expect("notice", early, holds=allowed or self.clocks_differed)
         waited = any(at + period.total_seconds() <= self.world.now + TOLERANCE / 1000 for _, at in told)
         self.expect("notice", early, holds=waited or self.clocks_differed)

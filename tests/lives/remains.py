@@ -68,7 +68,8 @@ class Remains:
         for identity in dry.keys() & live.keys():
             planned, done = dry[identity], live[identity]
             final = None if planned.created_date is None else planned.created_date + lived.settings.max_age
-            turns = [at for at in (planned.due_at, final) if at is not None]
+            ends = [exemption.until for exemption in lived.settings.exemptions]
+            turns = [at for at in (planned.due_at, final, *ends) if at is not None]
             allowed = any(
                 planned.judged_at - TOLD_WITHIN <= at <= done.judged_at for at in self._allowed(lived, identity)
             )
@@ -183,7 +184,12 @@ class Remains:
         """`verify` finds nothing but what was done to the log."""
         records = AuditRecords(AuditFiles([self.world.log.path]))
         now = self.world.instant() + timedelta(days=1)
-        hurt = {p.run_id for p in self.world.processes if p.dead or any(sink.failed for sink in p.sinks)}
+        lost = self.oracle.power_failed
+        hurt = {
+            p.run_id
+            for p in self.world.processes
+            if p.dead or any(sink.failed or (lost and sink.fault == "lies") for sink in p.sinks)
+        }
         for verdict in verify(records, now):
             findings = [found for found in verdict.findings if not self._is_explained(found.kind, verdict.run_id, hurt)]
             self.expect("verify", f"{verdict.run_id}: {list(messages(findings))}", holds=not findings)
