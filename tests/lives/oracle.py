@@ -165,9 +165,11 @@ class Oracle:
             self.expect("order", f"{process} acts on {path} before it looks at {sooner}", holds=not sooner)
 
     def _perhaps_failed_before(self) -> set[str]:
-        """By runs that lost a record, and may have closed on record all the same."""
-        unrecorded = (p.said[-1:] for p in self.world.processes if p.code is ExitCode.UNRECORDED)
-        return {path for said in unrecorded for e in said if isinstance(e, events.RunFinished) for path in e.failed}
+        """By runs that lost a record and may have closed on record all the same, or that may be out of reach."""
+        edge = self.world.now - REACH + 2 * TOLERANCE / 1000
+        perhaps = (p for p in self.world.processes if p.code is ExitCode.UNRECORDED or p.born < edge)
+        closings = (e for p in perhaps for e in p.said[-1:] if isinstance(e, events.RunFinished))
+        return {path for closing in closings for path in closing.failed}
 
     def _more_overdue(self, process: "Process", path: str) -> set[str]:
         """What was due before this one as the run began, and was not looked at yet; nothing where it cannot be told."""
