@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -25,6 +26,9 @@ from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.server import SandboxServer
 from jobs.__main__ import main
 from tests.forked import DRY, LEO, Program
+
+# A shell starts what runs in the background deaf to Ctrl-C, and so would be every program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for profile, examples in {"quick": 40, "thorough": 100, "chaos": 1000}.items():
     hypothesis.settings.register_profile(  # a slow machine is no fault of the program
