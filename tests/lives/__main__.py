@@ -39,6 +39,7 @@ def main() -> int:
 
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
+    sys.stdout.flush()  # before a history is shrunk, which may take minutes
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ ASKED_AGAIN = REACH.total_seconds() - 86400.0
 SECOND = 1000
 TOLD_WITHIN = timedelta(minutes=5)
 """The period of a notice counts from when it was taken, which `not_before` cannot know."""
-OF_CLOCKS = (Kind.PREDECESSOR, Kind.TIME, Kind.INSTANT, Kind.DURATION, Kind.DISK)
+OF_CLOCKS = (Kind.PREDECESSOR, Kind.TIME, Kind.INSTANT, Kind.DURATION, Kind.DISK, Kind.ACT)
 """What `verify` rightly says of runs whose clocks differ by more than it tolerates."""
 PLANNED_FOR = frozenset(
     {Outcome.DELETION_ACCEPTED, Outcome.FAILED, Outcome.CONFLICT, Outcome.ALREADY_DELETING, Outcome.GONE}

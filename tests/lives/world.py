@@ -37,6 +37,7 @@ HOUR, DAY = 3600.0, 86400.0
 LATENCIES = (0.004, 0.012, 0.02, 0.03, 0.05, 0.08, 0.011, 0.4, 0.025, 0.9, 0.007, 0.06, 2.5)
 """Seconds on the way to Leonardo or back; so many that they are no measure of anything else."""
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+ROUNDING = 1e-7
 ODD = 0.4
 """How often a list holds an odd row while lists do."""
 SAM = "org.broadinstitute.dsde.workbench.leonardo.auth.SamException"
@@ -171,11 +172,15 @@ class World:
         if at > until:
             return False
         self.now = max(self.now, at)
+        moved = bool(self._heap) and self._heap[0][0] <= self.now
         while self._heap and self._heap[0][0] <= self.now:
             heappop(self._heap)[2]()
         for process in self._running:
             if process.is_running and not process.suspended:
                 process.loop.wake()
+                moved |= bool(process.loop.ready)
+        if not moved:  # by the clock of a process that had slept its timer is due a rounding later
+            self.now += ROUNDING
         return True
 
     # processes
