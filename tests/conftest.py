@@ -27,8 +27,10 @@ from core.sandbox.server import SandboxServer
 from jobs.__main__ import main
 from tests.forked import DRY, LEO, Program
 
-# A shell starts what runs in the background deaf to Ctrl-C, and so would be every program that a test starts.
+# A shell starts what runs in the background deaf to Ctrl-C, and nohup to a closed terminal: so would every program be
+# that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 for profile, examples in {"quick": 40, "thorough": 100, "chaos": 1000}.items():
     hypothesis.settings.register_profile(  # a slow machine is no fault of the program
