@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from core.records.outcome import LEAVING, NOT_OURS
 from core.records.reader import LONG_AGO, Record
 from core.records.selection import RUNS, Match, Wanted
-from core.review.fleet import fleet_of, of_the_fleet
-from core.review.which import finished_runs
+from core.review.fleet import fleet_of
 from core.rules.deletion import DeletionPolicy
 from core.rules.notices import Notice
 from core.verify.rejudge import exemption_of
@@ -21,16 +20,15 @@ SENT: Wanted = (*RUNS, Match(events=("notice_sent",)))
 def newest_run(frames: Sequence[Record], digest: str, now: datetime) -> Record | None:
     """The first record of the newest run that read the whole fleet under this policy; None where it is too old."""
     by_it = {frame.run_id for frame in frames if frame.policy_digest == digest}
-    blind = fleet_of([frame for frame in frames if frame.run_id in by_it]).passed_over
-
-    def is_meant(opening: Record) -> bool:
-        scope = opening.scope
-        of_now = scope is not None and scope.as_of is None and scope.inventory is None
-        whole = of_the_fleet(opening) and opening.run_id not in blind
-        return whole and of_now and opening.run_id in by_it
-
-    newest = finished_runs(frames, is_meant)[-1:]
+    fleet = fleet_of([frame for frame in frames if frame.run_id in by_it])
+    whole = (opening for opening in fleet.openings if opening.run_id not in fleet.passed_over)
+    newest = [opening for opening in whole if _is_of_now(opening)][-1:]
     return next((opening for opening in newest if now - (opening.time or LONG_AGO) <= OLDEST), None)
+
+
+def _is_of_now(opening: Record) -> bool:
+    scope = opening.scope
+    return scope is not None and scope.as_of is None and scope.inventory is None
 
 
 def is_told_of(record: Record, *, run_id: str, until: datetime) -> bool:
