@@ -14,12 +14,8 @@ def disk_faults(record: Record, started: Record | None) -> Iterator[str]:
     unused = None if record.unused_s is None else timedelta(seconds=record.unused_s)
     if record.reason == DiskReason.ATTACHED and unused is not None:
         yield "is attached, and says for how long it has been unused"
-    elif unused is not None and (lasting is None or unused > lasting + CLOCK_TOLERANCE):
+    elif unused is not None and not _is_right(record, unused, lasting):
         yield f"says unused_s {record.unused_s}, but its dates give {lasting and lasting.total_seconds()}"
-    elif (
-        unused is not None and lasting is not None and record.left_by_run is None and unused < lasting - CLOCK_TOLERANCE
-    ):
-        yield f"says unused_s {record.unused_s}, but its dates give {lasting.total_seconds()}"
     most = None if started is None else (started.policy or {}).get("stuck_after_s")
     stuck, on_its_way = record.reason == DiskReason.STUCK, record.status in IN_TRANSITION
     if lasting is None or not isinstance(most, float | int):
@@ -29,3 +25,10 @@ def disk_faults(record: Record, started: Record | None) -> Iterator[str]:
         yield f"says {record.reason}, and the status {record.status}"
     elif stuck and lasting < too_long:
         yield f"says stuck after {lasting.total_seconds()} s"
+
+
+def _is_right(record: Record, unused: timedelta, lasting: timedelta | None) -> bool:
+    """A disk that a deletion of ours has left is unused since then, which its dates do not tell."""
+    if lasting is None or unused > lasting + CLOCK_TOLERANCE:
+        return False
+    return record.left_by_run is not None or unused >= lasting - CLOCK_TOLERANCE
