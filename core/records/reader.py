@@ -24,7 +24,7 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """Stands for an instant that is not on record."""
 FRAMES = frozenset({"run_started", "run_finished"})
 """The events that a run begins and ends with."""
-MOST = "runtime_audited"
+AUDITED = "runtime_audited"
 NOTHING = (None, UNSET)
 OPENING = b'"run_started"'
 OF_AUDIT = f'"{SCHEMA.rpartition("v")[0]}'.encode()
@@ -303,7 +303,7 @@ def _always_there(event: str) -> tuple[str, ...]:
     """The fields of an event that are never null and not of a later version, as far as a reader has them."""
     kind = next((kind for kind in EVENTS if kind.__struct_config__.tag == event), None)
     told = () if kind is None else (*structs.fields(kind), *structs.fields(Common))
-    read = {field.name for field in structs.fields(Record) if field.default in (None, UNSET)}
+    read = {field.name for field in structs.fields(Record) if field.default in NOTHING}
     return tuple(of.name for of in told if of.required and of.name in read and type(None) not in get_args(of.type))
 
 
@@ -357,7 +357,7 @@ class _Met:
         if closing:
             of.ended_in = record.records_digest
         record.lines = of.lines
-        if record.event != MOST or record.severity is None or record.time is None:
+        if record.event != AUDITED or record.severity is None or record.time is None:
             record.lacks = _nulls(line.text, _always_there(record.event), record)
         self.records += 1
         if not own:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from core.records.digest import UNTOLD, Digests
 from core.records.outcome import CONFIRMATIONS, NEEDS_A_PERSON, Severity
-from core.records.reader import Record
+from core.records.reader import AUDITED, Record
 from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE, Reason
 from core.rules.disks import DiskReason
@@ -25,7 +25,6 @@ from core.verify.rejudge import Rules
 from core.verify.standing import Standing
 
 FEW = 10
-AUDITED = "runtime_audited"
 NO_TIME = float("-inf")
 """Stands for the time of a record that has none."""
 STATUSES: dict[str, tuple[str | None, ...]] = {
