@@ -164,10 +164,7 @@ class DeletionPolicy(RuntimePolicy):
         if created is None or accessed is None:
             return None
         too_old, old, idle = _waits(self.max_age, self.max_age_if_idle, self.idle_after)
-        try:
-            due = min(created + too_old, max(created + old, accessed + idle))
-        except OverflowError:
-            due = min(_after(created, too_old), max(_after(created, old), _after(accessed, idle)))
+        due = min(_after(created, too_old), max(_after(created, old), _after(accessed, idle)))
         return due if exemption is None else max(due, _first_from(exemption.until))
 
     def never_before(self, created: datetime) -> datetime:
