@@ -85,10 +85,6 @@ class Treatment:
         self._hopeless_streak = FailureStreak()
         self._hopeless_end = False
 
-    @property
-    def would(self) -> Outcome:
-        return self._act.would
-
     def stopped(self, case: Case) -> Outcome | None:
         """What becomes of a runtime whose turn comes now, where the run does not act any more."""
         if self._account.refusals or (case.hopeless and self._hopeless_end):
