@@ -126,7 +126,7 @@ class AutopausePolicy(RuntimePolicy):
         )
         exemption = decision.exemption
         if decision.reason is Reason.AUTOPAUSE_OVERDUE and exemption and not exemption.lapsed(decision.judged_at):
-            return f"{sentence}; exempt until {exemption.until:%Y-%m-%d %H:%M}Z: {exemption.reason}"
+            return f"{sentence}; {exemption.in_words}"
         return sentence
 
     def needs_look(self, decision: Decision) -> bool:

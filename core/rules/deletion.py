@@ -130,7 +130,7 @@ class DeletionPolicy(RuntimePolicy):
             case Reason.NOT_NOTICED:
                 return f"{_age(decision)} and {_idle(decision)}, but its owner was not told of its deletion in time"
             case Reason.EXEMPT if decision.exemption:
-                return f"exempt until {decision.exemption.until:%Y-%m-%d %H:%M}Z: {decision.exemption.reason}"
+                return decision.exemption.in_words
             case _:
                 return explain_listing(runtime, decision)
 

@@ -34,6 +34,11 @@ class Exemption:
             and all(_has_label(runtime, wanted) for wanted in self.label)
         )
 
+    @property
+    def in_words(self) -> str:
+        """Why it spares whom it matches."""
+        return f"exempt until {self.until:%Y-%m-%d %H:%M}Z: {self.reason}"
+
     def lapsed(self, instant: datetime) -> bool:
         return self.until <= instant
 
