@@ -6,16 +6,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from core.rules.decision import since
-from core.rules.evidence import Evidence
+from core.rules.evidence import MOST_UNLISTED, Evidence, too_many_unlisted
 from core.rules.policy import Policy
 from core.rules.words import in_words
 from core.runtime import Runtime, RuntimeStatus
 
-FEWEST_WITH_DISK = 3
-"""So many kept disks out of sight are no chance: a disk outlives its runtime, and stays where its project is seen."""
-MOST_WITHOUT_DISK = 10
-"""Up to this many deletions without a kept disk may well have emptied their projects."""
-SUSPICIOUS_SHARE = 0.25
+MOST_WITH_DISK = 2
+"""More kept disks out of sight are no chance: a disk outlives its runtime, and stays where its project is seen."""
 STAYS_OPEN = timedelta(days=3)
 """How long a deletion without evidence is asked about once a lost role may explain it."""
 
@@ -71,6 +68,5 @@ def role_may_be_lost(gone: Sequence[tuple[Evidence | None, bool]]) -> bool:
     """
     with_disk = [evidence for evidence, kept_disk in gone if kept_disk]
     asked = with_disk or [evidence for evidence, _ in gone]
-    fewest = FEWEST_WITH_DISK if with_disk else MOST_WITHOUT_DISK + 1
     unlisted = sum(evidence is Evidence.UNLISTED for evidence in asked)
-    return unlisted >= fewest and unlisted > SUSPICIOUS_SHARE * len(asked)
+    return too_many_unlisted(unlisted, len(asked), most=MOST_WITH_DISK if with_disk else MOST_UNLISTED)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from core.runtime import MalformedDisk, MalformedRuntime, PersistentDisk, Runtime
 
 MOST_UNLISTED = 10
-"""So many of a sweep's candidates may be gone without evidence, or so large a share."""
+"""So many of a sweep's candidates, or of the deletions asked about, may be gone without evidence, or this share."""
 LARGEST_UNLISTED_SHARE = 0.25
 MISSING = "missing"
 """The status of a disk that its project's list does not hold."""
@@ -35,9 +35,9 @@ PROVEN_BY = {
 """In words, for whoever reads that a runtime is gone."""
 
 
-def too_many_unlisted(unlisted: int, candidates: int) -> bool:
-    """Whether a lost role explains better than deletions that so many candidates of a sweep are not listed any more."""
-    return unlisted > MOST_UNLISTED and unlisted > LARGEST_UNLISTED_SHARE * candidates
+def too_many_unlisted(unlisted: int, asked: int, *, most: int = MOST_UNLISTED) -> bool:
+    """Whether a lost role explains better than deletions that so many of those asked about are not listed any more."""
+    return unlisted > most and unlisted > LARGEST_UNLISTED_SHARE * asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,14 +216,12 @@ BREAKS = (
         "isinstance(item, Runtime) and item.project == self.project",
         "isinstance(item, Runtime)",
     ),
-    Break(
-        "many are believed gone without evidence", EVIDENCE, "return unlisted > MOST_UNLISTED and", "return False and"
-    ),
+    Break("many are believed gone without evidence", EVIDENCE, "return unlisted > most and", "return False and"),
     Break(
         "many are confirmed without evidence",
         "core/rules/confirmation.py",
-        "return unlisted >= fewest and",
-        "return False and",
+        "return too_many_unlisted(",
+        "return False and too_many_unlisted(",
     ),
     Break(
         "a rehearsal looks at nothing again",
