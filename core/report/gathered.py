@@ -9,12 +9,13 @@ from heapq import heappush, heappushpop
 
 from core.exit_code import IN_WORDS, ExitCode
 from core.records.causes import Causes, Example
-from core.records.outcome import LEAVING, NOT_OURS, Outcome
+from core.records.outcome import Outcome
 from core.records.reader import Record
 from core.report.side_by_side import SideBySide, side_by_side
 from core.review.comparison import Comparison
 from core.review.deletions import Deletions
 from core.review.disks import Totals, is_left
+from core.review.due import due_at
 from core.review.questions import RunLine, RunSummary, failed, needs_person, whom, written_at
 from core.rules.decision import Reason, in_utc
 from core.rules.words import duration
@@ -23,7 +24,6 @@ from core.verify.rejudge import deletion_policy
 AHEAD = timedelta(days=14)
 MOST_ACTS = 100_000
 MOST_FAILURES = 1000
-NOT_DUE = LEAVING | NOT_OURS
 ENDED_ITSELF = frozenset({ExitCode.UNREADABLE, ExitCode.STOPPED, ExitCode.UNRECORDED, ExitCode.BUG})
 """How a run ends that failed as a whole; one that was refused has said so before."""
 WHOLE_RUN = "the whole run"
@@ -92,12 +92,13 @@ class LatestSweep:
             self.ages.append(record.age_s)
         if isinstance(record.idle_s, float):
             self.idles.append(record.idle_s)
-        if not isinstance(record.due_at, datetime) or record.outcome in NOT_DUE:
+        due = due_at(record)
+        if due is None:
             return
-        if record.due_at <= now:
+        if due <= now:
             self.overdue += 1
-        elif record.due_at <= now + AHEAD:
-            self.due[in_utc(record.due_at).date()] += 1
+        elif due <= now + AHEAD:
+            self.due[in_utc(due).date()] += 1
         else:
             self.later += 1
 

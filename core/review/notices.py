@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from core.records.outcome import LEAVING, NOT_OURS
 from core.records.reader import LONG_AGO, Record
 from core.records.selection import RUNS, Match, Wanted
+from core.review.due import due_at, final_at
 from core.review.fleet import fleet_of
 from core.rules.deletion import DeletionPolicy
 from core.rules.notices import Notice
-from core.verify.rejudge import exemption_of
 
 OLDEST = timedelta(hours=6)
 """Owners are told what a run has found at most so long ago."""
@@ -35,8 +34,8 @@ def is_told_of(record: Record, *, run_id: str, until: datetime) -> bool:
     """Whether it is a notice, or of a runtime that the rule of this run would delete by then if nobody used it."""
     if record.event != "runtime_audited":
         return record.event == "notice_sent" and not record.dry_run
-    due = isinstance(record.due_at, datetime) and record.due_at <= until
-    return record.run_id == run_id and due and record.outcome not in (LEAVING | NOT_OURS)
+    at = due_at(record)
+    return record.run_id == run_id and at is not None and at <= until
 
 
 def untold(records: Iterable[Record], policy: DeletionPolicy) -> list[Notice]:
@@ -50,16 +49,16 @@ def untold(records: Iterable[Record], policy: DeletionPolicy) -> list[Notice]:
             record.name or "",
             record.creator,
             record.disk,
-            record.due_at,
-            policy.final_at(record.created_date, None if record.exemption is None else exemption_of(record.exemption)),
-            record.due_at,
+            due,
+            final,
+            due,
         )
         for record in records
         if record.event == "runtime_audited"
         and record.runtime_id is not None
         and record.runtime_id not in told
-        and record.created_date is not None
-        and isinstance(record.due_at, datetime)
+        and (due := due_at(record)) is not None
+        and (final := final_at(record, policy)) is not None
     ]
 
 

@@ -14,6 +14,7 @@ import msgspec
 from core.records.events import ALL_RUNTIMES, exemption_in_words
 from core.records.outcome import ENDED, Outcome
 from core.records.reader import Record
+from core.review.due import final_at
 from core.review.fleet import Fleet, fleet_of
 from core.review.questions import RunLine, RunSummary
 from core.review.which import IsMeant, finished_runs, framed, latest, newer_unfinished, only_environment
@@ -22,7 +23,7 @@ from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.promise import NOT_COUNTED, kept_by
 from core.rules.words import counted, duration, in_words, minute
 from core.runtime import RuntimeStatus
-from core.verify.rejudge import deletion_policy, exemption_of, runtime_of
+from core.verify.rejudge import deletion_policy, runtime_of
 
 PATIENCE = timedelta(hours=6)
 """Two runs have passed: whatever is older by this than the maximum age breaks the promise."""
@@ -422,20 +423,19 @@ def _last(rows: Iterable[Left]) -> datetime | None:
 
 
 def _left(record: Record, policy: DeletionPolicy | None, now: datetime) -> Left:
-    exemption = None if record.exemption is None else exemption_of(record.exemption)
-    final_at = policy.final_at(record.created_date, exemption) if policy and record.created_date else None
+    final = final_at(record, policy)
     why: str | None = None
-    if final_at is None or record.reason in NEVER_DUE:
+    if final is None or record.reason in NEVER_DUE:
         why = kept_by(record)
-    elif now > final_at + PATIENCE:
-        why = NOT_RUN if _due_since_the_run(final_at, record, now) else kept_by(record)
+    elif now > final + PATIENCE:
+        why = NOT_RUN if _due_since_the_run(final, record, now) else kept_by(record)
     return Left(
         project=record.project,
         name=record.name,
         creator=record.creator,
         created_date=record.created_date,
-        final_at=None if why else final_at,
-        exempt=why is None and record.reason == Reason.EXEMPT and final_at != _came_of_age(record, policy),
+        final_at=None if why else final,
+        exempt=why is None and record.reason == Reason.EXEMPT and final != _came_of_age(record, policy),
         not_relied_on=why,
     )
 

@@ -6,14 +6,14 @@ from typing import Literal
 
 import msgspec
 
-from core.records.outcome import LEAVING, NOT_OURS
 from core.records.reader import Record
+from core.review.due import due_at, final_at
 from core.review.fleet import fleet_of
 from core.review.questions import RunLine, of_one_run
 from core.review.which import LATEST, framed
 from core.rules.decision import MILLISECOND
 from core.rules.deletion import DeletionPolicy
-from core.verify.rejudge import deletion_policy, exemption_of
+from core.verify.rejudge import deletion_policy
 
 Limit = Literal["max_age", "max_age_if_idle", "exemption"]
 
@@ -63,30 +63,24 @@ def upcoming(records: Iterable[Record], within: timedelta, now: datetime) -> Upc
         seen.add(record)
         if record.event == "run_started":
             policy = policy or deletion_policy(record)
-        elif (
-            record.event == "runtime_audited"
-            and isinstance(record.due_at, datetime)
-            and record.due_at <= now + within
-            and record.outcome not in (LEAVING | NOT_OURS)
-        ):
-            due.append(_due(record, record.due_at, policy, now))
+        elif record.event == "runtime_audited" and (at := due_at(record)) is not None and at <= now + within:
+            due.append(_due(record, at, policy, now))
     due.sort(key=lambda row: (not row.overdue, row.creator or "", row.due_at, row.project, row.name))
     return Upcoming(run=seen.line(now), until=now + within, due=due, remarks=[*newer, *fleet.remarks_on(seen.first)])
 
 
-def _due(record: Record, due_at: datetime, policy: DeletionPolicy | None, now: datetime) -> Due:
-    exemption = None if record.exemption is None else exemption_of(record.exemption)
-    final_at = policy.final_at(record.created_date, exemption) if policy and record.created_date else None
+def _due(record: Record, at: datetime, policy: DeletionPolicy | None, now: datetime) -> Due:
+    final = final_at(record, policy)
     limit: Limit | None = None
-    if exemption is not None and abs(due_at - exemption.until) < MILLISECOND:
+    if record.exemption is not None and abs(at - record.exemption.until) < MILLISECOND:
         limit = "exemption"
-    elif final_at is not None:
-        limit = "max_age" if final_at <= due_at else "max_age_if_idle"
+    elif final is not None:
+        limit = "max_age" if final <= at else "max_age_if_idle"
     return Due(
         creator=record.creator,
-        overdue=due_at <= now,
-        due_at=due_at,
-        final_at=final_at,
+        overdue=at <= now,
+        due_at=at,
+        final_at=final,
         limit=limit,
         project=record.project or "?",
         name=record.name or "?",
