@@ -39,7 +39,7 @@ from core.settings.faults import UsageError
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, REPORT_FLAGS, add_places
 
-NAME = "confirm-deletions"
+NAME = ConfirmationPolicy.job
 EXAMPLES = (
     "leo-lifecycle confirm-deletions --leonardo-url URL --from audit/   # by the records of a folder",
     "leo-lifecycle confirm-deletions --leonardo-url URL --from audit/ --since 2d   # of the last two days only",

@@ -26,12 +26,13 @@ from core.review.which import (
     IsMeant,
     UnknownError,
     checks_the_fleet,
-    confirms,
     framed,
     latest,
+    of_job,
     of_runs,
     only_environment,
 )
+from core.rules.confirmation import ConfirmationPolicy
 from core.rules.disks import DiskPolicy
 from core.rules.words import counted, duration, minute
 from core.runtime import Disk
@@ -72,7 +73,7 @@ def write_report(
     frames, records = framed(records)
     only_environment(frame.environment for frame in frames)
     ids, records = of_runs(records, compared or rehearsals_that_differ(frames), also=lambda _: True)
-    checks: tuple[IsMeant, ...] = (checks_the_fleet, confirms, lambda opening: opening.job == DiskPolicy.job)
+    checks: tuple[IsMeant, ...] = (checks_the_fleet, of_job(ConfirmationPolicy.job), of_job(DiskPolicy.job))
     gathered = Gathered(
         now,
         Comparison(*ids) if ids else None,

@@ -9,7 +9,7 @@ import msgspec
 from core.records.events import DiskAudited
 from core.records.reader import Record
 from core.review.questions import RunLine, of_one_run
-from core.review.which import LATEST
+from core.review.which import LATEST, of_job
 from core.rules.disks import DiskPolicy, DiskReason
 
 A_DAY = 86_400
@@ -52,7 +52,7 @@ class Disks(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="
 
 def disks(records: Iterable[Record], now: datetime) -> Disks:
     """What the newest check of disks found. Raises UnknownError."""
-    seen, newer, chosen = of_one_run(records, LATEST, now, lambda opening: opening.job == DiskPolicy.job)
+    seen, newer, chosen = of_one_run(records, LATEST, now, of_job(DiskPolicy.job))
     left: list[Record] = []
     for record in chosen:
         seen.add(record)

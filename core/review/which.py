@@ -13,7 +13,6 @@ from core.verify.rejudge import AUTOPAUSE_JOB
 from core.verify.verdict import State, state_of
 
 LATEST = "latest"
-CONFIRMING_JOB = "confirm-deletions"
 MISSPELT = 0.9
 """How like a run's id must be to one that is not known: two executions of one job share all but their last letters."""
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}
@@ -163,6 +162,5 @@ def checks_the_fleet(started: Record) -> bool:
     return started.job == AUTOPAUSE_JOB and (started.scope is None or started.scope.only is None)
 
 
-def confirms(started: Record) -> bool:
-    """Whether it asks what became of the deletions of earlier runs."""
-    return started.job == CONFIRMING_JOB
+def of_job(name: str) -> IsMeant:
+    return lambda opening: opening.job == name

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import ClassVar
 
 from core.rules.decision import since
 from core.rules.evidence import MOST_UNLISTED, Evidence, too_many_unlisted
@@ -36,6 +37,7 @@ class Confirmation(StrEnum):
 class ConfirmationPolicy(Policy):
     """How long a deletion may take."""
 
+    job: ClassVar[str] = "confirm-deletions"
     stuck_after: timedelta
     """Deleting for this long or longer is stuck."""
 

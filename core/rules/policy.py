@@ -30,6 +30,9 @@ class PolicyNotRecordedError(Exception):
 class Policy:
     """The limits that a job judges by."""
 
+    job: ClassVar[str]
+    """Its name, by which its records are known."""
+
     @classmethod
     def limits(cls) -> tuple[str, ...]:
         """The names of its limits, which are those of the settings that they come from."""
@@ -63,10 +66,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimePolicy(Policy):
-    """The policy of a job that judges every runtime."""
+    """The policy of a job that judges every runtime, by which its records are judged again."""
 
-    job: ClassVar[str]
-    """The job that judges by it, by whose name its records are judged again."""
     exemptions: tuple[Exemption, ...] = ()
     """Written down beside the policy, since each has several fields of its own."""
 

@@ -14,7 +14,7 @@ from core.review.questions import ActLine, Confirmed, RunAnswer, RunLine, Runs, 
 from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
 from core.review.upcoming import Due, Upcoming
-from core.review.which import CONFIRMING_JOB
+from core.rules.confirmation import ConfirmationPolicy
 from core.rules.decision import Reason
 from core.rules.disks import DiskPolicy
 from core.rules.words import counted, duration, minute
@@ -27,7 +27,7 @@ from core.verify.verdict import Verdict, Verification
 
 SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
 """Tells nothing, and is wide."""
-READS_ONLY = frozenset({AUTOPAUSE_JOB, CONFIRMING_JOB, DiskPolicy.job})
+READS_ONLY = frozenset({AUTOPAUSE_JOB, ConfirmationPolicy.job, DiskPolicy.job})
 """Jobs that act on nothing as they are scheduled: to call that a dry run would say that a live one is to follow."""
 STATES = {"finished": "", "open": "still going", "cut_off": "cut off"}
 
