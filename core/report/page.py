@@ -17,7 +17,7 @@ from core.report.charts import charts
 from core.report.gathered import Gathered, Row
 from core.report.side_by_side import MOST_ROWS, Policies, policies
 from core.review.comparison import Comparison, rehearsals_that_differ
-from core.review.fleet import fleet_of
+from core.review.fleet import checks_the_fleet, fleet_of
 from core.review.promise import Promised, PromiseReview
 from core.review.questions import RunLine
 from core.review.simulation import Simulation
@@ -25,7 +25,6 @@ from core.review.terms import label, value
 from core.review.which import (
     IsMeant,
     UnknownError,
-    checks_the_fleet,
     framed,
     latest,
     of_job,

@@ -9,7 +9,7 @@ from core.records.reader import Record
 from core.review.which import IsMeant, finished_runs, in_time
 from core.rules.guards import INVENTORY_GUARDS
 from core.rules.words import counted
-from core.verify.rejudge import DELETION_JOB
+from core.verify.rejudge import AUTOPAUSE_JOB, DELETION_JOB
 
 NEAR = timedelta(days=7)
 """As near in time, a run over all that there is makes one of some projects, or a rehearsal of another policy, none."""
@@ -17,7 +17,16 @@ NEAR = timedelta(days=7)
 
 def of_the_fleet(started: Record) -> bool:
     """Whether it is a deletion run that looked at all runtimes, or at all of some projects."""
-    return started.job == DELETION_JOB and (started.scope is None or started.scope.only is None)
+    return started.job == DELETION_JOB and _is_of_no_single_runtimes(started)
+
+
+def checks_the_fleet(started: Record) -> bool:
+    """The same of an autopause check."""
+    return started.job == AUTOPAUSE_JOB and _is_of_no_single_runtimes(started)
+
+
+def _is_of_no_single_runtimes(started: Record) -> bool:
+    return started.scope is None or started.scope.only is None
 
 
 class Fleet(NamedTuple):

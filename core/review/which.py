@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from itertools import chain
 
 from core.records.reader import FRAMES, LONG_AGO, Record
-from core.verify.rejudge import AUTOPAUSE_JOB
 from core.verify.verdict import State, state_of
 
 LATEST = "latest"
@@ -155,11 +154,6 @@ def _unfinished(frames: Sequence[Record], now: datetime) -> Iterator[tuple[Recor
 def in_time(first: Record) -> tuple[datetime, str]:
     """What runs are sorted by, of the first record of each; one without a time comes before all others."""
     return first.time or LONG_AGO, first.run_id
-
-
-def checks_the_fleet(started: Record) -> bool:
-    """Whether it is an autopause check that looked at all runtimes."""
-    return started.job == AUTOPAUSE_JOB and (started.scope is None or started.scope.only is None)
 
 
 def of_job(name: str) -> IsMeant:
