@@ -294,7 +294,8 @@ def _select_records(arguments: argparse.Namespace, frames: Sequence[Record]) -> 
             ids = run_ids(frames, words, is_meant=_meant(arguments))
             return (Match(run_ids=tuple(ids)), Match(outcomes=tuple(sorted(LEAVING))))
         case "promise":
-            return (Match(run_ids=(newest_sweep(frames).run_id,)),)
+            started, *_ = newest_sweep(frames)
+            return (Match(run_ids=(started.run_id,)),)
         case "upcoming":
             return (Match(run_ids=(latest(frames, fleet_of(frames).is_meant).run_id,)),)
         case "simulate":

@@ -229,9 +229,8 @@ class PromiseReview:
 
     def __init__(self, frames: Sequence[Record], now: datetime, made_before: datetime | None = None) -> None:
         """Raises UnknownError where no run over the whole fleet has finished."""
-        self._frames, self._fleet = frames, fleet_of(frames)
-        self._is_meant = _live_if_any(frames, self._fleet.is_meant)
-        self._started = latest(frames, self._is_meant)
+        self._frames = frames
+        self._started, self._is_meant, self._fleet = newest_sweep(frames)
         self._seen = RunSummary(self._started)
         self._policy = deletion_policy(self._started)
         self._now = now
@@ -319,9 +318,14 @@ class PromiseReview:
         return lines
 
 
-def newest_sweep(frames: Sequence[Record]) -> Record:
-    """The first record of the run that is asked about. Raises UnknownError."""
-    return latest(frames, _live_if_any(frames, fleet_of(frames).is_meant))
+def newest_sweep(frames: Sequence[Record]) -> tuple[Record, IsMeant, Fleet]:
+    """The first record of the run that is asked about, which runs it is the newest of, and what is known of all.
+
+    Raises UnknownError.
+    """
+    fleet = fleet_of(frames)
+    is_meant = _live_if_any(frames, fleet.is_meant)
+    return latest(frames, is_meant), is_meant, fleet
 
 
 def _live_if_any(frames: Sequence[Record], is_meant: IsMeant) -> IsMeant:
