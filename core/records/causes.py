@@ -9,6 +9,10 @@ Cause = tuple[str, int | None, str, str]
 """What was not done, and the answer's status, kind and message, without what differs from one runtime to the next."""
 
 
+NOT_LISTED, NOT_TOLD = "could not list", "could not tell its owner"
+"""What was not done where a list could not be read, or an owner not be told; of an act its outcome says it."""
+
+
 class Failed(Protocol):
     """A record of something that failed, written or read back."""
 

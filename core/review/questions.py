@@ -12,7 +12,7 @@ from itertools import chain, groupby
 import msgspec
 from msgspec import UNSET
 
-from core.records.causes import Causes
+from core.records.causes import NOT_LISTED, NOT_TOLD, Causes
 from core.records.events import ALL_RUNTIMES, exemption_in_words
 from core.records.outcome import (
     ACCEPTED,
@@ -332,9 +332,9 @@ def failed(record: Record) -> bool:
 def _what_failed(record: Record) -> str:
     match record.event:
         case "project_unreadable":
-            return "could not list"
+            return NOT_LISTED
         case "notice_failed":
-            return "could not tell its owner"
+            return NOT_TOLD
         case _ if record.outcome in FAILED:
             return in_words(Outcome(record.outcome), record.action)
         case _:

@@ -5,7 +5,7 @@ from shlex import quote
 from types import TracebackType
 from typing import Self
 
-from core.records.causes import Causes
+from core.records.causes import NOT_LISTED, NOT_TOLD, Causes
 from core.records.events import (
     DeletionConfirmed,
     DiskAudited,
@@ -119,7 +119,7 @@ class TableView(ProgressView):
                     if exemption.lapsed
                 ]
             case ProjectUnreadable():
-                self._causes.add("could not list", event)
+                self._causes.add(NOT_LISTED, event)
             case DeletionConfirmed():
                 self._remarks.append((WARNING if event.outcome in NEEDS_A_PERSON else "", event.message))
             case RuntimeMissing() | ExemptionUnused():
@@ -144,7 +144,7 @@ class TableView(ProgressView):
     def _notice(self, event: NoticeRequested | NoticeFailed) -> None:
         self._remarks.append((FAULT if isinstance(event, NoticeFailed) else "", event.message))
         if isinstance(event, NoticeFailed):
-            self._causes.add("could not tell its owner", event)
+            self._causes.add(NOT_TOLD, event)
 
     def _show(self) -> None:
         rule = [Styled(f"The rule: {self._rule}.")] if self._rule else []
