@@ -18,7 +18,7 @@ from core.review.due import final_at
 from core.review.fleet import Fleet, fleet_of
 from core.review.questions import RunLine, RunSummary
 from core.review.which import IsMeant, finished_runs, framed, latest, newer_unfinished, only_environment
-from core.rules.decision import Action, Reason, in_utc
+from core.rules.decision import NOT_JUDGED, Action, Reason, in_utc
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.promise import NOT_COUNTED, kept_by
 from core.rules.words import counted, duration, in_words, minute
@@ -64,7 +64,7 @@ WHAT_TO_DO: dict[str, str] = {
     Outcome.IN_DOUBT: "confirm-deletions asks what became of it",
 }
 """By what keeps a runtime that is too old."""
-NEVER_DUE = RULED_OUT | {Reason.MALFORMED, Reason.FOREIGN_PROJECT}
+NEVER_DUE = RULED_OUT | NOT_JUDGED
 """Reasons that no time ends."""
 OTHERWISE = "review-audit-log why PROJECT/NAME tells its story"
 

@@ -38,14 +38,13 @@ from core.review.which import (
     of_runs,
     only_environment,
 )
-from core.rules.decision import Action, Reason
+from core.rules.decision import NOT_JUDGED, Action, Reason
 from core.rules.policy import PolicyNotRecordedError
 from core.rules.words import minute
 from core.runtime import RuntimeStatus
 from core.verify.rejudge import AUTOPAUSE_JOB, decision_of, in_order, policy_of, runtime_of
 from core.verify.verdict import state_of
 
-NOT_JUDGED = frozenset({Reason.MALFORMED, Reason.FOREIGN_PROJECT})
 SUMMED_UP = (
     "run_started",
     "run_refused",

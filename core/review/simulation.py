@@ -19,7 +19,7 @@ from core.records.outcome import LEAVING, LOOKED_AT, NOT_OURS
 from core.records.reader import LONG_AGO, Record
 from core.review.fleet import rehearsals_of_another_policy
 from core.review.which import NotThereError, in_time, only_environment
-from core.rules.decision import Action, Decision, Reason
+from core.rules.decision import NOT_JUDGED, Action, Decision, Reason
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.words import counted, duration
@@ -36,7 +36,7 @@ from core.verify.rejudge import (
 
 BACK_WITHIN = timedelta(hours=24)
 """A runtime whose user comes back so soon would have been missed."""
-NOT_JUDGED = frozenset({Reason.MALFORMED, Reason.FOREIGN_PROJECT, Reason.DUPLICATE})
+LEFT_OUT = NOT_JUDGED | {Reason.DUPLICATE}
 USABLE = frozenset({RuntimeStatus.CREATING, RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.UPDATING})
 RESTING = RuntimeStatus.STOPPED
 INSTANT = Struct("<d")
@@ -274,7 +274,7 @@ class Simulation:
 
     def _audited(self, record: Record) -> None:
         at, run = record.judged_at, self._judged_by.get(record.run_id, NOT_ON_RECORD)
-        if record.runtime_id is None or at is None or record.reason in NOT_JUDGED or record.outcome in NOT_OURS:
+        if record.runtime_id is None or at is None or record.reason in LEFT_OUT or record.outcome in NOT_OURS:
             return
         if at == run.now:
             at = run.now  # all of a run share it

@@ -57,6 +57,10 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
 
 
+NOT_JUDGED = frozenset({Reason.MALFORMED, Reason.FOREIGN_PROJECT})
+"""Reasons that no rule gives: an item that cannot be read, or that the list should not hold."""
+
+
 class Decision(NamedTuple):
     """One judgement of one runtime at one instant; a tuple for the reason that `Runtime` is one."""
 

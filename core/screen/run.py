@@ -23,7 +23,7 @@ from core.records.events import (
     RuntimeMissing,
 )
 from core.records.outcome import FAILED, NEEDS_A_PERSON, PLANNED, in_words
-from core.rules.decision import Reason
+from core.rules.decision import NOT_JUDGED
 from core.screen.asking import agrees
 from core.screen.columns import TOTALS, View, calls_made, cells_of_total, promise_kept, together
 from core.screen.drawing import open_drawing, open_progress
@@ -136,7 +136,7 @@ class TableView(ProgressView):
             self._rows.append(row)
         if row.outcome in FAILED:
             self._causes.add(in_words(row.outcome, row.action), row)
-        if row.reason in (Reason.MALFORMED, Reason.FOREIGN_PROJECT):
+        if row.reason in NOT_JUDGED:
             self._remarks.append((WARNING, row.message))
         if row.failed_before is not None:
             self._remarks.append(("", f"{row.project}/{row.name} {row.failed_before}"))
