@@ -1,4 +1,4 @@
-"""Draws the answers of the audit log's review on a terminal; what they say is settled in `core.records`."""
+"""Draws the answers of the audit log's review on a terminal; what they say is settled in `core.review`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import singledispatch
@@ -30,6 +30,7 @@ SERVICE_ACCOUNT = ".iam.gserviceaccount.com"
 READS_ONLY = frozenset({AUTOPAUSE_JOB, ConfirmationPolicy.job, DiskPolicy.job})
 """Jobs that act on nothing as they are scheduled: to call that a dry run would say that a live one is to follow."""
 STATES = {"finished": "", "open": "still going", "cut_off": "cut off"}
+"""How a run stands; nothing where its end says that."""
 
 
 class Table(NamedTuple):
@@ -42,7 +43,7 @@ Part = Table | list[Styled]
 
 
 def draw(answer: object) -> None:
-    """Show one answer of `core.records` on standard output."""
+    """Show one answer on standard output."""
     drawing, below_lines = open_drawing(), False
     for part in parts_of(answer):
         if isinstance(part, Table):
@@ -216,8 +217,7 @@ def _(answer: Verification) -> Iterable[Part]:
 
 
 def _of_verdict(verdict: Verdict) -> Styled:
-    state = {"finished": "whole", "open": "still going", "cut_off": "cut off"}[verdict.state]
-    how = state if verdict.ok else f"{len(verdict.findings):,} off"
+    how = (STATES[verdict.state] or "whole") if verdict.ok else f"{len(verdict.findings):,} off"
     return printable(
         f"{minute(verdict.started_at)} {verdict.run_id} {verdict.job} {verdict.environment}:"
         f" {verdict.records:,} records, {verdict.listed:,} listed, {verdict.acts:,} acts: {how}",
