@@ -9,7 +9,7 @@ from core.exit_code import IN_WORDS
 from core.records.outcome import Outcome
 from core.review.comparison import LOST, Diff, Difference
 from core.review.disks import Disks
-from core.review.promise import ExemptionLine, Horizon, Left, OverAge, Promised, Spared
+from core.review.promise import ExemptionLine, Horizon, Promised
 from core.review.questions import ActLine, Confirmed, RunAnswer, RunLine, Runs, Why
 from core.review.simulation import Simulated, Taken
 from core.review.terms import label, value
@@ -18,7 +18,7 @@ from core.rules.confirmation import ConfirmationPolicy
 from core.rules.decision import Reason
 from core.rules.disks import DiskPolicy
 from core.rules.words import counted, duration, minute
-from core.screen.columns import DISKS, TOTALS, cells_of_total
+from core.screen.columns import DISKS, TOTALS, cells_of_total, path_of
 from core.screen.drawing import open_drawing
 from core.screen.styled import FAULT, NOTHING, WARNING, Headers, Styled, printable
 from core.verify.finding import Finding
@@ -108,7 +108,7 @@ ACT_HEADERS = (("runtime", "creator"), ("status", "disk"), ("age", "idle"), ("re
 
 def _act_cells(act: ActLine) -> list[str]:
     return [
-        f"{act.project or '?'}/{act.name or '?'}",
+        path_of(act),
         act.creator or NOTHING,
         act.status or NOTHING,
         f"disk {act.disk}" if act.disk else NOTHING,
@@ -121,7 +121,7 @@ def _act_cells(act: ActLine) -> list[str]:
 
 def _confirmed_cells(confirmed: Confirmed) -> list[str]:
     return [
-        f"{confirmed.project or '?'}/{confirmed.name or '?'}",
+        path_of(confirmed),
         confirmed.accepted_run_id or NOTHING,
         confirmed.status or NOTHING,
         f"disk {confirmed.disk_status}" if confirmed.disk_status else NOTHING,
@@ -300,7 +300,7 @@ def _over_age(answer: Promised) -> Iterator[Part]:
         (("runtime", "creator"), ("status", "age now"), ("kept by",), ("breaks the promise",)),
         [
             [
-                _path(row),
+                path_of(row),
                 row.creator or NOTHING,
                 row.status or NOTHING,
                 duration(row.age_s),
@@ -341,7 +341,7 @@ def _exemptions(lines: Sequence[ExemptionLine]) -> Iterator[Part]:
         yield Table(
             "Would be deleted now without their exemption",
             (("runtime", "creator"), ("age",), ("exemption",)),
-            [[_path(row), row.creator or NOTHING, duration(row.age_s), line.exemption] for line, row in spared],
+            [[path_of(row), row.creator or NOTHING, duration(row.age_s), line.exemption] for line, row in spared],
         )
 
 
@@ -352,15 +352,11 @@ def _horizon(horizon: Horizon) -> Iterator[Part]:
             f"Made before {minute(horizon.made_before)} and not to be relied on",
             (("runtime", "creator"), ("created",), ("kept by",)),
             [
-                [_path(row), row.creator or NOTHING, minute(row.created_date), row.not_relied_on or ""]
+                [path_of(row), row.creator or NOTHING, minute(row.created_date), row.not_relied_on or ""]
                 for row in doubtful
             ],
         )
     yield [Styled(horizon.in_words, "bold")]
-
-
-def _path(row: OverAge | Left | Spared) -> str:
-    return f"{row.project or '?'}/{row.name or '?'}"
 
 
 SIMULATED: dict[str, str] = {
@@ -403,7 +399,7 @@ def _(answer: Simulated) -> Iterable[Part]:
 
 def _simulated_cells(row: Taken) -> list[str]:
     return [
-        f"{row.project or '?'}/{row.name or '?'}",
+        path_of(row),
         row.creator or NOTHING,
         row.kind.replace("_", " "),
         f"disk {row.disk}" if row.disk else NOTHING,

@@ -39,8 +39,12 @@ class View:
     """What all rows come to, in a table of its own."""
 
 
+def path_of(row: Any) -> str:
+    return f"{row.project or '?'}/{row.name or '?'}"
+
+
 WHOSE = (
-    Column("runtime", lambda row: f"{row.project or '?'}/{row.name or '?'}"),
+    Column("runtime", path_of),
     Column("creator", lambda row: row.creator or "-"),
 )
 STATUS = Column("status", lambda row: row.status or "-")
