@@ -76,6 +76,10 @@ class MalformedRuntime:
     project: str | None = None
     name: str | None = None
 
+    @property
+    def path(self) -> str:
+        return f"{self.project or '?'}/{self.name or '?'}"
+
 
 class PersistentDisk(NamedTuple):
     """A disk of its own, attached to a runtime or an app, or left over: which, only they can tell."""

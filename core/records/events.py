@@ -474,10 +474,9 @@ def severity_of(outcome: Outcome, reason: Reason) -> Severity:
 
 def malformed_audited(item: MalformedRuntime, judged_at: datetime) -> RuntimeAudited:
     """The record of a list item that cannot be read, with what could be read of it."""
-    path = f"{item.project or '?'}/{item.name or '?'}"
     return RuntimeAudited(
         severity=Severity.WARNING,
-        message=f"kept {path}: the list item is malformed ({item.detail})",
+        message=f"kept {item.path}: the list item is malformed ({item.detail})",
         runtime_id=item.id,
         project=item.project,
         name=item.name,

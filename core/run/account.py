@@ -120,7 +120,7 @@ class Account:
         self.record(record)
 
     def malformed(self, item: MalformedRuntime) -> None:
-        self._failed[ROWS].append(f"{item.project or '?'}/{item.name or '?'}")
+        self._failed[ROWS].append(item.path)
 
     def foreign(self, path: str) -> None:
         self._failed[ROWS].append(path)

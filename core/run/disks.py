@@ -117,7 +117,7 @@ class CheckingDisks:
             status=disk.status,
             size_gb=disk.size_gb,
             disk_type=disk.disk_type,
-            creator=disk.creator if self._running.settings.audit_creator == "plain" else None,
+            creator=disk.creator if self._running.names_creators else None,
             created_date=disk.created_date,
             date_accessed=disk.date_accessed,
             unused_s=events.seconds(unused),
