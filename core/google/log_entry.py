@@ -6,14 +6,7 @@ from typing import Any
 import msgspec
 from google.cloud.logging_v2.types import LogEntry
 
-LIFTED = {
-    "severity": "severity",
-    "logging.googleapis.com/labels": "labels",
-    "logging.googleapis.com/insertId": "insertId",
-    "logging.googleapis.com/trace": "trace",
-    "time": "timestamp",
-}
-"""As the log agent lifts them out of a line on standard output (its documentation of structured logging)."""
+from core.records.restoring import LIFTED
 
 
 def to_entry(line: bytes) -> Any:
@@ -21,7 +14,6 @@ def to_entry(line: bytes) -> Any:
     payload: dict[str, Any] = msgspec.json.decode(line)
     own = {field: payload.pop(name) for name, field in LIFTED.items() if name in payload}
     entry = LogEntry.pb()(severity=own["severity"], labels=own["labels"], insert_id=own["insertId"])
-    entry.trace = own.get("trace") or ""
     entry.timestamp.FromJsonString(own["timestamp"])
     entry.json_payload.update(payload)
     return entry
