@@ -11,7 +11,7 @@ from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from core.settings.faults import UsageError, did_you_mean, reason_of
+from core.settings.faults import UsageError, did_you_mean, where_and_why
 from core.settings.flags import environment_file
 from core.settings.yaml_text import load_yaml, read_text
 
@@ -250,5 +250,4 @@ def _read(model: type[Written], path: Path, **implied: object) -> Written:
     try:
         return model.model_validate(written | implied)
     except ValidationError as error:
-        faults = [f"{'.'.join(str(part) for part in e['loc']) or '-'}: {reason_of(e)}" for e in error.errors()]
-        raise ValueError(f"{path}: {'; '.join(faults)}") from None
+        raise ValueError(f"{path}: {'; '.join(map(where_and_why, error.errors()))}") from None

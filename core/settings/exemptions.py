@@ -19,7 +19,7 @@ from pydantic import (
 
 from core.rules.exemptions import Exemption
 from core.settings.durations import parse_instant
-from core.settings.faults import reason_of
+from core.settings.faults import where_and_why
 from core.settings.yaml_text import load_yaml, read_text
 
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
@@ -109,6 +109,6 @@ def read_exemptions(value: object) -> object:
     try:
         entries = _exemption_entries.validate_python([] if value is None else value)
     except ValidationError as error:
-        faults = [f"entry {'.'.join(str(part) for part in e['loc']) or '-'}: {reason_of(e)}" for e in error.errors()]
+        faults = [f"entry {where_and_why(fault)}" for fault in error.errors()]
         raise ValueError("; ".join(faults)) from None
     return tuple(entry.exemption() for entry in entries)

@@ -34,6 +34,11 @@ def not_installed(what: str, error: ImportError, extra: str) -> UsageError:
     return UsageError(f"{what}: {error.name} is not installed; in the checkout: pip install '.[{extra}]'")
 
 
+def where_and_why(error: Any) -> str:
+    """One of pydantic's errors: by which names it is reached, a dash where it is the whole, and the reason."""
+    return f"{'.'.join(str(part) for part in error['loc']) or '-'}: {reason_of(error)}"
+
+
 def reason_of(error: Any) -> str:
     """What is wrong, and with which value where pydantic's own sentence does not quote it."""
     message = str(error["msg"])
