@@ -88,38 +88,28 @@ def group_by_subject(names: Iterable[str]) -> dict[str, list[str]]:
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """One flag for each named setting, explained with its default and unit, in groups."""
     for group, members in group_by_subject(names).items():
-        _add_group(parser.add_argument_group(group, GROUPS[group][0]), members)
-
-
-def _add_group(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
-    for name in names:
-        info = Settings.model_fields[name]
-        text = f"{info.description} [{default_text(info)}]".replace("%", "%%")
-        if info.annotation is bool:
-            group.add_argument(
-                flag_of(name), dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
-            )
-        else:
-            group.add_argument(
-                flag_of(name),
-                dest=name,
-                action="append" if name in REPEATED_FLAGS else "store",
-                default=argparse.SUPPRESS,
-                metavar=METAVARS.get(name, _metavar(info)),
-                help=text,
-            )
+        section = parser.add_argument_group(group, GROUPS[group][0])
+        for name in members:
+            info = Settings.model_fields[name]
+            _add_flag(section, name, f"{info.description} [{default_text(info)}]")
 
 
 def add_limits(parser: argparse.ArgumentParser, names: Iterable[str], what: str) -> None:
     """A flag for each limit of a policy that is only thought of: what is not given has no default."""
     group = parser.add_argument_group("another policy", what)
     for name in names:
-        info = Settings.model_fields[name]
-        how: dict[str, Any] = {"metavar": METAVARS.get(name, _metavar(info))}
-        if info.annotation is bool:
-            how = {"action": argparse.BooleanOptionalAction}
-        text = f"{info.description}".replace("%", "%%")
-        group.add_argument(flag_of(name), dest=name, default=argparse.SUPPRESS, help=text, **how)
+        _add_flag(group, name, f"{Settings.model_fields[name].description}")
+
+
+def _add_flag(group: argparse._ArgumentGroup, name: str, text: str) -> None:
+    info = Settings.model_fields[name]
+    how: dict[str, Any] = {
+        "action": "append" if name in REPEATED_FLAGS else "store",
+        "metavar": METAVARS.get(name, _metavar(info)),
+    }
+    if info.annotation is bool:
+        how = {"action": argparse.BooleanOptionalAction}
+    group.add_argument(flag_of(name), dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **how)
 
 
 YES, EXIT_CODE = "--yes", "--exit-code"
