@@ -13,8 +13,7 @@ RULE = "1 to 30 lower-case letters, digits and hyphens, a letter first, no hyphe
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Raises ValueError where one cannot be a project's name."""
     for name in names:
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be a project's name: {RULE}")
+        _check(name)
     return names
 
 
@@ -23,10 +22,14 @@ def read_projects(path: Path) -> list[str]:
     names = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         name = line.partition("#")[0].strip()
-        if name and not NAME.fullmatch(name):
-            raise ValueError(f"line {number} of {str(path)!r}: {name!r} cannot be a project's name: {RULE}")
         if name:
+            _check(name, f"line {number} of {str(path)!r}: ")
             names.append(name)
     if not names:
         raise ValueError(f"{str(path)!r} names no project")
     return names
+
+
+def _check(name: str, where: str = "") -> None:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{where}{name!r} cannot be a project's name: {RULE}")
