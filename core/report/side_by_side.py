@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
-from core.review.comparison import LOST, Diff, Difference, Value
+from core.review.comparison import Diff, Difference, Value
 from core.review.simulation import Simulated, Taken
+from core.runtime import Disk
 
 MOST_ROWS = 500
 MOST_OWNERS = 20
@@ -77,7 +78,7 @@ class Policies:
 
 def policies(simulated: Simulated) -> Policies:
     differing = [row for row in simulated.rows if row.kind != "both" or row.earlier_s]
-    differing.sort(key=lambda row: (row.disk != LOST, row.back_at is None))
+    differing.sort(key=lambda row: (row.disk != Disk.LOST, row.back_at is None))
     sides = {kind: [row for row in differing if row.kind == kind] for kind in ("only_simulated", "both")}
     return Policies(simulated, list(_owners(sides)), differing[:MOST_ROWS], len(differing[MOST_ROWS:]))
 
@@ -96,7 +97,7 @@ def _only_in(side: str, other: str, differences: Sequence[Difference]) -> OnlyIn
         side=side,
         other=other,
         count=len(differences),
-        lost=sum(difference.disk == LOST for difference in differences),
+        lost=sum(difference.disk == Disk.LOST for difference in differences),
         why=Counter(difference.why_not_in_the_other for difference in differences).most_common(),
         rows=list(differences[:MOST_ROWS]),
     )
@@ -106,7 +107,9 @@ def _owners(sides: Mapping[str, Sequence[Difference | Taken]]) -> Iterator[Owner
     for noun in ("project", "creator"):
         owner = attrgetter(noun)
         counts = {side: Counter(map(owner, differences)) for side, differences in sides.items()}
-        lost = {side: Counter(owner(d) for d in differences if d.disk == LOST) for side, differences in sides.items()}
+        lost = {
+            side: Counter(owner(d) for d in differences if d.disk == Disk.LOST) for side, differences in sides.items()
+        }
         names = {name for of_side in counts.values() for name in of_side} - {None}
         rows = [(name, {side: Share(counts[side][name], lost[side][name]) for side in sides}) for name in names]
         rows.sort(key=lambda row: ([(-share.condemned, -share.lost) for share in row[1].values()], row[0]))

@@ -22,10 +22,10 @@ from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, onl
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import DeletionPolicy
 from core.rules.words import minute
+from core.runtime import Disk
 from core.verify.rejudge import deletion_policy, in_order, runtime_of
 
 STATUS_REASONS = (Reason.STATUS_NOT_ELIGIBLE, Reason.STATUS_UNKNOWN)
-LOST = "lost"
 
 Value = bool | float | str | list[str] | None
 
@@ -356,7 +356,7 @@ def _condemned(runtime_id: str, record: Record) -> Condemned:
 
 def _whom_to_tell(difference: Difference) -> tuple[bool, str, str, str, str]:
     d = difference
-    return d.disk != LOST, d.project or "", d.creator or "", d.path, d.runtime_id
+    return d.disk != Disk.LOST, d.project or "", d.creator or "", d.path, d.runtime_id
 
 
 def _terms(a: Record | None, b: Record | None) -> Iterator[Term]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from core.exit_code import IN_WORDS
 from core.records.outcome import Outcome
-from core.review.comparison import LOST, Diff, Difference
+from core.review.comparison import Diff, Difference
 from core.review.disks import Disks
 from core.review.promise import ExemptionLine, Horizon, Promised
 from core.review.questions import ActLine, Confirmed, RunAnswer, RunLine, Runs, Why
@@ -18,6 +18,7 @@ from core.rules.confirmation import ConfirmationPolicy
 from core.rules.decision import Reason
 from core.rules.disks import DiskPolicy
 from core.rules.words import counted, duration, minute
+from core.runtime import Disk
 from core.screen.columns import DISKS, TOTALS, cells_of_total, path_of
 from core.screen.drawing import open_drawing
 from core.screen.styled import FAULT, NOTHING, WARNING, Headers, Styled, printable
@@ -185,7 +186,7 @@ def _difference_cells(difference: Difference, sides: dict[str, str]) -> list[str
 
 
 def _count_with_lost(differences: list[Difference]) -> str:
-    lost = sum(difference.disk == LOST for difference in differences)
+    lost = sum(difference.disk == Disk.LOST for difference in differences)
     return f"{len(differences):,} (disk lost: {lost:,})" if lost else f"{len(differences):,}"
 
 
