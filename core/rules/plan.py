@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from core.rules.guards import Guard, Refusal
-from core.rules.words import counted, in_words
+from core.rules.words import counted, in_words, with_lost
 from core.runtime import Runtime
 
 
@@ -81,10 +81,9 @@ class Plan:
 
     def in_words(self, now: datetime) -> str:
         """What a person approves who lets it be carried out."""
-        lost = f" (disk lost: {self.disks_lost:,})" if self.disks_lost else ""
         made = f"made by {self.made_by or 'unknown'} {in_words(now - self.made_at)} ago"
-        runtimes = counted(len(self.runtimes), "runtime")
-        return f"plan {self.run_id} for {self.environment}, {made}: {self.rule}; {runtimes}{lost}"
+        runtimes = with_lost(counted(len(self.runtimes), "runtime"), self.disks_lost)
+        return f"plan {self.run_id} for {self.environment}, {made}: {self.rule}; {runtimes}"
 
 
 def plan_digest(run_id: str, policy_digest: str, runtimes: Iterable[tuple[str, str]]) -> str:

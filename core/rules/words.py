@@ -47,5 +47,10 @@ def minute(instant: datetime | None) -> str:
     return "-" if instant is None else f"{in_utc(instant):%Y-%m-%d %H:%M}"
 
 
+def with_lost(many: str, lost: int) -> str:
+    """So many, and how many of them lose their data, if any."""
+    return f"{many} (disk lost: {lost:,})" if lost else many
+
+
 def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

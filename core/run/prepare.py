@@ -21,7 +21,7 @@ from core.rules.deletion import DeletionPolicy
 from core.rules.guards import Expectations, Guard, Refusal
 from core.rules.plan import Plan
 from core.rules.policy import RuntimePolicy
-from core.rules.words import counted
+from core.rules.words import counted, with_lost
 from core.run.account import Account, opening_record
 from core.run.case import Case
 from core.run.listing import Listing, Lists, Scope
@@ -238,7 +238,7 @@ async def _ask(job: SweepingJob, running: Running, condemned: Sequence[Case]) ->
     lost = sum(case.runtime.disk is Disk.LOST for case in condemned)
     verb = condemned[0].decision.action
     question = (
-        f"{verb.capitalize()} {counted(len(condemned), 'runtime')}{f' (disk lost: {lost:,})' if lost else ''} of"
+        f"{verb.capitalize()} {with_lost(counted(len(condemned), 'runtime'), lost)} of"
         f" {settings.environment} at {settings.leonardo_url or 'the sandbox'}, by the rule: {job.policy}?"
     )
     try:

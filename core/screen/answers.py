@@ -17,7 +17,7 @@ from core.review.upcoming import Due, Upcoming
 from core.rules.confirmation import ConfirmationPolicy
 from core.rules.decision import Reason
 from core.rules.disks import DiskPolicy
-from core.rules.words import counted, duration, minute
+from core.rules.words import counted, duration, minute, with_lost
 from core.runtime import Disk
 from core.screen.columns import DISKS, TOTALS, cells_of_total, path_of
 from core.screen.drawing import open_drawing
@@ -187,7 +187,7 @@ def _difference_cells(difference: Difference, sides: dict[str, str]) -> list[str
 
 def _count_with_lost(differences: list[Difference]) -> str:
     lost = sum(difference.disk == Disk.LOST for difference in differences)
-    return f"{len(differences):,} (disk lost: {lost:,})" if lost else f"{len(differences):,}"
+    return with_lost(f"{len(differences):,}", lost)
 
 
 @parts_of.register
