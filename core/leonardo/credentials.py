@@ -16,6 +16,7 @@ from google.auth.transport.requests import Request
 from core.background import in_background
 from core.leonardo.errors import CredentialsError
 from core.leonardo.redaction import hide_quotes
+from core.rules.words import shortened
 
 SCOPES = (
     "https://www.googleapis.com/auth/userinfo.email",
@@ -141,5 +142,4 @@ def _sentence(error: BaseException, answered: str) -> str:
     word = text.partition(":")[0]
     if word in OAUTH_ERRORS:
         return word
-    line = " ".join(hide_quotes(ANSWER.split(text, maxsplit=1)[0], answered).split())
-    return line if len(line) <= LONGEST_SENTENCE else line[: LONGEST_SENTENCE - 1] + "…"
+    return shortened(" ".join(hide_quotes(ANSWER.split(text, maxsplit=1)[0], answered).split()), LONGEST_SENTENCE)

@@ -10,6 +10,7 @@ from http import HTTPStatus
 import msgspec
 
 from core.leonardo.redaction import redact
+from core.rules.words import shortened
 
 LONGEST_MESSAGE = 500
 SHORTEST_WAIT = 1.0
@@ -104,8 +105,7 @@ def _read_text(body: bytes) -> str:
 
 
 def _one_line(text: str, token: str | None) -> str:
-    line = redact(" ".join(text[: 8 * LONGEST_MESSAGE].split()), token=token)
-    return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
+    return shortened(redact(" ".join(text[: 8 * LONGEST_MESSAGE].split()), token=token), LONGEST_MESSAGE)
 
 
 def _phrase(status: int) -> str:

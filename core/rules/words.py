@@ -1,4 +1,4 @@
-"""Durations, instants and counts as a person says them; which of them decided what is said beside each rule."""
+"""Durations, instants, counts and cut texts as a person reads them; what decided is said beside each rule."""
 
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -45,6 +45,11 @@ def duration(seconds: float | None) -> str:
 def minute(instant: datetime | None) -> str:
     """In UTC; a dash where there is none."""
     return "-" if instant is None else f"{in_utc(instant):%Y-%m-%d %H:%M}"
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or as much of it as fits with a mark of the cut into so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def with_lost(many: str, lost: int) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from unicodedata import bidirectional
 
+from core.rules.words import shortened
+
 LONGEST_TEXT = 1000
 """Characters of one text from outside; the records have the rest."""
 NOTHING = "-"
@@ -34,9 +36,7 @@ class Styled(NamedTuple):
 
 def printable(text: str, style: str = "") -> Styled:
     """A text from outside: never markup, nothing that a terminal would obey, and no more than a screen holds."""
-    if len(text) > LONGEST_TEXT:
-        text = text[: LONGEST_TEXT - 1] + "…"
-    text = "".join(c if c.isprintable() else "�" for c in text if c != EMOJI_STYLE)
+    text = "".join(c if c.isprintable() else "�" for c in shortened(text, LONGEST_TEXT) if c != EMOJI_STYLE)
     if not text.isascii() and any(bidirectional(c) in RIGHT_TO_LEFT for c in text):
         text = f"{LEFT_TO_RIGHT_MARK}{text}{LEFT_TO_RIGHT_MARK}"  # or it would turn its neighbours around
     return Styled(text, style)
