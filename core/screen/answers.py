@@ -112,7 +112,7 @@ def _act_cells(act: ActLine) -> list[str]:
         path_of(act),
         act.creator or NOTHING,
         act.status or NOTHING,
-        f"disk {act.disk}" if act.disk else NOTHING,
+        _disk(act.disk),
         duration(act.age_s),
         duration(act.idle_s),
         act.reason,
@@ -120,12 +120,16 @@ def _act_cells(act: ActLine) -> list[str]:
     ]
 
 
+def _disk(word: str | None) -> str:
+    return f"disk {word}" if word else NOTHING
+
+
 def _confirmed_cells(confirmed: Confirmed) -> list[str]:
     return [
         path_of(confirmed),
         confirmed.accepted_run_id or NOTHING,
         confirmed.status or NOTHING,
-        f"disk {confirmed.disk_status}" if confirmed.disk_status else NOTHING,
+        _disk(confirmed.disk_status),
         confirmed.evidence or NOTHING,
         confirmed.outcome,
     ]
@@ -176,7 +180,7 @@ def _difference_cells(difference: Difference, sides: dict[str, str]) -> list[str
         difference.path,
         difference.creator or NOTHING,
         sides[difference.condemned_in],
-        f"disk {difference.disk}" if difference.disk else NOTHING,
+        _disk(difference.disk),
         duration(difference.age_s),
         duration(difference.idle_s),
         difference.reason,
@@ -403,7 +407,7 @@ def _simulated_cells(row: Taken) -> list[str]:
         path_of(row),
         row.creator or NOTHING,
         row.kind.replace("_", " "),
-        f"disk {row.disk}" if row.disk else NOTHING,
+        _disk(row.disk),
         minute(row.simulated_at),
         minute(row.in_force_at),
         duration(row.earlier_s),
