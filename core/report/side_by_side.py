@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
-from core.review.comparison import Diff, Difference, Value
+from core.review.comparison import Diff, Difference
 from core.review.simulation import Simulated, Taken
 from core.runtime import Disk
 
@@ -69,16 +69,9 @@ class Policies:
     """What one of the two takes alone or earlier: those that lose their data first, then whose users were back."""
     rest: int
 
-    @property
-    def limits(self) -> list[tuple[str, Value, Value]]:
-        """In force and simulated, where they differ."""
-        in_force, other = self.simulated.in_force, self.simulated.policy
-        return [(name, in_force.get(name), limit) for name, limit in other.items() if limit != in_force.get(name)]
-
 
 def policies(simulated: Simulated) -> Policies:
-    differing = [row for row in simulated.rows if row.kind != "both" or row.earlier_s]
-    differing.sort(key=lambda row: (row.disk != Disk.LOST, row.back_at is None))
+    differing = sorted(simulated.differing, key=lambda row: (row.disk != Disk.LOST, row.back_at is None))
     sides = {kind: [row for row in differing if row.kind == kind] for kind in ("only_simulated", "both")}
     return Policies(simulated, list(_owners(sides)), differing[:MOST_ROWS], len(differing[MOST_ROWS:]))
 

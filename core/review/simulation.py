@@ -100,6 +100,17 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", t
         return self.both + self.only_simulated
 
     @property
+    def changed(self) -> list[tuple[str, float | bool | str | None, float | bool | str]]:
+        """The limits that are not the same: in force, and simulated."""
+        in_force = self.in_force
+        return [(name, in_force.get(name), of) for name, of in self.policy.items() if of != in_force.get(name)]
+
+    @property
+    def differing(self) -> list[Taken]:
+        """What the two do not take at the same time."""
+        return [row for row in self.rows if row.kind != "both" or row.earlier_s]
+
+    @property
     def in_words(self) -> str:
         """How the two compare, in a sentence."""
         when = "at the same time"

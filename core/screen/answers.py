@@ -381,11 +381,7 @@ def _(answer: Simulated) -> Iterable[Part]:
     yield Table(
         "Judged by",
         (("",), ("in force",), ("simulated",)),
-        [
-            [label(name), value(name, answer.in_force.get(name)), value(name, limit)]
-            for name, limit in answer.policy.items()
-            if name not in answer.in_force or limit != answer.in_force[name]
-        ]
+        [[label(name), value(name, in_force), value(name, limit)] for name, in_force, limit in answer.changed]
         or [["the same limits", NOTHING, NOTHING]],
     )
     yield Table(
@@ -393,11 +389,11 @@ def _(answer: Simulated) -> Iterable[Part]:
         (("",), ("count",)),
         [[words, f"{count:,}"] for kind, words in SIMULATED.items() if (count := getattr(answer, kind))],
     )
-    if differing := [row for row in answer.rows if row.kind != "both" or row.earlier_s]:
+    if answer.differing:
         yield Table(
             "Taken otherwise",
             (("runtime", "creator"), ("by", "disk"), ("simulated", "in force"), ("earlier",), ("user back",)),
-            [_simulated_cells(row) for row in differing],
+            [_simulated_cells(row) for row in answer.differing],
         )
     yield [Styled(answer.in_words, "bold")]
 
