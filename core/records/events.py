@@ -11,7 +11,7 @@ import msgspec
 
 from core.records.outcome import OUTCOMES, Outcome, Severity, in_words
 from core.rules.confirmation import Confirmation
-from core.rules.decision import Action, Decision, Reason
+from core.rules.decision import NEVER, Action, Decision, Reason
 from core.rules.disks import DiskReason
 from core.rules.evidence import Evidence
 from core.rules.exemptions import Exemption
@@ -393,7 +393,7 @@ def schema() -> dict[str, Any]:
 def policy_digest(policy: Mapping[str, float | bool | str], exemptions: Iterable[Exemption]) -> str:
     """The same for two runs exactly where both judged by the same limits and exemptions, by their values."""
     limits = {name: of if isinstance(of, bool | str) else float(of) for name, of in policy.items()}
-    judged_by = [limits, *(exemption_detail(exemption, datetime.max.replace(tzinfo=UTC)) for exemption in exemptions)]
+    judged_by = [limits, *(exemption_detail(exemption, NEVER) for exemption in exemptions)]
     return "sha256:" + hashlib.sha256(msgspec.json.encode(judged_by, order="sorted")).hexdigest()
 
 

@@ -19,7 +19,7 @@ from core.records.outcome import LEAVING, LOOKED_AT, NOT_OURS
 from core.records.reader import LONG_AGO, Record
 from core.review.fleet import rehearsals_of_another_policy
 from core.review.which import NotThereError, in_time, only_environment
-from core.rules.decision import NOT_JUDGED, Action, Decision, Reason
+from core.rules.decision import NEVER, NOT_JUDGED, Action, Decision, Reason
 from core.rules.deletion import RULED_OUT, DeletionPolicy
 from core.rules.exemptions import Exemption
 from core.rules.words import counted, duration
@@ -40,7 +40,6 @@ LEFT_OUT = NOT_JUDGED | {Reason.DUPLICATE}
 USABLE = frozenset({RuntimeStatus.CREATING, RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.UPDATING})
 RESTING = RuntimeStatus.STOPPED
 INSTANT = Struct("<d")
-NEVER = datetime.max.replace(tzinfo=UTC)
 NO_THRESHOLD = timedelta(0)
 
 Limits = Mapping[str, Any]

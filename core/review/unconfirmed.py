@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from core.records.outcome import ANSWERED, CONFIRMATIONS, NOT_OURS, OPEN, OUTCOMES, Outcome
 from core.records.reader import LONG_AGO, Record
 from core.records.selection import Match, Wanted
 from core.rules.confirmation import Confirmation
-from core.rules.decision import CLOCK_TOLERANCE, Action, Reason
+from core.rules.decision import CLOCK_TOLERANCE, NEVER, Action, Reason
 from core.rules.evidence import Evidence
 
 KEPT_BY_THE_RULE = frozenset({Reason.WITHIN_POLICY, Reason.EXEMPT, Reason.KERNEL_MAY_BE_BUSY})
 """Reasons after which a runtime that survived its deletion is to live on."""
-NEVER = datetime.max.replace(tzinfo=UTC)
 ENDS = frozenset[str](word for word, meaning in CONFIRMATIONS.items() if not meaning.open)
 """What is confirmed so is not asked about again; a word that is not known is no end."""
 TELLS = (ANSWERED | NOT_OURS) - {Outcome.ALREADY_DELETING}

@@ -12,6 +12,8 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 FURTHEST_AHEAD = -CLOCK_TOLERANCE
 EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)
 """No runtime is older than Leonardo, whose first commits are of 2015 and 2016: an earlier date is a mistake."""
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""After every instant that comes."""
 KNOWN_STATUSES = frozenset(RuntimeStatus) - {RuntimeStatus.UNKNOWN}
 MICROSECONDS = tuple(timedelta(microseconds=count) for count in range(1000))
 """So many: a list of runtimes needs a few for each."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ from core.rules.decision import (
     DELETE,
     KEEP,
     MILLISECOND,
+    NEVER,
     Decision,
     Reason,
     explain_listing,
@@ -40,7 +41,6 @@ RULED_OUT = frozenset(
 """Reasons that are no matter of time, so that there is no `due_at`."""
 ERROR = RuntimeStatus.ERROR
 NONE = timedelta(0)
-FAR_AHEAD = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class DeletionPolicy(RuntimePolicy):
     def _may_come(self, runtime: Runtime, at: datetime) -> bool:
         if self.notice_period is None or self.notices is None:
             return True
-        return self.notices.get(runtime.id, FAR_AHEAD) <= at
+        return self.notices.get(runtime.id, NEVER) <= at
 
     def _by_age(self, runtime: Runtime, age: timedelta, idle: timedelta, *, second_look: bool) -> Reason:
         if age > self.max_age:
@@ -219,4 +219,4 @@ def _after(instant: datetime, duration: timedelta) -> datetime:
     try:
         return instant + duration
     except OverflowError:
-        return FAR_AHEAD
+        return NEVER

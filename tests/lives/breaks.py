@@ -189,7 +189,7 @@ BREAKS = (
         "if False:",
     ),
     Break("the cap on the share is inert", GUARDS, "if acts > self.small_run and", "if False and"),
-    Break("acts wait for no notice", DELETION, "return self.notices.get(runtime.id, FAR_AHEAD) <= at", "return True"),
+    Break("acts wait for no notice", DELETION, "return self.notices.get(runtime.id, NEVER) <= at", "return True"),
     Break(
         "an owner is told before it is on record",
         TELLING,
