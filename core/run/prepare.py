@@ -97,15 +97,15 @@ async def _with_notices(policy: RuntimePolicy, running: Running) -> tuple[Runtim
     from core.review.notices import SENT, allowed_from  # noqa: PLC0415 - 30 ms that a run without notices saves
 
     records, unread = await on_record(running, policy.max_age, SENT)
-    if unread and not records:
-        return policy, [Refusal(Guard.NOTICES, f"whose owners were told cannot be read: {unread}")]
-    if not keeps_records(running.settings):
-        nowhere = "records are kept nowhere: name audit-cloud-log or audit-file"
-        return policy, [Refusal(Guard.NOTICES, f"whose owners were told cannot be read: {nowhere}")]
+    why = None if records else unread
+    if why is None and not _keeps_records(running.settings):
+        why = "records are kept nowhere: name audit-cloud-log or audit-file"
+    if why is not None:
+        return policy, [Refusal(Guard.NOTICES, f"whose owners were told cannot be read: {why}")]
     return replace(policy, notices=allowed_from(records, policy.notice_period)), []
 
 
-def keeps_records(settings: Settings) -> bool:
+def _keeps_records(settings: Settings) -> bool:
     return bool(settings.audit_cloud_log or settings.audit_file) or shows_table(settings.output)
 
 
