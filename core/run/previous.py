@@ -67,11 +67,12 @@ def earlier(records: Sequence[Record], kind: Kind, *, live: bool, own: str | Non
     """What these opening and closing records say to a run of this kind; `own` is its id where its tasks share one."""
     runs = sorted(_paired(records), key=lambda run: run.began)
     comparable = [run for run in runs if _is_comparable(run, kind)]
-    accepted_at = [run.ended for run in _live(runs) if run.started.job == kind.job and run.accepted(ACCEPTED)]
+    of_job = [run for run in _live(runs) if run.started.job == kind.job]
+    accepted_at = [run.ended for run in of_job if run.accepted(ACCEPTED)]
     return Earlier(
         expected=_expected(_preferred(comparable, live=live), runs, kind),
         listed_nothing=bool(comparable) and comparable[-1].finished.listed == 0,
-        failed_before=_failed_before(run for run in _live(runs) if run.started.job == kind.job),
+        failed_before=_failed_before(of_job),
         accepted_last=max(accepted_at, default=None),
         follows=predecessor(records, own),
     )
@@ -100,6 +101,10 @@ def _live(runs: Iterable[_Run]) -> Iterator[_Run]:
     return (run for run in runs if not run.started.dry_run)
 
 
+def _is_of_task(run: _Run, kind: Kind) -> bool:
+    return (run.started.task_index, run.started.task_count) == (kind.task_index, kind.task_count)
+
+
 def _is_comparable(run: _Run, kind: Kind) -> bool:
     """Whether it asked for the same, was answered in full, and was not itself refused for what it listed."""
     started, finished, scope = run.started, run.finished, run.started.scope
@@ -108,7 +113,7 @@ def _is_comparable(run: _Run, kind: Kind) -> bool:
         and (started.job, scope.leonardo_url) == (kind.job, kind.leonardo_url)
         and (scope.only, scope.as_of, scope.inventory) == (None, None, None)
         and (scope.projects is not None) == kind.of_projects
-        and (started.task_index, started.task_count) == (kind.task_index, kind.task_count)
+        and _is_of_task(run, kind)
         and finished.living is not None
         and finished.lists is not None
         and finished.lists.read > 0
@@ -126,12 +131,10 @@ def _preferred(comparable: list[_Run], *, live: bool) -> list[_Run]:
 
 def _expected(comparable: list[_Run], runs: list[_Run], kind: Kind) -> Expected | None:
     """By the run that leads to expect the most, less what was accepted for deletion since it began."""
-    task = (kind.task_index, kind.task_count)
     deleting = [
         (run, count)
         for run in _live(runs)
-        if (run.started.task_index, run.started.task_count) == task
-        and (count := run.accepted({Outcome.DELETION_ACCEPTED}))
+        if _is_of_task(run, kind) and (count := run.accepted({Outcome.DELETION_ACCEPTED}))
     ]
     best: Expected | None = None
     for run in comparable:
