@@ -23,10 +23,7 @@ from core.run.seen_ids import SeenIds
 from core.runtime import MalformedDisk, MalformedRuntime, PersistentDisk, Runtime
 
 LEAVES_A_DISK = (Outcome.DELETION_ACCEPTED, Confirmation.CONFIRMED)
-ABOUT_KEPT_DISKS: Wanted = (
-    Match(events=("runtime_audited",), outcomes=(Outcome.DELETION_ACCEPTED,)),
-    Match(events=("deletion_confirmed",), outcomes=(Confirmation.CONFIRMED,)),
-)
+ABOUT_KEPT_DISKS: Wanted = (Match(events=("runtime_audited", "deletion_confirmed"), outcomes=LEAVES_A_DISK),)
 """What tells of disks that deletions of ours have kept: all else need not be read."""
 
 
