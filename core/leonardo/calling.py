@@ -25,11 +25,10 @@ from core.leonardo.errors import (
     error_from_answer,
 )
 from core.leonardo.exchange import Answer, Connections, Question, Wire
+from core.records.events import CALLS
 
 LOOK_GOES_STALE = 10.0
 """Seconds after a look was sent in which an act may leave: Leonardo has no conditional delete."""
-CALLS = ("list", "disks", "get", "delete", "stop")
-"""The kinds that are counted."""
 TRIES = 5
 FIRST_WAIT = 1 / 150
 """Between two tries, as a share of the time for one answer; each other is up to twice the last."""

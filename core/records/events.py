@@ -22,6 +22,8 @@ from core.runtime import Disk, MalformedRuntime, Runtime
 
 SCHEMA: Final = "leo-lifecycle/audit/v1"
 MOST_NAMES = 100
+CALLS = ("list", "disks", "get", "delete", "stop")
+"""The kinds of calls that a closing record counts, in the order in which a run makes them."""
 ALL_RUNTIMES = "the list of all runtimes"
 """How the unscoped list is named among what failed."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from core.exit_code import IN_WORDS
-from core.records.events import RunFinished
+from core.records.events import CALLS, RunFinished
 from core.rules.promise import promise_in_words
 from core.rules.words import duration
 
@@ -68,10 +68,6 @@ def cells_of_total(total: "Total") -> list[str]:
 
 def _threshold(minutes: int | None) -> str:
     return "off" if minutes == 0 else duration(None if minutes is None else 60 * minutes)
-
-
-CALLS = ("list", "disks", "get", "delete", "stop")
-"""In the order in which a run makes them."""
 
 
 def calls_made(finished: RunFinished) -> str:
