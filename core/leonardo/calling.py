@@ -15,6 +15,7 @@ from typing import Protocol, Self
 import structlog
 import tenacity
 
+from core import __version__
 from core.clock import OutOfTimeError, RunClock
 from core.leonardo.errors import (
     CredentialsError,
@@ -70,6 +71,10 @@ class Call:
     tries: int = 0
     """Requests but those that were answered with a wait to obey."""
     token_renewed: bool = False
+
+
+def user_agent(job: str) -> str:
+    return f"leo-lifecycle/{__version__} ({job})"
 
 
 def _new_trace_id() -> str:

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import structlog
 
-from core import __version__
 from core.background import in_background
 from core.clock import OutOfTimeError, RunClock, utc_now
 from core.exit_code import ExitCode
-from core.leonardo.calling import Credentials
+from core.leonardo.calling import Credentials, user_agent
 from core.leonardo.client import Leonardo
 from core.leonardo.errors import CredentialsError
 from core.records.sinks import AuditFile, InThread, Sink, Stdout
@@ -150,7 +149,7 @@ async def _work(
                 read_concurrency=settings.read_concurrency,
                 write_concurrency=settings.write_concurrency,
                 methods=_methods(settings, job),
-                user_agent=f"leo-lifecycle/{__version__} ({job.name})",
+                user_agent=user_agent(job.name),
             )
         except ValueError as error:
             raise UsageError(f"leonardo-url: {error}") from None

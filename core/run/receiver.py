@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from core import __version__
 from core.clock import RunClock
-from core.leonardo.calling import FIRST_WAIT, TRIES, Credentials, token_of
+from core.leonardo.calling import FIRST_WAIT, TRIES, Credentials, token_of, user_agent
 from core.leonardo.errors import ErrorKind, LeonardoError, asked_to_wait, error_from_answer
 from core.leonardo.exchange import Connections, Question, Wire
+from core.rules.notices import NoticePolicy
 
 MAY_PASS = (ErrorKind.UNAVAILABLE, ErrorKind.THROTTLED)
 BATCH = "application/cloudevents-batch+json"
@@ -55,7 +55,7 @@ class Receiver:
         """What went wrong, and how many seconds it asks to wait."""
         try:
             token = await token_of(self._credentials, self._clock, self._timeout)
-            headers = {"Content-Type": BATCH, "User-Agent": f"leo-lifecycle/{__version__} (notify-owners)"}
+            headers = {"Content-Type": BATCH, "User-Agent": user_agent(NoticePolicy.job)}
             if token is not None:
                 headers["Authorization"] = f"Bearer {token}"
             question = Question("POST", self._path, headers, _leaving, batch)
