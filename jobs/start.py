@@ -11,7 +11,6 @@ import getpass
 import socket
 import sys
 from contextlib import nullcontext
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import msgspec
 from core.clock import utc_now
 from core.exit_code import IN_WORDS, ExitCode
 from core.records.events import Common, Event
+from core.rules.decision import CLOCK_TOLERANCE
 from core.rules.words import counted
 from core.run.opening import shows_table, watching
 from core.run.prepare import find_plan
@@ -61,8 +61,6 @@ PASSED_ON = tuple(name for name in Settings.model_fields if name not in NOT_PASS
 FLAGS = (*PASSED_ON, "google_emulator")
 SHOWN = (*FLAGS, "projects_file", "exemptions")
 PLAN = "plan"
-CLOCKS_DIFFER = timedelta(minutes=5)
-"""How far our clock may be ahead of the one that dates the records."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +190,7 @@ def _start(
     name = deployed.rehearsal if settings.dry_run else deployed.job
     emulator = settings.google_emulator
     job = CloudRunJob(environment.project, environment.region, name, emulator=emulator)
-    begun = utc_now() - CLOCKS_DIFFER
+    begun = utc_now() - CLOCK_TOLERANCE  # Google dates the records
     log = CloudLogEntries(environment.audit_log, begun, emulator=emulator)
     usual = [word for word in job.arguments() if word != "--no-dry-run"]
     execution = job.start([*usual, *words])

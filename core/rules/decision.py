@@ -8,7 +8,7 @@ from core.rules.exemptions import Exemption
 from core.runtime import GCP, Runtime, RuntimeStatus
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far ahead of us a date of Leonardo's may be: clocks are not alike."""
+"""How far apart our clock and that of Leonardo, or of Google, may be: clocks are not alike."""
 FURTHEST_AHEAD = -CLOCK_TOLERANCE
 EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)
 """No runtime is older than Leonardo, whose first commits are of 2015 and 2016: an earlier date is a mistake."""
