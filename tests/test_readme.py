@@ -19,10 +19,11 @@ from core.rules.decision import Reason
 from core.rules.deletion import DeletionPolicy
 from core.rules.guards import Guard
 from core.sandbox.faults import Fault
-from core.sandbox.google_cloud import ENVIRONMENT, LOG, Google, environment_file, serving_google
+from core.sandbox.google_cloud import ENVIRONMENT, Google, environment_file, serving_google
 from core.sandbox.leonardo import Leonardo
 from core.sandbox.log_query import parse
 from core.sandbox.server import SandboxServer, serving
+from core.settings.deployment import AUDIT_LOG
 from core.settings.fields import Settings
 from core.settings.flags import default_text
 from core.settings.reference import reference
@@ -258,7 +259,7 @@ def entries() -> list[dict[str, Any]]:
 
     with pytest.MonkeyPatch.context() as patch, serving_google(Google()) as google:
         patch.setenv("LIFECYCLE_GOOGLE_EMULATOR", google.address)
-        patch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", f"projects/p-1/logs/{LOG}")
+        patch.setenv("LIFECYCLE_AUDIT_CLOUD_LOG", f"projects/p-1/logs/{AUDIT_LOG}")
         for fleet, projects in ((a_fleet(), PROJECTS), (Leonardo([]), ())):
             with serving(fleet) as server:
                 server.faults.add(Fault(call="project_list", project="terra-30", status=403))

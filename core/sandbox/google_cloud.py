@@ -34,6 +34,7 @@ from google.protobuf.json_format import MessageToDict
 
 from core.clock import utc_now
 from core.sandbox.log_query import parse
+from core.settings.deployment import AUDIT_LOG
 
 Process = subprocess.Popen[bytes]
 HOST = "127.0.0.1"
@@ -46,7 +47,6 @@ READS_A_MINUTE = 60
 MINUTE = 60.0
 A_DAY = timedelta(hours=24)
 """How far back a query reaches that does not say so itself."""
-LOG = "leo-lifecycle-audit"
 JOBS: dict[str, tuple[str, ...]] = {
     "delete-old-runtimes": ("--no-dry-run",),
     "check-autopause": (),
@@ -131,7 +131,7 @@ def _deployed(path: str, variables: Mapping[str, str]) -> run_v2.Job:
     told = {
         "LIFECYCLE_GOOGLE_PROJECT": project,
         "LIFECYCLE_GOOGLE_REGION": region,
-        "LIFECYCLE_AUDIT_CLOUD_LOG": f"projects/{project}/logs/{LOG}",
+        "LIFECYCLE_AUDIT_CLOUD_LOG": f"projects/{project}/logs/{AUDIT_LOG}",
         "LIFECYCLE_OUTPUT": "json",
         **variables,
     }
