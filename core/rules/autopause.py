@@ -15,7 +15,7 @@ from core.rules.decision import (
 )
 from core.rules.exemptions import longest, matching
 from core.rules.policy import RuntimePolicy
-from core.rules.words import in_words
+from core.rules.words import NO_TIME, in_words
 from core.runtime import Runtime, RuntimeStatus
 
 IN_TRANSITION = frozenset(
@@ -28,8 +28,6 @@ IN_TRANSITION = frozenset(
     }
 )
 OFF = timedelta(0)
-
-
 KERNEL_BUSY_LIMIT = timedelta(hours=24)
 """Leonardo lets a busy kernel hold off the pause this long (its `maxKernelBusyLimit`)."""
 AUTOPAUSE_MARGIN = timedelta(minutes=15)
@@ -142,7 +140,7 @@ class AutopausePolicy(RuntimePolicy):
             return Reason.ERRORED
         if fault := fault_of_dates(runtime.created_date, runtime.date_accessed, age, idle):
             return fault
-        idle = idle or OFF
+        idle = idle or NO_TIME
         if runtime.status in IN_TRANSITION:
             stuck = idle >= self.stuck_after and not runtime.patch_in_progress
             return Reason.STUCK if stuck else Reason.IN_TRANSITION

@@ -21,7 +21,7 @@ from core.rules.decision import (
 )
 from core.rules.exemptions import Exemption, longest, matching
 from core.rules.policy import RuntimePolicy
-from core.rules.words import in_words, limit_in_words
+from core.rules.words import NO_TIME, in_words, limit_in_words
 from core.runtime import Runtime, RuntimeStatus
 
 ELIGIBLE = frozenset({RuntimeStatus.RUNNING, RuntimeStatus.STOPPED})
@@ -40,7 +40,6 @@ RULED_OUT = frozenset(
 )
 """Reasons that are no matter of time, so that there is no `due_at`."""
 ERROR = RuntimeStatus.ERROR
-NONE = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,7 @@ class DeletionPolicy(RuntimePolicy):
         if reason is None and exemption is not None and not exemption.lapsed(at):
             reason = Reason.EXEMPT
         if reason is None:
-            reason = self._by_age(runtime, age or NONE, idle or NONE, second_look=second_look)
+            reason = self._by_age(runtime, age or NO_TIME, idle or NO_TIME, second_look=second_look)
             if reason in DELETES and not self._may_come(runtime, at):
                 reason = Reason.NOT_NOTICED
         action = DELETE if reason in DELETES else KEEP

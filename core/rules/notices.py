@@ -5,10 +5,9 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from core.rules.policy import Policy
-from core.rules.words import in_words, minute
+from core.rules.words import NO_TIME, in_words, minute
 from core.runtime import Disk
 
-NO_TIME = timedelta(0)
 DISK_IN_WORDS = {Disk.KEPT: "its disk stays", Disk.LOST: "what is on the machine is lost"}
 
 

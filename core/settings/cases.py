@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 from core.records.events import exemption_detail, exemption_in_words
 from core.rules.decision import Action, Decision, Reason
 from core.rules.deletion import DeletionPolicy
-from core.rules.words import counted
+from core.rules.words import NO_TIME, counted
 from core.runtime import GCP, Runtime, RuntimeStatus
 from core.settings.deployment import read_environment
 from core.settings.durations import parse_duration, parse_instant
@@ -19,7 +19,6 @@ from core.settings.reading import SILENT, Said, Source, from_file
 from core.settings.yaml_text import lines_of_entries, load_yaml, read_text
 
 ENDING = ".cases.yaml"
-NO_TIME = timedelta(0)
 
 
 def _reason(value: object) -> object:
