@@ -33,7 +33,7 @@ from core.run.opening import run, task_of_environment
 from core.run.prepare import runs_on_record
 from core.run.previous import REACH, predecessor
 from core.run.running import Host, Job, Running
-from core.screen.columns import View
+from core.screen.columns import View, outcomes_counted
 from core.settings.durations import parse_duration
 from core.settings.faults import UsageError
 from core.settings.fields import Settings
@@ -124,8 +124,7 @@ def _is_empty(place: str, begin: datetime, settings: Settings) -> bool:
 
 
 def _verdict(finished: RunFinished) -> str:
-    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
-    return f"{counts or 'Nothing to confirm'}."
+    return f"{outcomes_counted(finished) or 'Nothing to confirm'}."
 
 
 VIEW = View(verdict=_verdict)

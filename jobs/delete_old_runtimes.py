@@ -34,7 +34,7 @@ from core.run.prepare import SweepingJob, sweep
 from core.run.running import Host
 from core.run.treatment import Act
 from core.runtime import RuntimeStatus
-from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View
+from core.screen.columns import AGE, DISK, IDLE, OUTCOME, REASON, STATUS, WHOSE, View, outcomes_counted
 from core.screen.standard_output import say
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, GUARD_FLAGS, REPORT_FLAGS, SCOPE_FLAGS, add_words_of_acting
@@ -69,8 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _verdict(finished: RunFinished) -> str:
-    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
-    return f"{finished.listed:,} listed: {counts or 'none'}."
+    return f"{finished.listed:,} listed: {outcomes_counted(finished) or 'none'}."
 
 
 def _most_overdue(row: RuntimeAudited) -> tuple[datetime, str, str]:

@@ -76,6 +76,10 @@ def calls_made(finished: RunFinished) -> str:
     return f"{ended} after {finished.duration_s:.1f} s (calls: {calls or 'none'})."
 
 
+def outcomes_counted(finished: RunFinished) -> str:
+    return ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(finished.outcomes.items()))
+
+
 def promise_kept(finished: RunFinished) -> str | None:
     """Whether every runtime is within its maximum age; None for a job that promises none, or that has seen none."""
     if finished.over_age is None or not finished.listed:
