@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from core.records.reader import Record
-from core.review.which import IsMeant, finished_runs, in_time
+from core.review.which import NOT_TAKEN, IsMeant, finished_runs, in_time
 from core.rules.guards import INVENTORY_GUARDS
 from core.rules.words import counted
 from core.verify.rejudge import AUTOPAUSE_JOB, DELETION_JOB
@@ -48,7 +48,7 @@ class Fleet(NamedTuple):
                 newer[self.passed_over[opening.run_id]].append(opening.run_id)
         for why, ids in newer.items():
             which = f"run {ids[0]}" if len(ids) == 1 else f"{counted(len(ids), 'run')}, the last of them {ids[-1]},"
-            yield f"newer, but not taken: {which} {why}"
+            yield f"{NOT_TAKEN}{which} {why}"
         if taken.run_id in self.passed_over:
             yield f"no run on record tells of the whole fleet: this one {self.passed_over[taken.run_id]}"
 

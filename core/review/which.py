@@ -16,6 +16,9 @@ MISSPELT = 0.9
 """How like a run's id must be to one that is not known: two executions of one job share all but their last letters."""
 NOT_FINISHED = {"open": "is still going", "cut_off": "was cut off: it has no closing record"}
 
+NOT_TAKEN = "newer, but not taken: "
+"""How a remark begins on a run that an answer is not by."""
+
 IsMeant = Callable[[Record], bool]
 """Whether a run may be the latest, by its first record."""
 
@@ -137,7 +140,7 @@ def still_going(frames: Sequence[Record], now: datetime) -> list[str]:
 def newer_unfinished(frames: Sequence[Record], latest: Record, is_meant: IsMeant, now: datetime) -> list[str]:
     """A sentence for each run that would be the latest, had it finished."""
     return [
-        f"newer, but not taken: {sentence}"
+        f"{NOT_TAKEN}{sentence}"
         for opening, _, sentence in _unfinished(frames, now)
         if is_meant(opening) and in_time(opening) > in_time(latest)
     ]
