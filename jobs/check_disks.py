@@ -26,7 +26,7 @@ from core.run.opening import run, task_of_environment
 from core.run.prepare import on_record, runs_on_record, scope_of
 from core.run.previous import predecessor
 from core.run.running import Host, Job, Running
-from core.screen.columns import DISKS, View
+from core.screen.columns import DISKS, DISKS_LEFT, View
 from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, REPORT_FLAGS
 
@@ -73,7 +73,7 @@ def _verdict(finished: RunFinished) -> str:
 
 
 VIEW = View(
-    title="Attached to no runtime, largest and longest unused first",
+    title=DISKS_LEFT,
     is_row=is_left,
     order=largest_first,
     columns=DISKS,

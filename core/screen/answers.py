@@ -19,7 +19,7 @@ from core.rules.decision import Reason
 from core.rules.disks import DiskPolicy
 from core.rules.words import counted, duration, minute, with_lost
 from core.runtime import Disk
-from core.screen.columns import DISKS, TOTALS, cells_of_total, path_of
+from core.screen.columns import DISKS, DISKS_LEFT, TOTALS, cells_of_total, path_of
 from core.screen.drawing import open_drawing
 from core.screen.styled import FAULT, NOTHING, WARNING, Headers, Styled, printable
 from core.verify.finding import Finding
@@ -418,7 +418,7 @@ def _(answer: Disks) -> Iterable[Part]:
     yield Table(title, headers, [cells_of_total(total) for total in answer.totals])
     columns = [[column.header for column in group] for group in DISKS]
     cells = [[column.cell(disk) for group in DISKS for column in group] for disk in answer.disks]
-    yield Table("Attached to no runtime, largest and longest unused first", columns, cells)
+    yield Table(DISKS_LEFT, columns, cells)
     yield _lines(answer.remarks, WARNING)
     gb = sum(total.gb for total in answer.totals)
     yield [Styled(f"{counted(len(answer.disks), 'disk')} of {gb:,} GB attached to no runtime.", "bold")]

@@ -58,6 +58,7 @@ OUTCOME = Column("outcome", lambda row: row.outcome)
 SIZE = Column("GB", lambda row: "-" if row.size_gb is None else f"{row.size_gb:,}")
 UNUSED = Column("unused", lambda row: duration(row.unused_s))
 LEFT_BY = Column("left by", lambda row: row.left_by_run or "-")
+DISKS_LEFT = "Attached to no runtime, largest and longest unused first"
 DISKS = (WHOSE, (STATUS, REASON), (SIZE, UNUSED), (LEFT_BY,))
 TOTALS = "By project and creator", (("project", "creator"), ("disks",), ("GB", "GB x days"))
 
