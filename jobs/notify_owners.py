@@ -23,10 +23,11 @@ from core.clock import utc_now
 from core.leonardo.errors import CredentialsError
 from core.records.events import RunFinished, policy_digest
 from core.records.selection import Match
-from core.review.notices import SENT, is_told_of, newest_run, untold
+from core.review.notices import OLDEST, SENT, is_told_of, newest_run, untold
 from core.rules.deletion import DeletionPolicy
 from core.rules.guards import Guard, Refusal
 from core.rules.notices import NoticePolicy
+from core.rules.words import in_words
 from core.run.account import Account, opening_record
 from core.run.notices import Notifying
 from core.run.opening import run, task_of_environment
@@ -45,6 +46,7 @@ EXAMPLES = (
     "leo-lifecycle notify-owners --leonardo-url URL --notice-url URL --no-dry-run --audit-file audit.jsonl",
     "leo-lifecycle notify-owners --leonardo-url URL --audit-file audit.jsonl --notice-ahead 5d   # of five days",
 )
+NO_RUN = f"no deletion run of the last {in_words(OLDEST)} has read the whole fleet under this policy"
 FLAGS = (
     *("dry_run", "leonardo_url", "sandbox"),
     *NoticePolicy.limits(),
@@ -71,7 +73,7 @@ def main(settings: Settings, _: argparse.Namespace, *, wall: Callable[[], dateti
             await account.open(opening_record(job, running, follows=predecessor(earlier, running.task.execution)))
             newest = newest_run(earlier, digest, now)
             if newest is None:
-                what = unread or "no deletion run of the last 6 h has read the whole fleet under this policy"
+                what = unread or NO_RUN
                 account.refuse([Refusal(Guard.NOTICES, f"who is to be told is not known: {what}")], candidates=0)
                 return await account.close()
             wanted = (*SENT, Match(events=("runtime_audited",), run_ids=(newest.run_id,)))

@@ -40,7 +40,7 @@ SENTENCES = {
     ),
     Confirmation.NOT_VISIBLE: (
         "not visible {path}: nothing of its project is listed, as of many others: has the caller lost its role? it is"
-        " asked about for 3 days"
+        f" asked about for {STAYS_OPEN.days} days"
     ),
 }
 
