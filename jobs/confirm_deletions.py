@@ -40,6 +40,7 @@ from core.settings.fields import Settings
 from core.settings.flags import CONNECTION_FLAGS, REPORT_FLAGS, add_places
 
 NAME = ConfirmationPolicy.job
+SINCE = "30d"
 EXAMPLES = (
     "leo-lifecycle confirm-deletions --leonardo-url URL --from audit/   # by the records of a folder",
     "leo-lifecycle confirm-deletions --leonardo-url URL --from audit/ --since 2d   # of the last two days only",
@@ -51,7 +52,7 @@ FLAGS = ("leonardo_url", "sandbox", *ConfirmationPolicy.limits(), *CONNECTION_FL
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
     parser.add_argument(
-        "--since", default="30d", metavar="DURATION", help="how far back the log is read (duration) [30d]"
+        "--since", default=SINCE, metavar="DURATION", help=f"how far back the log is read (duration) [{SINCE}]"
     )
 
 

@@ -122,7 +122,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--made-before", metavar="INSTANT", help="for promise: when those made before it are gone, as after a roll-out"
     )
-    parser.add_argument("--exit-code", action="store_true", help="for promise: end with 8 unless it is kept")
+    parser.add_argument(
+        "--exit-code", action="store_true", help=f"for promise: end with {ExitCode.FOUND} unless it is kept"
+    )
     parser.add_argument(
         "--output",
         choices=["auto", "json", "table", "csv"],

@@ -27,12 +27,15 @@ EXAMPLES = (
     "leo-lifecycle sandbox --port 0 --runtimes 5000 --broken-autopause   # a large fleet that nothing pauses",
     "leo-lifecycle sandbox --google-port 0   # with a Cloud Run and a Cloud Logging beside it",
 )
+PORT = 8080
 FLEET = 400
 SEED = 7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=8080, metavar="N", help="port on 127.0.0.1; 0: a free one [8080]")
+    parser.add_argument(
+        "--port", type=int, default=PORT, metavar="N", help=f"port on 127.0.0.1; 0: a free one [{PORT}]"
+    )
     parser.add_argument("--runtimes", type=int, default=FLEET, metavar="N", help=f"size of the fleet [{FLEET}]")
     parser.add_argument("--seed", type=int, default=SEED, metavar="N", help=f"same seed, same fleet [{SEED}]")
     parser.add_argument("--broken-autopause", action="store_true", help="what would have been paused still runs [no]")

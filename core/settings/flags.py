@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from core.exit_code import ExitCode
 from core.settings.durations import format_duration
 from core.settings.faults import REPEATED_FLAGS, flag_of
 from core.settings.fields import Settings
@@ -118,7 +119,9 @@ YES, EXIT_CODE = "--yes", "--exit-code"
 def add_words_of_acting(parser: argparse.ArgumentParser) -> None:
     """For the jobs that act; no settings, since they change nothing of a run, only what whoever types them meets."""
     parser.add_argument(YES, action="store_true", help="at a terminal, act without a plan and without being asked")
-    parser.add_argument(EXIT_CODE, action="store_true", help="of a dry run: end with 8 where something would be done")
+    parser.add_argument(
+        EXIT_CODE, action="store_true", help=f"of a dry run: end with {ExitCode.FOUND} where something would be done"
+    )
 
 
 def add_places(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
