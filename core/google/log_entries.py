@@ -1,4 +1,4 @@
-"""Reads entries of one log back, as lines that a Cloud Logging sink would export; writing them lives in `sink`."""
+"""Reads entries of one log back, as lines that a Cloud Logging sink would export; writing them lives in `log_sink`."""
 
 import time
 from collections import deque

@@ -1,4 +1,4 @@
-"""Keeps audit records in Cloud Logging: in batches, each acknowledged; reading them back lives in `entries`.
+"""Keeps audit records in Cloud Logging: in batches, each acknowledged; reading them back lives in `log_entries`.
 
 The library's own handlers send from a background thread, which drops what it holds when the process ends: not used.
 """

@@ -1,4 +1,4 @@
-"""Gathers from a log, in one pass and in bounded memory, what the report says; drawing it lives in `report`."""
+"""Gathers from a log, in one pass and in bounded memory, what the report says; drawing it lives in `charts`."""
 
 from array import array
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A dry run that a live run is held to: what it allows, when it must not be used; reading it lives in `records`."""
+"""A dry run that a live run is held to: what it allows, when it must not be used; it is read in `core.review`."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
