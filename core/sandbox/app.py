@@ -38,7 +38,7 @@ TOKEN = "ya29.a-token-of-the-sandbox"  # noqa: S105 - it opens nothing
 CONTROL = "/sandbox/"
 CHUNK = 64 * 1024
 DROP = 1024
-ACCEPTED = b"The request has been accepted for processing, but the processing has not been completed."
+ACCEPTED = "The request has been accepted for processing, but the processing has not been completed."
 NAME = re.compile(r"[a-z0-9|-]+")
 LINGER_NOT = struct.pack("ii", 1, 0)
 NO_FAULT = Fault()
@@ -419,7 +419,7 @@ def _made_up(fault: Fault, status: int) -> Answer:
 
 
 def _accepted() -> Answer:
-    return Answer(status=202, body=ACCEPTED, content_type="text/plain; charset=UTF-8")
+    return _text(202, ACCEPTED)
 
 
 def _text(status: int, text: str) -> Answer:

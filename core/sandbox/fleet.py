@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from core.sandbox.disk import Disk, DiskStatus
-from core.sandbox.machine import ConfigType, Machine, TrueStatus, failure
+from core.sandbox.machine import NEVER_ENDED, NO_CAPACITY, ConfigType, Machine, TrueStatus, failure
 
 DUE_SHARE = 0.08
 PASSING = (
@@ -82,7 +82,7 @@ def make_fleet(
             machine.deletion_ends_in = "error" if machine.id % 5 == 0 else "never" if machine.id % 7 == 0 else "gone"
     for uncreated in [machine for machine in fleet if machine.status is TrueStatus.ERROR][::2]:
         uncreated.came_to_be = False
-        uncreated.errors = [failure("the zone has no capacity", uncreated.accessed)]
+        uncreated.errors = [failure(NO_CAPACITY, uncreated.accessed)]
     return fleet
 
 
@@ -209,7 +209,7 @@ def _machine(
 def _give_a_past(machine: Machine) -> None:
     """What became of its disk, and what the row has of it."""
     if machine.status is TrueStatus.ERROR:
-        machine.errors = [failure("the deletion did not end within its time", machine.accessed)]
+        machine.errors = [failure(NEVER_ENDED, machine.accessed)]
     if machine.status.shown in (TrueStatus.ERROR, TrueStatus.DELETING) or machine.id % DETACHED == 0:
         machine.persistent_disk_id = None
     if machine.id % UNTYPED == 1:

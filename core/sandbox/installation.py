@@ -10,7 +10,7 @@ import msgspec
 
 from core.clock import utc_now
 from core.sandbox.disk import Disk, DiskStatus, disk_made_with
-from core.sandbox.machine import Machine, TrueStatus, failure
+from core.sandbox.machine import NEVER_ENDED, NO_CAPACITY, Machine, TrueStatus, failure
 
 CREATING = {TrueStatus.PRE_CREATING, TrueStatus.CREATING}
 DELETING = {TrueStatus.PRE_DELETING, TrueStatus.DELETING}
@@ -192,7 +192,7 @@ class Installation:
         if machine.status is not TrueStatus.DELETING or machine.deletion_ends_in == "never":
             return
         if machine.deletion_ends_in == "error":
-            _fail(machine, "the deletion did not end within its time", done)
+            _fail(machine, NEVER_ENDED, done)
             return
         self.bury(machine, done)
         if deletion.disk is not None:
@@ -204,7 +204,7 @@ class Installation:
             return
         if move.end is TrueStatus.ERROR:
             self.detach(machine)
-            _fail(machine, "the zone has no capacity", done)
+            _fail(machine, NO_CAPACITY, done)
         else:
             machine.status, machine.accessed = move.end, done
 

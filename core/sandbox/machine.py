@@ -248,6 +248,10 @@ def workbench_labels(project: str, creator: str) -> dict[str, str]:
     }
 
 
+NEVER_ENDED, NO_CAPACITY = "the deletion did not end within its time", "the zone has no capacity"
+"""Of what a runtime in Error says it failed."""
+
+
 def failure(message: str, instant: datetime) -> dict[str, Any]:
     """An entry of `errors`."""
     return {"errorMessage": message, "errorCode": None, "timestamp": instant_text(instant), "traceId": None}
