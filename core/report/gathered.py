@@ -16,7 +16,7 @@ from core.review.comparison import Comparison
 from core.review.deletions import Deletions
 from core.review.disks import Totals, is_left
 from core.review.due import due_at
-from core.review.questions import RunLine, RunSummary, failed, needs_person, whom, written_at
+from core.review.questions import RunLine, RunSummary, failed, known, needs_person, whom, written_at
 from core.rules.decision import Reason, in_utc
 from core.rules.words import duration
 from core.verify.rejudge import deletion_policy
@@ -221,7 +221,7 @@ def _row(record: Record) -> Row:
         reason=record.reason,
         outcome=outcome,
         disk=record.disk or record.disk_status or "-",
-        age=duration(record.age_s if isinstance(record.age_s, float) else None),
-        idle=duration(record.idle_s if isinstance(record.idle_s, float) else None),
+        age=duration(known(record.age_s)),
+        idle=duration(known(record.idle_s)),
         message=record.detail or (record.message if record.error is None else record.error.message),
     )

@@ -11,13 +11,13 @@ from itertools import chain
 from sys import intern
 
 import msgspec
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from core.records.events import MOST_NAMES, exemption_in_words
 from core.records.outcome import LEAVING, NOT_OURS, Outcome
 from core.records.reader import Record, ScopeDetail
 from core.review.fleet import of_the_fleet
-from core.review.questions import RunLine, RunSummary
+from core.review.questions import RunLine, RunSummary, known
 from core.review.which import IsMeant, UnknownError, finished_runs, of_runs, only_environment
 from core.rules.decision import Action, Reason, in_utc
 from core.rules.deletion import DeletionPolicy
@@ -346,8 +346,8 @@ def _condemned(runtime_id: str, record: Record) -> Condemned:
         created_date=record.created_date,
         date_accessed=record.date_accessed,
         judged_at=record.judged_at,
-        age_s=None if record.age_s is UNSET else record.age_s,
-        idle_s=None if record.idle_s is UNSET else record.idle_s,
+        age_s=known(record.age_s),
+        idle_s=known(record.idle_s),
         disk=record.disk,
         reason=record.reason,
         outcome=record.outcome,

@@ -16,7 +16,7 @@ from core.records.outcome import ENDED, Outcome
 from core.records.reader import Record
 from core.review.due import final_at
 from core.review.fleet import Fleet, fleet_of
-from core.review.questions import RunLine, RunSummary
+from core.review.questions import RunLine, RunSummary, known
 from core.review.which import IsMeant, finished_runs, framed, latest, newer_unfinished, only_environment
 from core.rules.decision import NOT_JUDGED, Action, Reason, in_utc
 from core.rules.deletion import RULED_OUT, DeletionPolicy
@@ -454,6 +454,6 @@ def _spared(record: Record, policy: DeletionPolicy | None) -> Spared:
         project=record.project,
         name=record.name,
         creator=record.creator,
-        age_s=record.age_s if isinstance(record.age_s, float) else None,
+        age_s=known(record.age_s),
         would_go=condemned,
     )

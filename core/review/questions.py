@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain, groupby
+from typing import TypeVar
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from core.records.causes import NOT_LISTED, NOT_TOLD, Causes
 from core.records.events import ALL_RUNTIMES, exemption_in_words
@@ -44,6 +45,8 @@ from core.rules.words import minute
 from core.runtime import RuntimeStatus
 from core.verify.rejudge import AUTOPAUSE_JOB, decision_of, in_order, policy_of, runtime_of
 from core.verify.verdict import state_of
+
+T = TypeVar("T")
 
 SUMMED_UP = (
     "run_started",
@@ -452,6 +455,11 @@ def _is_left_standing(record: Record) -> bool:
     return record.reason in LEFT_STANDING or passed_over
 
 
+def known(value: T | UnsetType) -> T | None:
+    """None also where a record does not have it at all."""
+    return None if value is UNSET else value
+
+
 def _act_line(record: Record) -> ActLine:
     return ActLine(
         runtime_id=record.runtime_id,
@@ -462,8 +470,8 @@ def _act_line(record: Record) -> ActLine:
         action=record.action,
         reason=record.reason,
         outcome=record.outcome,
-        age_s=None if record.age_s is UNSET else record.age_s,
-        idle_s=None if record.idle_s is UNSET else record.idle_s,
+        age_s=known(record.age_s),
+        idle_s=known(record.idle_s),
         disk=record.disk,
         attempts=record.attempts,
         error=None if record.error is None else record.error.message,
@@ -478,7 +486,7 @@ def _confirmed(record: Record) -> Confirmed:
         accepted_run_id=record.accepted_run_id,
         outcome=record.outcome,
         status=record.status,
-        evidence=None if record.evidence is UNSET else record.evidence,
+        evidence=known(record.evidence),
         persistent_disk_id=record.persistent_disk_id,
         disk_status=record.disk_status,
     )
