@@ -13,7 +13,7 @@ from core.rules.deletion import DeletionPolicy
 from core.rules.words import NO_TIME, counted
 from core.runtime import GCP, Runtime, RuntimeStatus
 from core.settings.deployment import read_environment
-from core.settings.durations import parse_duration, parse_instant
+from core.settings.durations import Duration, Instant
 from core.settings.faults import UsageError, did_you_mean, reason_of
 from core.settings.reading import SILENT, Said, Source, from_file
 from core.settings.yaml_text import lines_of_entries, load_yaml, read_text
@@ -34,7 +34,6 @@ def _path(value: str) -> str:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Because = Annotated[Reason, BeforeValidator(_reason)]
 
 
@@ -54,7 +53,7 @@ class _Entry(BaseModel):
     creator: str = "somebody@example.org"
     labels: dict[str, str] = {}
     autopause: Duration = timedelta(minutes=30)
-    at: Annotated[datetime, BeforeValidator(parse_instant)] | None = None
+    at: Instant | None = None
     """The instant it is judged at, where an exemption makes that matter."""
 
     @model_validator(mode="before")

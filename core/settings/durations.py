@@ -2,8 +2,9 @@
 
 import re
 from datetime import UTC, datetime, time, timedelta
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 LONGEST_DURATION = timedelta(days=36_500)
 """Nobody means more than a hundred years, and sums of such durations are still durations."""
@@ -52,3 +53,7 @@ def parse_instant(value: object) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise ValueError(f"{str(value)!r} is neither an instant with a zone (2026-11-20T03:00:00Z) nor a date (2026-11-20)")
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Instant = Annotated[datetime, BeforeValidator(parse_instant)]

@@ -1,14 +1,12 @@
 """Exemptions as operators write them, checked entry by entry; what they spare is said in `core.rules.exemptions`."""
 
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -18,11 +16,10 @@ from pydantic import (
 )
 
 from core.rules.exemptions import Exemption
-from core.settings.durations import parse_instant
+from core.settings.durations import Instant
 from core.settings.faults import where_and_why
 from core.settings.yaml_text import load_yaml, read_text
 
-Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 Glob = Annotated[str, Field(min_length=1, max_length=128)]
 NEVER = re.compile(r"[\s'\"`{},/]")
 """What neither a project nor a runtime's name holds: such a pattern was meant otherwise."""

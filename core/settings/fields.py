@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
@@ -17,7 +17,7 @@ from core.rules.exemptions import Exemption
 from core.rules.guards import Caps
 from core.rules.policy import Policy
 from core.settings.addresses import check_url, host_of, is_loopback
-from core.settings.durations import format_duration, parse_duration, parse_instant
+from core.settings.durations import Duration, Instant, format_duration
 from core.settings.faults import PREFIX, UsageError
 from core.settings.projects import check_names, read_projects
 
@@ -41,8 +41,6 @@ def _exemptions(value: object) -> object:
     return read_exemptions(value)
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 Url = Annotated[str, AfterValidator(check_url)]
 Projects = Annotated[CommaList, AfterValidator(check_names)]
