@@ -8,19 +8,15 @@ class ExitCode(IntEnum):
 
     DONE = 0
     FAILED = 1
-    """Done, but a runtime, a project or a list item failed or is in doubt."""
+    """A runtime, a project or a list item."""
     USAGE = 2
-    """Nothing was called."""
     REFUSED = 3
-    """By a guard."""
     UNREADABLE = 4
-    """The inventory could not be read; nothing was touched."""
     STOPPED = 5
-    """By the deadline or a signal; the rest was not attempted."""
+    """By the deadline or a signal."""
     UNRECORDED = 6
-    """A record could not be kept; acts stopped."""
     FOUND = 8
-    """Done, and there is what was asked for; only where `--exit-code` asks for it."""
+    """Only where `--exit-code` asks for it."""
     BUG = 70
 
 
