@@ -52,10 +52,19 @@ def is_over_lines(head: bytes) -> bool:
 
 def lines(stream: Stream, marks: Marks, report: Report) -> Iterator[tuple[Place, bytes]]:
     """Each line that is not blank and its number; where there are marks, none that is of no use by them."""
-    number, most = 1, MOST if MOST[len(AS_WRITTEN) - 1 :] not in marks else b"\n"
+    number, most = 0, MOST if marks and MOST[len(AS_WRITTEN) - 1 :] not in marks else b"\n"
     for block in _whole_lines(stream):
-        for number, raw in enumerate(block.split(b"\n"), number):  # noqa: B020 - behind the last end is the next line
-            if marks and (raw.startswith(most) or not _may_be(raw, marks)):
+        begin = 0
+        while begin < len(block):
+            end = block.find(b"\n", begin)
+            if end < 0:
+                end = len(block)
+            number += 1
+            begin, at = end + 1, begin
+            if block.startswith(most, at):  # which costs less than a copy of each
+                continue
+            raw = block[at:end]
+            if marks and not _may_be(raw, marks):
                 continue
             if len(raw) > LARGEST:
                 report(number, f"the line is longer than {LARGEST:,} bytes")
