@@ -294,6 +294,19 @@ def test_an_exemption_that_the_run_did_not_have_is_caught(live: list[Line], tmp_
     assert any("by an exemption that its run did not have (made up)" in fault for fault in faults(live, tmp_path))
 
 
+@pytest.mark.parametrize("an_id", ["7", "none", "9" * 5000])
+def test_an_id_is_decided_about_once_whether_it_is_a_number_or_not(
+    live: list[Line], tmp_path: Path, an_id: str
+) -> None:
+    of(live, 4)["runtime_id"] = of(live, 6)["runtime_id"] = an_id
+    of(live, 2).update(runtime_id=an_id, reason="duplicate", action="keep", outcome="kept")
+    found = faults(live, tmp_path)
+    assert any(f"a second decision about id {an_id}" in fault for fault in found)
+    assert not any("a duplicate of no other" in fault for fault in found)
+    of(live, 2)["runtime_id"] = f"{an_id}1"
+    assert any("a duplicate of no other" in fault for fault in faults(live, tmp_path))
+
+
 def test_a_repeated_record_with_a_change_is_caught(live: list[Line], tmp_path: Path) -> None:
     written(tmp_path / "a.jsonl", [*live, {**of(live, 4), "status": "Running", "creator": "x"}])
     files = AuditRecords(AuditFiles([tmp_path / "a.jsonl"]))

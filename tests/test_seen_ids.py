@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.run.seen_ids import SeenIds
+from core.rules.seen_ids import SeenIds
 
 close = st.integers(0, 600)
 ids = st.one_of(close, st.integers(), close.map(lambda n: 2**64 + n))

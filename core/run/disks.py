@@ -15,11 +15,11 @@ from core.records.selection import Match, Wanted
 from core.rules.confirmation import Confirmation
 from core.rules.decision import since
 from core.rules.disks import DiskPolicy, DiskReason
+from core.rules.seen_ids import SeenIds
 from core.rules.words import in_words
 from core.run.account import Account
 from core.run.concurrently import each
 from core.run.running import Running
-from core.run.seen_ids import SeenIds
 from core.runtime import MalformedDisk, MalformedRuntime, PersistentDisk, Runtime
 
 LEAVES_A_DISK = (Outcome.DELETION_ACCEPTED, Confirmation.CONFIRMED)

@@ -16,11 +16,11 @@ from core.records.writer import RecordNotKeptError
 from core.rules.decision import KEEP, Decision, Reason
 from core.rules.guards import Inventory
 from core.rules.policy import RuntimePolicy
+from core.rules.seen_ids import SeenIds
 from core.run.account import Account
 from core.run.case import Case
 from core.run.concurrently import each
 from core.run.running import Running
-from core.run.seen_ids import SeenIds
 from core.runtime import MalformedRuntime, Runtime, RuntimeStatus
 
 DELETING, KEPT = RuntimeStatus.DELETING, Outcome.KEPT

@@ -14,6 +14,7 @@ from core.rules.confirmation import Confirmation
 from core.rules.decision import CLOCK_TOLERANCE, Reason
 from core.rules.disks import DiskReason
 from core.rules.evidence import MISSING, Evidence
+from core.rules.seen_ids import SeenIds
 from core.rules.words import counted
 from core.runtime import RuntimeStatus
 from core.verify.acts import INTENTS, Acts
@@ -199,7 +200,9 @@ class Incarnations:
     """Which runtimes one task has decided about: each once, but for its duplicates."""
 
     def __init__(self) -> None:
-        self._judged: set[str] = set()
+        self._judged = SeenIds()
+        self._no_numbers: set[str] = set()
+        """Ids that Leonardo cannot have dealt out."""
         self._foreign: set[str] = set()
         self._duplicates: list[Record] = []
 
@@ -207,9 +210,7 @@ class Incarnations:
         """What is wrong with a second decision about an id."""
         runtime_id = record.runtime_id or ""
         if alike.single:
-            known = len(self._judged)
-            self._judged.add(runtime_id)
-            if len(self._judged) == known:
+            if not self._is_new(runtime_id):
                 return f"is a second decision about id {runtime_id}, and no duplicate"
         elif record.reason == Reason.DUPLICATE:
             self._duplicates.append(record)
@@ -217,9 +218,24 @@ class Incarnations:
             self._foreign.add(runtime_id)
         return None
 
+    def _is_new(self, runtime_id: str) -> bool:
+        try:
+            return self._judged.add(int(runtime_id))
+        except ValueError:
+            known = runtime_id in self._no_numbers
+            self._no_numbers.add(runtime_id)
+            return not known
+
     def of_no_other(self) -> Iterator[Record]:
-        known = self._judged | self._foreign if self._duplicates else self._judged
-        return (record for record in self._duplicates if (record.runtime_id or "") not in known)
+        return (record for record in self._duplicates if not self._is_known(record.runtime_id or ""))
+
+    def _is_known(self, runtime_id: str) -> bool:
+        if runtime_id in self._foreign or runtime_id in self._no_numbers:
+            return True
+        try:
+            return int(runtime_id) in self._judged
+        except ValueError:
+            return False
 
 
 def _severity_of(record: Record) -> Severity | None:
