@@ -1,5 +1,6 @@
 """How the tests run the program: the real entry point against a real Leonardo on loopback."""
 
+import gc
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from core.sandbox.google_cloud import Google
 from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.server import SandboxServer
 from jobs.__main__ import main
-from tests.forked import DRY, LEO, Program
+from tests.forked import DRY, LEO, Program, import_all
 
 # A shell starts what runs in the background deaf to Ctrl-C, and nohup to a closed terminal: so would every program be
 # that a test starts.
@@ -147,14 +148,39 @@ def pytest_configure(config: pytest.Config) -> None:
         measuring(config).cov.stop()
 
 
+def runs_tests(config: pytest.Config) -> bool:
+    """Whether this process does, and not only its workers."""
+    return hasattr(config, "workerinput") or config.getoption("dist") == "no"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Of coverage count the imports of the program; to find the tests would take thrice as long with it."""
+    measured = measuring(session.config)
+    if not (measured and runs_tests(session.config)):
+        return (yield)
+    import_all()
+    measured.pause()
+    try:
+        return (yield)
+    finally:
+        measured.resume()
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays, and need not be gone through for garbage again and again."""
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage, under which a test takes up to thrice its time, is taken where it tells something new."""
+    """Coverage, under which a test may take thrice its time, is taken where it tells something new; the long first."""
     cells = Counter[str]()
     for item in items:
         test = item.nodeid.partition("[")[0]
         cells[test] += 1
         redundant = item.get_closest_marker("unmeasured") and not item.get_closest_marker("measured")
         item.stash[IS_MEASURED] = not redundant and cells[test] <= MEASURED
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -151,15 +151,14 @@ def become(begun: Begun) -> None:
     importlib.reload(sys.modules["google.auth.compute_engine._metadata"])
 
 
-def import_all() -> None:
+def import_all(but: str | None = None) -> None:
     for name in ("core", "jobs"):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-            if not module.name.startswith(DRAWING):
+            if not (but and module.name.startswith(but)):
                 importlib.import_module(module.name)
     for name in IMPORTED_WHEN_USED:
         importlib.import_module(name)
-    gc.freeze()
 
 
 class End:
@@ -188,7 +187,8 @@ def run(words: list[str]) -> int:
 
 if __name__ == "__main__":
     atexit.register(end := End())
-    import_all()
+    import_all(but=DRAWING)
+    gc.freeze()
     become(begun := serve(socket.socket(fileno=int(sys.argv[1]))))
     try:
         end.code = run(begun.words)

@@ -414,6 +414,7 @@ def a_google(file: Path, port: int = 0) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().rpartition(" ")[2].strip()
 
 
+@pytest.mark.long
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_killing_the_log_in_the_middle_of_a_run_leaves_no_act_without_its_acknowledged_intent(

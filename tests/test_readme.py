@@ -169,6 +169,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SandboxServer, G
             yield server, google
 
 
+@pytest.mark.long
 @pytest.mark.unmeasured
 def test_every_command_runs(run: Run, monkeypatch: pytest.MonkeyPatch, deployed: tuple[SandboxServer, Google]) -> None:
     server, google = deployed
@@ -201,6 +202,7 @@ def _rehearsed(google: Google) -> str:
     return next((str(p["run_id"]) for p in payloads(google) if p["event"] == "run_finished"), "")
 
 
+@pytest.mark.long
 @pytest.mark.unmeasured
 def test_a_google_stands_beside_the_sandbox_when_asked_with_an_environment_to_rehearse_on(
     run: Run, monkeypatch: pytest.MonkeyPatch
@@ -230,6 +232,7 @@ def test_a_google_stands_beside_the_sandbox_when_asked_with_an_environment_to_re
     assert not Path(where[-1]).exists()
 
 
+@pytest.mark.long
 def test_the_demo_runs() -> None:
     demo = [
         "make",

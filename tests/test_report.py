@@ -639,6 +639,7 @@ def test_without_what_draws_it_is_a_usage_error(library: str, tmp_path: Path) ->
     assert ended.err == f"leo-lifecycle: report: {library} is not installed; in the checkout: pip install '.[report]'\n"
 
 
+@pytest.mark.long
 @pytest.mark.measured
 def test_two_policies_stand_side_by_side_as_simulate_tells_of_them(run: Run, tmp_path: Path) -> None:
     """Out of history, as two dry runs do; the numbers are those of the answer."""

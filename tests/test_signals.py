@@ -194,6 +194,7 @@ def test_a_standard_output_that_nobody_reads_lets_no_act_leave_and_holds_up_no_e
     assert "stdout: not kept in time" in ended.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_hangs_when_a_signal_comes_holds_up_the_end_no_longer_than_promised(number: signal.Signals) -> None:
     with nobody_reads() as (_, writer), serving(Leonardo(fleet_with_records_for_more_than_a_pipe())) as server:

@@ -30,7 +30,7 @@ from tests.year import (
     receiving,
 )
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.long]
 REFUSALS = (GIVEN_BACK_AT - LOST_AT) * HOUR // BETWEEN_RUNS
 A_DAY = DAY // BETWEEN_RUNS
 
