@@ -55,6 +55,11 @@ class ScopeDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     inventory: str | None = None
     leonardo_url: str | None = None
 
+    @property
+    def is_of_now(self) -> bool:
+        """Whether Leonardo itself was asked, and judged by the clock."""
+        return self.as_of is None and self.inventory is None
+
 
 class PreviousDetail(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     """The run that this one's inventory was held against."""

@@ -99,7 +99,7 @@ def rehearsals_of_another_policy(openings: Sequence[Record]) -> Iterator[str]:
 def _is_of_all(opening: Record) -> bool:
     """Whether it asked for all that there is now."""
     scope = opening.scope
-    return scope is None or (scope.projects is None and scope.as_of is None and scope.inventory is None)
+    return scope is None or (scope.projects is None and scope.is_of_now)
 
 
 def _has_policy_of(live: Record, opening: Record) -> bool:

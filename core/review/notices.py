@@ -21,13 +21,8 @@ def newest_run(frames: Sequence[Record], digest: str, now: datetime) -> Record |
     by_it = {frame.run_id for frame in frames if frame.policy_digest == digest}
     fleet = fleet_of([frame for frame in frames if frame.run_id in by_it])
     whole = (opening for opening in fleet.openings if opening.run_id not in fleet.passed_over)
-    newest = [opening for opening in whole if _is_of_now(opening)][-1:]
+    newest = [opening for opening in whole if opening.scope is not None and opening.scope.is_of_now][-1:]
     return next((opening for opening in newest if now - (opening.time or LONG_AGO) <= OLDEST), None)
-
-
-def _is_of_now(opening: Record) -> bool:
-    scope = opening.scope
-    return scope is not None and scope.as_of is None and scope.inventory is None
 
 
 def is_told_of(record: Record, *, run_id: str, until: datetime) -> bool:
