@@ -26,6 +26,8 @@ CALLS = ("list", "disks", "get", "delete", "stop")
 """The kinds of calls that a closing record counts, in the order in which a run makes them."""
 ALL_RUNTIMES = "the list of all runtimes"
 """How the unscoped list is named among what failed."""
+LOG_UNREAD = "the log was not read whole: "
+"""How a warning begins that names among what failed what no record does."""
 
 WARNING_REASONS = frozenset({Reason.STUCK, Reason.AUTOPAUSE_OVERDUE, Reason.FOREIGN_PROJECT, Reason.MALFORMED})
 

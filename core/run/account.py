@@ -155,7 +155,7 @@ class Account:
 
     def log_unread(self, what: str) -> None:
         """A part of the log that the run goes by could not be read: it knows less than there is to know."""
-        self.warnings.append(f"the log was not read whole: {what}")
+        self.warnings.append(f"{events.LOG_UNREAD}{what}")
         self._failed[ROWS].append(what)
 
     def cut_short(self) -> None:

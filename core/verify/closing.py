@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.exit_code import ExitCode, exit_code_of
-from core.records.events import ALL_RUNTIMES, MOST_NAMES
+from core.records.events import ALL_RUNTIMES, LOG_UNREAD, MOST_NAMES
 from core.records.outcome import ANSWERED, LEAVING, Outcome
 from core.records.reader import Record
 from core.rules.decision import CLOCK_TOLERANCE
@@ -25,8 +25,6 @@ BEFORE_ANY_ACT = frozenset({*INVENTORY_GUARDS, Guard.MAX_ACTS, Guard.MAX_ACT_SHA
 RELEASED = frozenset({Outcome.WITHHELD, Outcome.NOT_ATTEMPTED})
 """As which those of a list end that broke off or was cut off, before any comes to its turn."""
 CUT_SHORT = (ExitCode.STOPPED, ExitCode.UNRECORDED)
-LOG_UNREAD = "the log was not read whole: "
-"""How a warning begins that names among what failed what no record does."""
 
 
 @dataclass(slots=True)
