@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from core.records.outcome import LEAVING, LOOKED_AT, NOT_OURS
+from core.records.outcome import LEAVING, NOT_OURS
 from core.records.reader import LONG_AGO, Record
 from core.review.fleet import rehearsals_of_another_policy
 from core.review.which import NotThereError, in_time, only_environment
@@ -32,6 +32,7 @@ from core.verify.rejudge import (
     is_older,
     match_on_record,
     runtime_of,
+    was_looked_at_again,
 )
 
 BACK_WITHIN = timedelta(hours=24)
@@ -303,7 +304,7 @@ class Simulation:
         if not _as_before(life, record, run.judging):
             _note(life, record, run.judging)
         if at >= life.due and (life.simulated_at is None or at < life.simulated_at):
-            _judge(life, record, at, run.judging, looked_at=_looked_at(record, run.now))
+            _judge(life, record, at, run.judging, looked_at=was_looked_at_again(record, run.now))
         if life.accepted_at is at:
             _forget(life)
 
@@ -380,11 +381,6 @@ def _judge(life: _Life, record: Record, at: datetime, judging: _Judging, *, look
     else:
         life.simulated_at, life.reason, life.disk = at, decision.reason, record.disk
         life.was_running = record.status != RESTING
-
-
-def _looked_at(record: Record, now: datetime | None) -> bool:
-    """Whether the run had looked at it again when it judged."""
-    return bool(record.judged_at != now or record.attempts or record.outcome in LOOKED_AT)
 
 
 def _as_before(life: _Life, record: Record, judging: _Judging) -> bool:

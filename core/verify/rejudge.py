@@ -271,9 +271,14 @@ def malformed_faults(record: Record) -> Iterator[str]:
         yield "is malformed, but was judged"
 
 
+def was_looked_at_again(record: Record, now: datetime | None) -> bool:
+    """Whether the record tells that its run had looked at the runtime again when it judged."""
+    return bool(record.judged_at != now or record.attempts or record.outcome in LOOKED_AT)
+
+
 def _looks(record: Record, now: datetime | None) -> tuple[bool, ...]:
     """Whether the runtime had been looked at again when it was judged; both where the record does not tell."""
-    if record.judged_at != now or record.attempts or record.outcome in LOOKED_AT:
+    if was_looked_at_again(record, now):
         return (True,)
     return (False,) if record.outcome == Outcome.KEPT else (False, True)
 
