@@ -240,6 +240,9 @@ class Fault(msgspec.Struct, frozen=True):
     place: str
     what: str
 
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
+
 
 class Faults:
     """What is wrong, each once, and no more of one file than a person reads."""

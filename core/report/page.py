@@ -109,7 +109,7 @@ def _latest(frames: Sequence[Record], is_meant: IsMeant) -> Record | None:
 def _verdict(verdicts: Sequence[Verdict], log: AuditRecords | None) -> dict[str, Any]:
     """Whether the log is whole and honest, in a line, and what is not."""
     off = [verdict for verdict in verdicts if not verdict.ok]
-    faults = [f"{fault.place}: {fault.what}" for fault in (log.faults if log else ())]
+    faults = [*map(str, log.faults if log else ())]
     faults += [f"{verdict.run_id}: {verdict.findings[0].message}" for verdict in off]
     doubtful = sum(len(verdict.in_doubt) for verdict in verdicts)
     still_open = sum(verdict.state == "open" for verdict in verdicts)

@@ -30,7 +30,7 @@ def read_plan(records: AuditRecords, now: datetime, *, run_id: str | None = None
         )
     (verdict,), started = verdicts, openings[0]
     unfinished = () if verdict.state == "finished" else ("it has no closing record",)
-    unread = (f"{fault.place}: {fault.what}" for fault in (*records.faults, *records.torn))
+    unread = map(str, (*records.faults, *records.torn))
     return Plan(
         run_id=started.run_id,
         job=started.job,

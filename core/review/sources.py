@@ -48,7 +48,7 @@ def some(log: AuditRecords) -> Iterator[Record]:
 
 def not_read(log: AuditRecords) -> list[str]:
     """What of a log is torn, could not be read, or contradicts the rest, in sentences."""
-    return [f"{remark.place}: {remark.what}" for remark in (*log.torn, *log.faults)]
+    return [*map(str, (*log.torn, *log.faults))]
 
 
 def passed_over(log: AuditRecords) -> list[str]:

@@ -170,9 +170,8 @@ def _on_record(
         return [], []
     source = open_places([place], since, settings)
     records = AuditRecords(source, environment=settings.environment)
-    return [record for record in records.alone(wanted, since) if keep(record)], [
-        f"{fault.place}: {fault.what}" for fault in records.faults
-    ]
+    kept = [record for record in records.alone(wanted, since) if keep(record)]
+    return kept, [*map(str, records.faults)]
 
 
 def _log_of_earlier_runs(settings: Settings) -> str | None:

@@ -204,8 +204,8 @@ def _(answer: Verification) -> Iterable[Part]:
             yield [_of_verdict(verdict)]
             yield _lines(_of_findings(verdict.findings, "  "), FAULT)
     yield _lines(_of_findings(answer.findings, ""), FAULT)
-    yield _lines([f"{fault.place}: {fault.what}" for fault in answer.torn], WARNING)
-    yield _lines([f"{fault.place}: {fault.what}" for fault in answer.faults], FAULT)
+    yield _lines([*map(str, answer.torn)], WARNING)
+    yield _lines([*map(str, answer.faults)], FAULT)
     beside = [
         f"{count:,} {what}"
         for count, what in ((answer.repeated, "met twice"), (answer.foreign, "lines of other programs or versions"))
