@@ -294,6 +294,10 @@ class End:
         lists, disks = ([e for e in self.lists(disks=of) if e.project == project] for of in (False, True))
         return bool(lists and disks) and lists[-1].blind and not disks[-1].blind
 
+    def _was_in_error(self, machine: Machine) -> bool:
+        """As it was listed: where its deletion fails once more, a look finds it as it was, but for a later date."""
+        return any((s.id, s.status) == (machine.id, "Error") for e in self.lists() for s in e.shown)
+
     def _what_was_obeyed_is_said(self, record: events.RuntimeAudited, machine: Machine, said: str) -> None:
         """Where Leonardo obeyed before the process asked last, it is not said that nothing happened."""
         process = self.process
@@ -303,7 +307,8 @@ class End:
             if exchange.process is process and exchange.answer.done() and exchange.delivered is not None:
                 fine = (Outcome.DELETION_ACCEPTED, Outcome.IN_DOUBT, Outcome.FAILED, Outcome.ALREADY_DELETING)
                 by_its_twin = record.outcome == Outcome.GONE and exchange.fault == "is doubled"
-                told = record.outcome in fine or by_its_twin or record.reason == Reason.DUPLICATE
+                no_worse = record.outcome == Outcome.SPARED and self._was_in_error(machine) and record.status == "Error"
+                told = record.outcome in fine or by_its_twin or no_worse or record.reason == Reason.DUPLICATE
                 self.expect("untrue", f"{said}, though Leonardo obeyed", holds=told)
                 later = [e for e in process.exchanges[exchange.number + 1 :] if e.project == exchange.project]
                 asked = record.outcome is not Outcome.FAILED or later or exchange.fault == "is doubled"

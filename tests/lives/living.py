@@ -110,10 +110,10 @@ def _in_the_end(world: World, *, tells: bool) -> None:
         Run(after=MINUTE, job="notify-owners", options=(("dry_run", False),)).come(world)
         world.pass_time(2 * HOUR)
     Run(after=HOUR, options=options).come(world)
-    last = world.processes[-1]
+    last, began = world.processes[-1], world.instant()
     world.pass_time(HOUR)
     remains = Remains(world)
-    remains.nothing_due(since, settings_of(world.at(0)))
+    remains.nothing_due(since, settings_of(world.at(0)), began)
     remains.same_decisions(rehearsed, lived)
     if world.log.size:
         remains.promise_is_told(last)

@@ -47,13 +47,14 @@ class Remains:
         self.oracle = world.oracle
         self.expect = world.oracle.expect
 
-    def nothing_due(self, since: int, settings: Settings) -> None:
-        """What was due as the first of two undisturbed runs began is gone."""
+    def nothing_due(self, since: int, settings: Settings, last_began: datetime) -> None:
+        """What was due as the first of two undisturbed runs began is gone, or its owner was told of a later time."""
         begin = self.world.at(0)
         for machine in self.world.living():
             state = self.world.state(machine)
             stuck = machine.deletion_ends_in != "gone" or machine.hidden
-            late = is_due(state, since, settings, begin) and not stuck
+            promised = any(at > last_began - TOLD_WITHIN for at in self._not_before(str(state.id)))
+            late = is_due(state, since, settings, begin) and not (stuck or promised)
             self.expect(
                 "liveness", f"{state.project}/{state.name} ({state.id}) is still there: {state}", holds=not late
             )
@@ -89,10 +90,15 @@ class Remains:
     def _allowed(self, lived: "Process", identity: str | None) -> Iterator[datetime]:
         """From when, or a little later, a notice lets it be deleted, whatever period its own run went by."""
         period = lived.settings.notice_period or timedelta(0)
+        for not_before in self._not_before(identity):
+            yield from (not_before, not_before + period)
+
+    def _not_before(self, identity: str | None) -> Iterator[datetime]:
+        """What its owner was told: until then nobody deletes it."""
         for process in self.world.processes:
             for told in process.said:
                 if isinstance(told, events.NoticeSent) and told.runtime_id == identity:
-                    yield from (told.not_before, told.not_before + period)
+                    yield told.not_before
 
     def promise_is_told(self, last: "Process") -> None:
         """Who lives on above the maximum age as the last run ended, but what it had accepted."""
