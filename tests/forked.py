@@ -8,6 +8,7 @@ import os
 import pickle
 import pkgutil
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -111,8 +112,10 @@ def serve(told: socket.socket) -> Begun:
         answer, answers = os.pipe()
         between = os.fork()
         if between == 0:
+            itself = os.getpid()
             number = os.fork()
             if number == 0:
+                wait_for_the_end_of(itself)  # or its parent would be one that is as good as gone
                 break
             os.write(answers, str(number).encode())
             os._exit(0)
@@ -126,6 +129,11 @@ def serve(told: socket.socket) -> Begun:
         os.dup2(given, own)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     return begun
+
+
+def wait_for_the_end_of(process: int) -> None:
+    with suppress(ProcessLookupError):
+        select.select([os.pidfd_open(process)], [], [])
 
 
 def become(begun: Begun) -> None:
