@@ -45,6 +45,15 @@ def test_anothers_runtime_or_disk_shows_that_the_project_is_seen() -> None:
     assert by_disk.evidence(ASKED) is Evidence.PROJECT_SEEN
 
 
+def test_what_the_caller_made_itself_takes_nothing_back_from_what_others_made() -> None:
+    assert seen(a_runtime("7"), a_runtime("8", creator=ME)).evidence(ASKED) is Evidence.PROJECT_SEEN
+    by_disk = seen()
+    by_disk.see_disks([a_disk("5"), a_disk("6", creator=ME)])
+    by_disk.see_disks([a_disk("7", creator=ME)])
+    assert by_disk.evidence(ASKED) is Evidence.PROJECT_SEEN
+    assert [by_disk.disk_status(number) for number in ("5", "7", "8")] == ["Ready", "Ready", "missing"]
+
+
 @pytest.mark.parametrize("creator", [ME, ME.upper(), None])
 def test_what_the_caller_made_itself_or_nobody_knows_who_made_proves_nothing(creator: str | None) -> None:
     sighting = seen(a_runtime("7", creator=creator))

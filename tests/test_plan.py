@@ -74,6 +74,10 @@ def test_each_reason_against_a_plan_is_told() -> None:
             "it was made under another policy: max_age: 14 d there, 10 d here;"
             " exemptions: none there, project terra-1 until 2026-12-01 00:00: a course here"
         ]
+    assert refusals(replace(PLAN, terms=other), policy_digest="sha256:0") == [
+        "it was made under another policy: max_age: 10 d there, 14 d here;"
+        " exemptions: project terra-1 until 2026-12-01 00:00: a course there, none here"
+    ]
     assert refusals(replace(PLAN, as_of=True)) == ["it was made as of another instant"]
     assert refusals(replace(PLAN, saved=True)) == ["it was made of a saved list, without a second look"]
     assert refusals(replace(PLAN, faults=("a", "b"))) == ["its records are not whole: a; b"]
@@ -85,6 +89,7 @@ def test_what_a_person_approves_is_told_in_one_sentence() -> None:
     said = "plan r1 for test, made by grace@example.org 1 h ago: delete what is older than 14 d; 1 runtime"
     assert PLAN.in_words(NOW) == said
     assert replace(PLAN, disks_lost=1).in_words(NOW) == f"{said} (disk lost: 1)"
+    assert replace(PLAN, made_by=None).in_words(NOW) == said.replace("grace@example.org", "unknown")
 
 
 def test_the_digest_tells_plans_apart_by_what_they_would_do() -> None:

@@ -16,6 +16,7 @@ from core.review.comparison import CountOfBoth, Diff, Difference, OtherReason, T
 from core.review.deletions import Deleted, DeletedBy
 from core.review.questions import (
     ActLine,
+    Confirmed,
     CountLine,
     Entry,
     Failing,
@@ -367,6 +368,57 @@ def test_a_run_is_told_with_everything_that_is_on_record() -> None:
         failures=["failed to delete", "", "no list of terra-8", "no list", "no such runtime is listed"],
         remarks=["refused", "skipped"],
     )
+
+
+def test_failures_are_told_by_their_cause_and_what_was_announced_without_an_end_as_a_remark() -> None:
+    no: dict[str, Any] = {"error": ErrorDetail("http", "no", None), "http_status": 503}
+    records = [
+        opening("a"),
+        *(record("a", "deletion_requested", number) for number in (1, 3)),
+        record("a", "stop_requested", 2, action="stop"),
+        record("a", number=3, outcome="failed", **no),
+        *(of_run("a", "project_unreadable", project=f"terra-{number}", **no) for number in (7, 8)),
+        record("a", "notice_failed", 4, outcome="", **no),
+        record("a", number=5, action="keep", reason="malformed", outcome="kept", **no),
+    ]
+    told = review.run(records, "a", NOW)
+    assert told.causes == [
+        "2 x could not list: http, HTTP 503: no (such as terra-7)",
+        "1 x failed to delete: http, HTTP 503: no (terra-3/a)",
+        "1 x could not tell its owner: http, HTTP 503: no (terra-4/a)",
+        "1 x could not read: http, HTTP 503: no (terra-5/a)",
+    ]
+    assert told.remarks == [
+        "announced to delete terra-1/a, and no outcome is on record",
+        "announced to stop terra-2/a, and no outcome is on record",
+    ]
+
+
+def test_what_became_of_a_deletion_is_told_with_all_that_its_record_says() -> None:
+    of_its_disk: dict[str, Any] = {"persistent_disk_id": "9", "disk_status": "Ready"}
+    was: dict[str, Any] = {
+        "outcome": "confirmed",
+        "status": "Deleted",
+        "evidence": "project_seen",
+        "accepted_run_id": "z",
+    }
+    records = [opening("a", job="confirm-deletions"), record("a", "deletion_confirmed", **was, **of_its_disk)]
+    told = review.run(records, "a", NOW)
+    whom: dict[str, Any] = {"runtime_id": "1", "project": "terra-1", "name": "a"}
+    assert told.confirmations == [Confirmed(**whom, **was, **of_its_disk)]
+    assert told.counts == [CountLine(outcome="confirmed", reason="", count=1)]
+
+
+def test_of_several_tasks_the_longest_counts_their_warnings_add_up_and_the_most_frequent_outcome_is_first() -> None:
+    two: dict[str, Any] = {"task_count": 2}
+    records = [
+        opening("a", **two),
+        of_run("a", "run_finished", **two, duration_s=5.0, warnings=["one"], outcomes={"failed": 1, "kept": 1}),
+        of_run("a", "run_finished", **two, task_index=1, duration_s=3.0, warnings=["two"], outcomes={"kept": 1}),
+    ]
+    told = review.run(records, "a", NOW)
+    assert (told.run.duration_s, told.remarks) == (5.0, ["one", "two"])
+    assert [*told.run.outcomes.items()] == [("kept", 2), ("failed", 1)]
 
 
 def test_the_latest_run_is_the_finished_one_that_began_last() -> None:

@@ -12,12 +12,13 @@ close = st.integers(0, 600)
 ids = st.one_of(close, st.integers(), close.map(lambda n: 2**64 + n))
 
 
-@given(st.lists(ids))
-def test_an_id_is_new_exactly_once(numbers: list[int]) -> None:
+@given(st.lists(ids), st.lists(ids))
+def test_an_id_is_new_exactly_once(numbers: list[int], others: list[int]) -> None:
     seen, expected = SeenIds(), set[int]()
     for number in numbers:
         assert seen.add(number) is (number not in expected)
         expected.add(number)
+    assert [number in seen for number in (*numbers, *others)] == [number in expected for number in (*numbers, *others)]
 
 
 @pytest.mark.unmeasured
