@@ -278,8 +278,7 @@ class End:
         tries = sum(target.kind in ("delete", "stop") and target.path == path for target in mine)
         tries = 0 if record.reason == Reason.DUPLICATE else tries
         self.expect("untrue", f"{said}, {record.attempts} attempts", holds=record.attempts == tries)
-        seen = {s.status for e in process.exchanges for s in e.shown if s.id == machine.id and e.delivered is not None}
-        gone = machine.status in ON_ITS_WAY_OUT or not seen.isdisjoint(ON_ITS_WAY_OUT)
+        gone = machine.status in ON_ITS_WAY_OUT or any(status in ON_ITS_WAY_OUT for status, *_ in told)
         weak = self.is_weak(record.evidence, record.project)
         ours = any(e.process is process for e in self.oracle.ours.get(machine.id, ()))
         if record.outcome == Outcome.DELETION_ACCEPTED:
