@@ -574,6 +574,7 @@ def test_an_open_case_whose_acceptance_is_too_old_stays_open_whatever_a_later_ru
         ('{"event": "deletion_requested"}\n', "there is no audit record in audit"),
         ("no record\n", "live.jsonl:1: the line is not readable as a record"),
     ],
+    ids=str.strip,
 )
 def test_a_log_without_one_readable_record_is_said_to_be_so(run: Run, content: str, wrong: str) -> None:
     Path("audit").mkdir()

@@ -173,6 +173,16 @@ def test_making_mutants_changes_no_version_of_what_the_tests_run_on() -> None:
     assert {name: also[name] for name in tested.keys() & also} == {name: tested[name] for name in tested.keys() & also}
 
 
+def test_mutants_can_ask_each_test_by_its_id(request: pytest.FixtureRequest) -> None:
+    """pytest escapes an id each time it collects in one process: asked by what it was before, none is found.
+
+    To mutmut a question that fails is a change that was noticed.
+    """
+    asked = PROJECT["tool"]["mutmut"]["pytest_add_cli_args_test_selection"]
+    escaped = [item.nodeid for item in request.session.items if "\\" in item.nodeid]
+    assert [name for name in escaped if name.startswith(tuple(asked))] == []
+
+
 def test_there_is_no_module_for_what_belongs_nowhere() -> None:
     assert {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "misc", "shared", "base"} == set()
 

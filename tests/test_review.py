@@ -884,7 +884,7 @@ def test_a_torn_line_is_told_on_stderr_whatever_is_asked(run: Run, live: list[Li
         (["ask", "--from", "log"], "argument QUESTION: there is no question 'ask'"),
         (["runs"], "from: name files or folders, or cloud-logging; or name an environment by --env"),
     ],
-    ids=str,
+    ids=lambda part: str(part).strip(),
 )
 def test_what_cannot_be_asked_or_answered_is_one_clear_line(
     run: Run, live: list[Line], tmp_path: Path, words: list[str], fault: str
