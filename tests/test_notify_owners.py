@@ -5,12 +5,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.rules.notices import Notice, NoticePolicy
 from core.sandbox.faults import Fault
 from core.sandbox.google_cloud import Google, serving_google
 from core.sandbox.leonardo import Leonardo
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 Run = Callable[..., Ended]
 LOG = Path("audit/all.jsonl")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
 PERIOD = ("--notice-period", "24h")
 
 
@@ -56,6 +58,43 @@ def a_fleet() -> list[Any]:
         a_machine(3, days=8, idle_hours=1, creator=grace),
         a_machine(4, days=2, creator=grace),
     ]
+
+
+@pytest.mark.parametrize(
+    ("final_in", "uses"),
+    [
+        (timedelta(minutes=-1), ""),
+        (timedelta(0), ""),
+        (timedelta(minutes=1), ", unless somebody uses it before; from 2026-11-20 03:01 UTC on in any case"),
+    ],
+    ids=str,
+)
+def test_a_notice_says_from_when_on_a_runtime_may_go_and_when_it_goes_though_it_is_used(
+    final_in: timedelta, uses: str
+) -> None:
+    notice = Notice("7", "terra-1", "a", "ada@example.org", "kept", NOW - DAY, NOW + final_in, NOW)
+    assert str(notice) == f"terra-1/a is deleted from 2026-11-20 03:00 UTC on{uses}; its disk stays"
+
+
+@pytest.mark.parametrize(
+    ("disk", "words"),
+    [
+        ("kept", "its disk stays"),
+        ("lost", "what is on the machine is lost"),
+        ("detached", "it has no disk to keep"),
+        (None, "unknown"),
+        ("a word of a later version", "unknown"),
+    ],
+)
+def test_a_notice_says_what_becomes_of_the_disk(disk: str | None, words: str) -> None:
+    notice = Notice("7", "terra-1", "a", None, disk, NOW, NOW, NOW)
+    assert str(notice) == f"terra-1/a is deleted from 2026-11-20 03:00 UTC on; {words}"
+
+
+def test_the_policy_of_notices_says_itself_in_a_sentence() -> None:
+    sentence = "tell its owner of each deletion that is due within 2 d"
+    assert str(NoticePolicy(notice_ahead=2 * DAY)) == sentence
+    assert str(NoticePolicy(notice_ahead=2 * DAY, notice_period=DAY)) == f"{sentence}, at least 1 d before it"
 
 
 def test_each_owner_is_told_once_of_what_is_due_by_the_times_that_decide(run: Run) -> None:
