@@ -67,6 +67,12 @@ def test_a_disk_is_judged_by_what_runtimes_say_of_it(
     assert DiskPolicy(stuck_after=2 * HOUR).judge(disk, NOW, attached=attached) is expected
 
 
+def test_the_policy_of_disks_says_itself_in_a_sentence() -> None:
+    assert str(DiskPolicy(stuck_after=2 * HOUR)) == (
+        "a disk that no runtime names is unattached; one that is in transition for 2 h is stuck"
+    )
+
+
 def test_each_disk_is_recorded_once_by_one_list_each_of_disks_and_runtimes(run: Run) -> None:
     left = a_disk(70, days=30, size=500, creator="ada@example.org", disk_type="pd-ssd")
     stuck = a_disk(71, project="terra-2", status=DiskStatus.DELETING)
