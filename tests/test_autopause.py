@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from core.rules.autopause import IN_TRANSITION, AutopausePolicy, kernel_may_be_busy
 from core.rules.decision import Action, Decision, Reason
+from core.rules.exemptions import Exemption
 from core.runtime import Runtime, RuntimeStatus
 
 NOW = datetime(2026, 11, 20, 3, tzinfo=UTC)
@@ -218,6 +219,21 @@ def test_findings_say_themselves_with_their_numbers() -> None:
         "autopause is overdue: idle for 2 d, threshold 30 min",
         "its status is Deleted",
     ]
+
+
+@pytest.mark.parametrize(
+    ("idle", "ends_in", "sentence"),
+    [
+        (2 * DAY, MS, "autopause is overdue: idle for 2 d, threshold 30 min; exempt until 2026-11-20 03:00Z: workshop"),
+        (2 * DAY, OFF, "autopause is overdue: idle for 2 d, threshold 30 min"),
+        (10 * MINUTE, MS, "in use: idle for 10 min, threshold 30 min"),
+    ],
+    ids=str,
+)
+def test_an_exemption_is_told_where_it_alone_spares(idle: timedelta, ends_in: timedelta, sentence: str) -> None:
+    exempting = replace(STOPPING, exemptions=(Exemption(until=NOW + ends_in, reason="workshop"),))
+    runtime = with_threshold(a_runtime(idle=idle), 30 * MINUTE)
+    assert exempting.explain(runtime, exempting.judge(runtime, NOW)) == sentence
 
 
 def test_a_decision_of_a_record_that_lacks_its_numbers_is_explained_too() -> None:
