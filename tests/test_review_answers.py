@@ -173,9 +173,10 @@ def test_what_became_of_deletions_and_what_needs_a_person_count_in_a_run_that_ha
             "c", "deletion_confirmed", number, action="", reason="", outcome=outcome, message=f"{outcome} {number}"
         )
 
-    of_run_c = [opening("c"), confirmed(1, "stuck"), confirmed(2, "confirmed"), confirmed(3, "pending")]
-    told: dict[str, Any] = {"asked": 3, "failed": 1, "needs_person": 1}
-    outcomes = {"confirmed": 1, "pending": 1, "stuck": 1}
+    became = ["stuck", "confirmed", "pending", "pending"]
+    of_run_c = [opening("c"), *(confirmed(number, outcome) for number, outcome in enumerate(became, start=1))]
+    told: dict[str, Any] = {"asked": 4, "failed": 1, "needs_person": 1}
+    outcomes = {"confirmed": 1, "pending": 2, "stuck": 1}
     assert review.runs(of_run_c, NOW).runs == [line("c", outcomes=outcomes, **told)]
     ended = closing("c", outcomes={"stuck": 2, "confirmed": 9}, exit_code=1)
     told |= {"asked": 11, "needs_person": 2, "state": "finished", "exit_code": 1}
@@ -186,6 +187,7 @@ def test_what_became_of_deletions_and_what_needs_a_person_count_in_a_run_that_ha
         ("a", "1", "stuck"),
         ("a", "2", "confirmed"),
         ("a", "3", "pending"),
+        ("a", "4", "pending"),
     ]
 
 
@@ -202,6 +204,8 @@ def test_what_the_check_found_stuck_or_in_error_needs_a_person_and_has_not_faile
     found = [opening("p", job=AUTOPAUSE_JOB), kept("p", 1, "stuck"), kept("p", 2, "errored"), kept("p", 3, "in_use")]
     (told,) = review.runs(found, NOW).runs
     assert (told.needs_person, told.failed) == (2, 0)
+    (told,) = review.runs([*found, kept("p", 4, "stuck", outcome="a word of a later version")], NOW).runs
+    assert (told.needs_person, told.failed) == (3, 0)
     (told,) = review.runs([*found, closing("p", reasons={"stuck": 3, "errored": 4, "in_use": 5})], NOW).runs
     assert (told.needs_person, told.failed) == (7, 0)
     assert len(review.run(found, "p", NOW).needs_person) == 2
@@ -411,14 +415,15 @@ def test_what_became_of_a_deletion_is_told_with_all_that_its_record_says() -> No
 
 def test_of_several_tasks_the_longest_counts_their_warnings_add_up_and_the_most_frequent_outcome_is_first() -> None:
     two: dict[str, Any] = {"task_count": 2}
+    ended = {"withheld": 1, "failed": 1, "kept": 1}
     records = [
         opening("a", **two),
-        of_run("a", "run_finished", **two, duration_s=5.0, warnings=["one"], outcomes={"failed": 1, "kept": 1}),
+        of_run("a", "run_finished", **two, duration_s=5.0, warnings=["one"], outcomes=ended),
         of_run("a", "run_finished", **two, task_index=1, duration_s=3.0, warnings=["two"], outcomes={"kept": 1}),
     ]
     told = review.run(records, "a", NOW)
     assert (told.run.duration_s, told.remarks) == (5.0, ["one", "two"])
-    assert [*told.run.outcomes.items()] == [("kept", 2), ("failed", 1)]
+    assert [*told.run.outcomes.items()] == [("kept", 2), ("failed", 1), ("withheld", 1)]
 
 
 def test_the_latest_run_is_the_finished_one_that_began_last() -> None:
@@ -438,6 +443,17 @@ def test_beside_a_run_the_latest_is_of_its_job_and_environment() -> None:
     assert run_ids(frames, ["latest"], is_meant=lambda opening: opening.job == AUTOPAUSE_JOB) == ["e"]
     with pytest.raises(UnknownError, match=r"^there are records of several environments \(prod, test\): name one by "):
         run_ids(frames, ["latest"])
+
+
+def test_the_latest_is_one_of_the_runs_that_may_be_meant() -> None:
+    frames = [A, B, *(opening(run_id, NOW + HOUR) for run_id in "cde"), *(closing(run_id) for run_id in "abc")]
+    how: dict[str, Any] = {"is_meant": lambda opening: opening.run_id in ("a", "b", "d")}
+    told = review.run(frames, "latest", NOW + HOUR, **how)
+    assert told.run.run_id == "b"
+    assert told.remarks == ["newer, but not taken: run d (delete-old-runtimes, prod) is still going"]
+    assert review.run(frames, "b", NOW + HOUR, **how).remarks == []
+    diff = comparison.diff(frames, "a", "latest", NOW, **how)
+    assert (diff.run_a.run_id, diff.run_b.run_id) == ("a", "b")
 
 
 def test_what_is_newer_than_the_latest_and_not_over_is_told() -> None:
@@ -1027,7 +1043,13 @@ def test_how_the_fleet_changed_is_told_in_words() -> None:
 
 
 def test_projects_of_which_nothing_is_listed_any_more_are_named_unless_that_is_by_our_act() -> None:
-    before = [kept("a", 1), kept("a", 2, project="terra-1"), record("a", number=3), kept("a", 4)]
+    before = [
+        kept("a", 1),
+        kept("a", 2, project="terra-1"),
+        record("a", number=3),
+        kept("a", 4),
+        kept("a", 7, project=None),
+    ]
     still_seen = kept("a", 5, project="terra-9"), kept("b", 6, project="terra-9")
     ours = record("c", number=4, outcome="deletion_accepted", dry_run=False)
     diff = differ([A, *before, still_seen[0]], [B, still_seen[1]], opening("c"), ours)
