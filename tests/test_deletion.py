@@ -428,9 +428,19 @@ def test_a_decision_of_a_record_that_lacks_its_numbers_is_explained_too() -> Non
     ]
 
 
+def test_what_no_rule_has_judged_is_explained_too() -> None:
+    foreign = Decision(Action.KEEP, Reason.FOREIGN_PROJECT, NOW)
+    assert POLICY.explain(a_runtime(), foreign) == "it was listed under another project"
+
+
 def test_the_policy_says_itself_in_a_sentence() -> None:
     sentence = "delete what is older than 14 d, or older than 7 d and not accessed for 4 h"
-    assert (str(POLICY), str(SPARING)) == (sentence, f"{sentence}, unless a kernel may be busy")
+    telling = replace(POLICY, notice_period=DAY)
+    assert [str(policy) for policy in (POLICY, SPARING, telling)] == [
+        sentence,
+        f"{sentence}, unless a kernel may be busy",
+        f"{sentence}, once its owner was told of it for 1 d",
+    ]
 
 
 def test_the_policy_stands_on_run_started_under_names_that_never_change() -> None:
