@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.typing import RcKeyType
 
@@ -256,7 +257,7 @@ def _upcoming_chart(sweep: LatestSweep, now: datetime) -> Chart:
 
 
 def _figure(size: tuple[int, int], rows: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
+    figure = Figure(figsize=(size[0] / 72, size[1] / 72))
     figure.patch.set_visible(False)
     panels: list[Axes] = [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]
     for axes in panels:
@@ -268,7 +269,7 @@ def _figure(size: tuple[int, int], rows: int = 1) -> tuple[Figure, list[Axes]]:
 
 def _svg(figure: Figure, key: str, title: str, summary: str) -> str:
     """The drawing as markup that can stand among others in a page: ids of its own, no metadata."""
-    figure.draw_without_rendering()  # which makes the last of its parts
+    ConstrainedLayoutEngine().execute(figure)  # makes the last of its parts; told to the figure, it goes twice
     for number, part in enumerate(figure.findobj()):
         part.set_gid(f"{key}-{number}")
     written = StringIO()

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from core.exit_code import IN_WORDS
@@ -167,14 +168,18 @@ def _data(rows: Sequence[tuple[str, ...]]) -> Markup:
     return Markup(told.replace("<", "\\u003c"))  # noqa: S704 - no text can end the element that it stands in
 
 
-def _page(gathered: Gathered, verdict: dict[str, Any], *, promised: Promised | None, policies: Policies | None) -> str:
-    lines = gathered.lines()
-    acts = [_cells(row) for row in gathered.acts.rows]
+@cache
+def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(minute=minute, count=counted, duration=duration, label=label, value=value, words=_words)
     environment.filters.update(ended=_ended, failed=_failed)
-    template = environment.from_string(files("core.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
-    page = template.render(
+    return environment.from_string(files("core.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+
+
+def _page(gathered: Gathered, verdict: dict[str, Any], *, promised: Promised | None, policies: Policies | None) -> str:
+    lines = gathered.lines()
+    acts = [_cells(row) for row in gathered.acts.rows]
+    page = _template().render(
         now=gathered.now,
         gathered=gathered,
         verdict=verdict,
