@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from core.clock import SETTLING
 from core.rules.autopause import AUTOPAUSE_MARGIN, KERNEL_BUSY_LIMIT
@@ -50,6 +50,18 @@ class GoogleSettings(BaseSettings):
     """Where on Google Cloud the jobs live and their log is: all that a command needs which runs no job itself."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - these names are pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given and what the environment says; of files there is one alone, which `reading` reads."""
+        return init_settings, env_settings
 
     audit_cloud_log: str | None = Field(
         default=None, description="projects/P/logs/NAME: also keep every record there, acknowledged before each act"
