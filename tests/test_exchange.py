@@ -173,7 +173,8 @@ def test_an_answer_that_says_no_comes_whole_even_where_a_stream_was_wanted(answe
         "http://[::1",
         "http://[v1.a]",
         "https://xn--a.example",
-        "https://example.org/" + "x" * 60_000,
+        "https://example.org/".ljust(40_001, "x"),
+        "https://example.org/" + "x" * 70_000,
     ],
 )
 def test_a_url_that_nothing_can_be_asked_of_is_a_usage_error(url: str, run: Callable[..., Ended]) -> None:
@@ -184,3 +185,7 @@ def test_a_url_that_nothing_can_be_asked_of_is_a_usage_error(url: str, run: Call
     assert ended.err.startswith("leo-lifecycle: ")
     if url.startswith("https"):
         assert run("delete-old-runtimes", "--leonardo-url", url, "--output", "json").code == 2
+
+
+def test_a_url_may_be_as_long_as_leaves_room_for_any_path() -> None:
+    connections("https://example.org/".ljust(40_000, "x"))

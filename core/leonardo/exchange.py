@@ -17,8 +17,8 @@ from core.leonardo.errors import ErrorKind, LeonardoError
 
 LARGEST_BODY = 4 * 2**20
 """Bytes of an answer that is read whole; a real runtime has a few KB."""
-LONGEST_PATH = 25_000
-"""Characters of one whose project and name are as long as can be, and escaped."""
+LONGEST_URL = 40_000
+"""Characters of a service's; httpx makes none of more than 65,536, and a path of 25,000 may follow."""
 QUOTED = re.compile(r":? (?:bytearray\(|b['\"])")
 FAILURES = (TimeoutError, httpx.DecodingError, httpx.TransportError)
 """How an exchange fails."""
@@ -227,10 +227,13 @@ def _in_our_words(error: Exception) -> LeonardoError:
 @cache  # the same for each of many clients
 def _checked(url: str) -> httpx.URL:
     try:
-        httpx.URL(url + "/" + "x" * LONGEST_PATH).host  # noqa: B018 - read to have it checked
-        return httpx.URL(url)
+        if len(url) > LONGEST_URL:
+            raise ValueError(f"it is longer than {LONGEST_URL:,} characters")  # noqa: TRY301 - as the library's own
+        checked = httpx.URL(url)
+        checked.host  # noqa: B018 - read to have it checked
     except (httpx.InvalidURL, ValueError) as error:
         raise ValueError(f"{url[:200]} cannot be asked: {error}") from None
+    return checked
 
 
 def _tls(url: httpx.URL) -> ssl.SSLContext:
