@@ -52,7 +52,7 @@ def is_over_lines(head: bytes) -> bool:
 
 def lines(stream: Stream, marks: Marks, report: Report) -> Iterator[tuple[Place, bytes]]:
     """Each line that is not blank and its number; where there are marks, none that is of no use by them."""
-    number, most = 0, MOST if marks and MOST[len(AS_WRITTEN) - 1 :] not in marks else b"\n"
+    number, no_most = 0, bool(marks) and MOST[len(AS_WRITTEN) - 1 :] not in marks
     for block in _whole_lines(stream):
         begin = 0
         while begin < len(block):
@@ -61,7 +61,7 @@ def lines(stream: Stream, marks: Marks, report: Report) -> Iterator[tuple[Place,
                 end = len(block)
             number += 1
             begin, at = end + 1, begin
-            if block.startswith(most, at):  # which costs less than a copy of each
+            if no_most and block.startswith(MOST, at):  # which costs less than a copy of each
                 continue
             raw = block[at:end]
             if marks and not _may_be(raw, marks):
