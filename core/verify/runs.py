@@ -21,6 +21,7 @@ class Run:
 
     def __init__(self, first: Record) -> None:
         self._first = first
+        self._common = first.job, first.environment, first.dry_run, first.task_count
         self._rules: Rules | None = None
         self.started: Record | None = None
         self.tasks: dict[int, Task] = {}
@@ -37,13 +38,7 @@ class Run:
         task.add(record)
 
     def _compare(self, record: Record) -> None:
-        first = self._first
-        if (
-            record.job != first.job
-            or record.environment != first.environment
-            or record.dry_run != first.dry_run
-            or record.task_count != first.task_count
-        ):
+        if (record.job, record.environment, record.dry_run, record.task_count) != self._common:
             self._found(Kind.IDENTITY, record, "differs from the others in job, environment, dry_run or task_count")
         elif not 0 <= record.task_index < record.task_count:
             self._found(Kind.IDENTITY, record, f"is of task {record.task_index} of {record.task_count}")
