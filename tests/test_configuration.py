@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -227,6 +227,8 @@ SOME = {
 
 
 @given(st.fixed_dictionaries({}, optional=SOME))
+@example({"environment": "a\nb\r\vc\x1cd\x85e\u2028f\u2029"})
+@example({"started_by": "\n"})
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_shown_is_a_config_file_that_says_the_same(tmp_path: Path, flags: dict[str, Any]) -> None:
     given_ = {"sandbox": True, **flags}

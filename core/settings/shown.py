@@ -25,8 +25,19 @@ def _line(name: str, value: object) -> str:
     return f"{name}: {_write_value(value)}"
 
 
+class _OneLine(yaml.SafeDumper):
+    """Writes line breaks as escapes."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_OneLine.add_representer(str, _OneLine.represent_text)
+
+
 def _write_value(value: object) -> str:
-    return yaml.safe_dump([_plain(value)], default_flow_style=True, width=float("inf"), sort_keys=False).strip()[1:-1]
+    written = yaml.dump([_plain(value)], Dumper=_OneLine, default_flow_style=True, width=float("inf"), sort_keys=False)
+    return str(written).strip()[1:-1]
 
 
 def _plain(value: object) -> Any:
