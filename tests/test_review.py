@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,20 @@ def ask(run: Run, *words: str) -> Any:
 
 
 @pytest.fixture
-def live(run: Run) -> list[Line]:
+def live(run: Run, once: list[Line]) -> list[Line]:
     """A live run: two too old, one idle and old, one young, one exempt, one in error, one that fails."""
+    if not once:
+        once += record_live(run)
+    return deepcopy(once)
+
+
+@pytest.fixture(scope="module")
+def once() -> list[Line]:
+    """What the first of the tests recorded that want a live run."""
+    return []
+
+
+def record_live(run: Run) -> list[Line]:
     fleet = [
         a_machine(1),
         a_machine(2, days=30),
