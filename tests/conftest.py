@@ -26,7 +26,10 @@ from core.sandbox.google_cloud import Google
 from core.sandbox.machine import Machine, TrueStatus
 from core.sandbox.server import SandboxServer
 from jobs.__main__ import main
+from tests import IMPORTS_ARE_MEASURED
 from tests.forked import DRY, LEO, Program, import_all
+
+gc.disable()  # until all tests are found: see `pytest_collection_finish`
 
 # A shell starts what runs in the background deaf to Ctrl-C, and nohup to a closed terminal: so would every program be
 # that a test starts.
@@ -155,12 +158,14 @@ def runs_tests(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """Of coverage count the imports of the program; to find the tests would take thrice as long with it."""
+    """Of coverage count the imports of the program, once; to find the tests would take thrice as long with it."""
     measured = measuring(session.config)
     if not (measured and runs_tests(session.config)):
         return (yield)
-    import_all()
+    if IMPORTS_ARE_MEASURED:
+        import_all()
     measured.pause()
+    import_all()
     try:
         return (yield)
     finally:
@@ -170,6 +175,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 def pytest_collection_finish() -> None:
     """What is there by now stays, and need not be gone through for garbage again and again."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
