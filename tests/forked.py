@@ -59,6 +59,12 @@ class Origin:
         self._told = self._socket.makefile("rwb")
         self._lock = Lock()
         self._environment = dict(os.environ)
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._told.close()
+        self._socket.close()
+        self._process.wait()
 
     def would_start_alike(self, environment: dict[str, str]) -> bool:
         """Whether Python has started there as it would in this environment."""
