@@ -82,8 +82,8 @@ def test_a_notice_says_from_when_on_a_runtime_may_go_and_when_it_goes_though_it_
         ("kept", "its disk stays"),
         ("lost", "what is on the machine is lost"),
         ("detached", "it has no disk to keep"),
-        (None, "unknown"),
-        ("a word of a later version", "unknown"),
+        (None, "what becomes of its disk is not known"),
+        ("a word of a later version", "what becomes of its disk is not known"),
     ],
 )
 def test_a_notice_says_what_becomes_of_the_disk(disk: str | None, words: str) -> None:

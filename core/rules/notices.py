@@ -8,7 +8,11 @@ from core.rules.policy import Policy
 from core.rules.words import NO_TIME, in_words, minute
 from core.runtime import Disk
 
-DISK_IN_WORDS = {Disk.KEPT: "its disk stays", Disk.LOST: "what is on the machine is lost"}
+DISK_IN_WORDS: dict[str | None, str] = {
+    Disk.KEPT: "its disk stays",
+    Disk.LOST: "what is on the machine is lost",
+    Disk.DETACHED: "it has no disk to keep",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Notice:
     def __str__(self) -> str:
         until = self.final_at > self.not_before
         uses = f", unless somebody uses it before; from {minute(self.final_at)} UTC on in any case" if until else ""
-        disk = DISK_IN_WORDS.get(Disk(self.disk), "it has no disk to keep") if self.disk in set(Disk) else "unknown"
+        disk = DISK_IN_WORDS.get(self.disk, "what becomes of its disk is not known")
         return f"{self.project}/{self.name} is deleted from {minute(self.not_before)} UTC on{uses}; {disk}"
 
 
