@@ -15,8 +15,9 @@ def parse_duration(value: object) -> timedelta:
     """`14d`, `4h`, `30m`, `36s` or ISO 8601 (`P14D`, `PT4H`) to a timedelta; a bare number is refused."""
     if isinstance(value, timedelta):
         duration = value
-    elif isinstance(value, str) and (short := re.fullmatch(r"(\d{1,9})([dhms])", value)):
-        duration = timedelta(**{UNITS[short[2]]: int(short[1])})
+    elif isinstance(value, str) and (short := re.fullmatch(r"(\d{1,10})([dhms])", value)):
+        unit = timedelta(**{UNITS[short[2]]: 1})
+        duration = unit * min(int(short[1]), LONGEST_DURATION // unit + 1)  # of more there may be no timedelta
     elif isinstance(value, str) and re.fullmatch(r"-?P[\dYMWDTHS.,]+", value):
         try:
             duration = TypeAdapter(timedelta).validate_python(value)
