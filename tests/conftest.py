@@ -29,8 +29,6 @@ from jobs.__main__ import main
 from tests import IMPORTS_ARE_MEASURED
 from tests.forked import DRY, LEO, Program, import_all
 
-gc.disable()  # until all tests are found: see `pytest_collection_finish`
-
 # A shell starts what runs in the background deaf to Ctrl-C, and nohup to a closed terminal: so would every program be
 # that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -159,13 +157,16 @@ def runs_tests(config: pytest.Config) -> bool:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Of coverage count the imports of the program, once; to find the tests would take thrice as long with it."""
-    measured = measuring(session.config)
-    if not (measured and runs_tests(session.config)):
+    if not runs_tests(session.config):
         return (yield)
-    if IMPORTS_ARE_MEASURED:
-        import_all()
-    measured.pause()
+    gc.disable()  # until `pytest_collection_finish`
+    measured = measuring(session.config)
+    if measured is None:
+        return (yield)
+    if not IMPORTS_ARE_MEASURED:
+        measured.pause()
     import_all()
+    measured.pause()
     try:
         return (yield)
     finally:
