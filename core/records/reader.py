@@ -296,11 +296,11 @@ class Source(Protocol):
 class _Task:
     """What was met of one task of a run."""
 
-    __slots__ = ("ended_in", "index", "lines", "own", "places", "run_id")
+    __slots__ = ("ended_in", "index", "lines", "places", "prefix", "run_id")
 
     def __init__(self, run_id: str, index: int) -> None:
         self.run_id, self.index = run_id, index
-        self.own = f"{run_id}-{index}-"
+        self.prefix = f"{run_id}-{index}-"
         """How the insertId of each of its records begins, before its `seq`."""
         self.lines = Digests()
         self.places: dict[int, int] = {}
@@ -355,7 +355,7 @@ class _Met:
         of = self._of
         if of.run_id != record.run_id or of.index != record.task_index:
             of = self._of = self._task_of(record)
-        own = insert_id is None or insert_id == f"{of.own}{seq}"
+        own = insert_id is None or insert_id == f"{of.prefix}{seq}"
         closing = record.event == "run_finished"
         digest = _digest(line.text, closing=closing)
         place = of.places.setdefault(seq, len(of.places)) if self._sparse else seq
